@@ -1,0 +1,176 @@
+"""The training step: the only one in vramfit. Prediction traces it, measurement times it, training runs it.
+
+Whatever happens on the card in a step happens here: moving the batch over, preparing it, autocast, loss, scaler,
+accumulation, clipping, the optimizer and the averaged copy of the weights. No step reads a value back to the host.
+"""
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from vramfit.jobs.job import Batch, Job, Tree
+from vramfit.records import Amp
+
+_DTYPES: dict[Amp, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How a step computes: the autocast dtype, None for float32, and the scaler that goes with it."""
+
+    dtype: torch.dtype | None
+    scaler: torch.amp.GradScaler
+
+    @classmethod
+    def of(cls, job: Job, device: torch.device) -> "Precision":
+        """What `job.amp` means on a device: a CPU has no fp16 kernels worth the name and runs float32."""
+        amp = None if device.type == "cpu" and job.amp == "fp16" else job.amp
+        scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
+        return cls(_DTYPES[amp] if amp else None, scaler)
+
+
+class Step:
+    """A job on one device: its network, optimizer, scaler and averaged weights, and the steps they take."""
+
+    def __init__(self, job: Job, device: torch.device | str, *, precision: Precision | None = None) -> None:
+        self.job = job
+        self.device = torch.device(device)
+        self.precision = precision or Precision.of(job, self.device)
+        self.model: nn.Module = job.model().to(self.device).train()
+        if job.channels_last:
+            self.model.to(memory_format=torch.channels_last)
+        self.optimizer = job.optimizer([p for p in self.model.parameters() if p.requires_grad])
+        self.average = AveragedModel(self.model, job.ema_decay) if job.ema_decay else None
+        torch.backends.cudnn.benchmark = job.cudnn_benchmark
+
+    def train(self, batch: Batch, micro_batch: int) -> Tensor:
+        """One optimizer step on a host batch in parts of `micro_batch` samples; the mean loss, on the device."""
+        loss = self.backward(batch, micro_batch)
+        self.update()
+        return loss
+
+    def backward(self, batch: Batch, micro_batch: int) -> Tensor:
+        """Accumulate the gradient of the batch's mean loss; a smaller last part weighs by its true size."""
+        self.model.train()
+        total = batch_size(batch)
+        loss = torch.zeros((), device=self.device)
+        for part in split(batch, micro_batch):
+            loss += self._backward_part(part, batch_size(part) / total)
+        return loss
+
+    def update(self) -> None:
+        """Unscale, clip, step the optimizer and the scaler, drop the gradients, follow with the average."""
+        scaler = self.precision.scaler
+        if self.job.clip_norm is not None:
+            scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.job.clip_norm)
+        scaler.step(self.optimizer)
+        scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(self.model)
+
+    @torch.no_grad()
+    def validate(self, batch: Batch) -> tuple[Any, Tensor]:
+        """Outputs and mean loss of a host batch, in evaluation mode, with the averaged weights if there are any."""
+        network = self.evaluation_model
+        network.eval()
+        inputs, targets = self._prepare(batch, training=False)
+        with self._autocast():
+            outputs = network(inputs)
+        loss = self.job.loss(outputs, targets)
+        return outputs, loss
+
+    @property
+    def evaluation_model(self) -> nn.Module:
+        """The weights to judge and to keep: the averaged copy, or the network itself."""
+        return self.average.model if self.average is not None else self.model
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything the step carries from one batch to the next."""
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.model.state_dict() if self.average is not None else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.precision.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up where `state_dict` left off."""
+        self.model.load_state_dict(state["model"])
+        if self.average is not None and state["average"] is not None:
+            self.average.model.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.precision.scaler.load_state_dict(state["scaler"])
+
+    def _backward_part(self, part: Batch, share: float) -> Tensor:
+        inputs, targets = self._prepare(part, training=True)
+        with self._autocast():
+            outputs = self.model(inputs)
+        loss = self.job.loss(outputs, targets) * share
+        self.precision.scaler.scale(loss).backward()
+        return loss.detach()
+
+    @torch.no_grad()
+    def _prepare(self, batch: Batch, *, training: bool) -> Batch:
+        inputs, targets = tree_map(self._to_device, batch)
+        if self.job.prepare is not None:
+            inputs, targets = self.job.prepare(inputs, targets, training)
+        return tree_map(self._to_layout, inputs), targets
+
+    def _to_device(self, value: Tensor) -> Tensor:
+        return value.to(self.device, non_blocking=True)
+
+    def _to_layout(self, value: Tensor) -> Tensor:
+        if self.job.channels_last and value.dim() == 4:
+            return value.contiguous(memory_format=torch.channels_last)
+        return value
+
+    def _autocast(self) -> torch.autocast:
+        dtype = self.precision.dtype
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+
+
+class AveragedModel:
+    """An exponential moving average of a network's weights and buffers, kept in a copy of it.
+
+    average <- decay * average + (1 - decay) * value; integer buffers are copied.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model = deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Follow the network by one step."""
+        pairs = list(zip(_tensors(self.model), _tensors(model), strict=True))
+        floating = [(mine, theirs) for mine, theirs in pairs if mine.is_floating_point()]
+        torch._foreach_lerp_([mine for mine, _ in floating], [theirs for _, theirs in floating], 1 - self.decay)
+        for mine, theirs in pairs:
+            if not mine.is_floating_point():
+                mine.copy_(theirs)
+
+
+def batch_size(batch: Tree) -> int:
+    """Samples in a batch: the first dimension of its first tensor."""
+    return int(tree_leaves(batch)[0].shape[0])
+
+
+def split(batch: Batch, micro_batch: int) -> Iterator[Batch]:
+    """A batch in parts of at most `micro_batch` samples, in order; views, not copies."""
+    for start in range(0, batch_size(batch), micro_batch):
+        yield tree_map(_part(start, start + micro_batch), batch)
+
+
+def _part(start: int, stop: int) -> Callable[[Tensor], Tensor]:
+    return lambda value: value[start:stop]
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [*(parameter.detach() for parameter in model.parameters()), *model.buffers()]

@@ -1,0 +1,1 @@
+"""Films and landmarks: reading 'Aariz, caching, augmenting, targets, network, loss, decoding, metrics."""

@@ -1,0 +1,1 @@
+"""What this card really does: budget, trials in a child process, the search for the batch."""

@@ -1,0 +1,263 @@
+"""The records that vramfit's rooms hand to each other and keep as JSON.
+
+All are frozen. Sizes are integers in bytes (`_bytes`), durations seconds (`_s`), distances millimetres (`_mm`).
+Derived figures are computed, written to the JSON for readers, and ignored when it is loaded.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    computed_field,
+    model_validator,
+)
+
+from vramfit.errors import ProfileError
+
+SCHEMA_VERSION = 1
+
+Amp = Literal["fp16", "bf16"]
+Source = Literal["predicted", "measured"]
+Objective = Literal["fastest", "largest"]
+Phase = Literal["forward", "backward", "optimizer", "validation"]
+Bytes = Annotated[int, Field(ge=0)]
+Band = tuple[int, int]
+
+
+class Verdict(StrEnum):
+    """What became of a trial; the first four of a measured one, `risky` of a predicted one alone."""
+
+    FITS = "fits"
+    OVER_BUDGET = "over_budget"
+    OOM = "oom"
+    SPILLED = "spilled"
+    RISKY = "risky"
+    FAILED = "failed"
+
+
+class Record(BaseModel):
+    """Base of every record: frozen, strict about unknown keys, computed keys welcome on load."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_computed(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        return {key: value for key, value in data.items() if key not in cls.model_computed_fields}
+
+
+class Lever(Record):
+    """A setting that trades time for memory.
+
+    `name` is a name of `vramfit.plan.levers`; `modules` are the dotted module names it applies to, all when empty.
+    """
+
+    name: str
+    setting: str = "on"
+    modules: tuple[str, ...] = ()
+
+
+class Budget(Record):
+    """What the job may use at device level, and every part that led to it.
+
+    `budget_bytes` = min(requested, total - driver - other processes - reserve), each part that is known.
+    """
+
+    total_bytes: Bytes
+    requested_bytes: Bytes | None = None
+    driver_bytes: Bytes = 0
+    other_processes_bytes: Bytes = 0
+    reserve_bytes: Bytes = 0
+    context_bytes: Bytes = 0
+    notes: tuple[str, ...] = ()
+
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's documented order
+    @property
+    def free_bytes(self) -> int:
+        """What is left of the card for this job, its CUDA context included."""
+        taken = self.driver_bytes + self.other_processes_bytes + self.reserve_bytes
+        return max(0, self.total_bytes - taken)
+
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's documented order
+    @property
+    def budget_bytes(self) -> int:
+        """Bytes the job may use at device level: allocator and context together."""
+        return min(self.free_bytes, self.requested_bytes or self.free_bytes)
+
+    @property
+    def allocator_limit_bytes(self) -> int:
+        """What the caching allocator may reserve: the budget without the context."""
+        return max(0, self.budget_bytes - self.context_bytes)
+
+
+class Trial(Record):
+    """One micro-batch tried once, predicted or measured.
+
+    `step_time_s` is the median of one optimizer step of one micro-batch. A predicted trial's figures are the
+    middle of a 90 % band, kept in the `_band` fields as (low, high).
+    """
+
+    source: Source
+    micro_batch: PositiveInt
+    verdict: Verdict
+    budget_bytes: Bytes
+    peak_allocated_bytes: Bytes | None = None
+    peak_reserved_bytes: Bytes | None = None
+    context_bytes: Bytes | None = None
+    device_used_bytes: Bytes | None = None
+    device_used_band_bytes: Band | None = None
+    step_time_s: float | None = None
+    step_time_band_s: tuple[float, float] | None = None
+    allocator_retries: int = 0
+    emulated: bool = False
+    note: str = ""
+
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's documented order
+    @property
+    def headroom_bytes(self) -> int | None:
+        """Budget minus device use; negative when over budget, None when nothing was read."""
+        return None if self.device_used_bytes is None else self.budget_bytes - self.device_used_bytes
+
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's documented order
+    @property
+    def throughput_images_per_s(self) -> float | None:
+        """Images a second while stepping; data loading is not in it."""
+        return self.micro_batch / self.step_time_s if self.step_time_s else None
+
+
+class Plan(Record):
+    """What to train with, and why."""
+
+    micro_batch: PositiveInt
+    accumulation_steps: PositiveInt = 1
+    world_size: PositiveInt = 1
+    objective: Objective = "fastest"
+    levers: tuple[Lever, ...] = ()
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's documented order
+    @property
+    def effective_batch(self) -> int:
+        """Samples per optimizer step over all cards."""
+        return self.micro_batch * self.accumulation_steps * self.world_size
+
+
+class JobKey(Record):
+    """What a profile is valid for: the job, as far as memory and time depend on it.
+
+    `fingerprint` is a digest of parameter shapes and step settings; `image_size` is (height, width).
+    """
+
+    name: str
+    model: str
+    image_size: tuple[PositiveInt, PositiveInt] | None = None
+    amp: Amp | None = None
+    channels_last: bool = False
+    cudnn_benchmark: bool = False
+    optimizer: str = ""
+    fingerprint: str = ""
+
+
+class Machine(Record):
+    """Where a profile was made."""
+
+    card: str | None = None
+    driver: str | None = None
+    driver_model: str | None = None
+    cuda: str | None = None
+    cudnn: str | None = None
+    torch: str = ""
+    python: str = ""
+    platform: str = ""
+    allocator_settings: str = ""
+
+
+class Schedule(Record):
+    """How long the run is: images an epoch and epochs."""
+
+    images: PositiveInt = 700
+    epochs: PositiveInt = 200
+
+
+class OomEvent(Record):
+    """One time the card ran out during training, and what was done."""
+
+    epoch: int
+    step: int
+    phase: Phase
+    micro_batch_before: PositiveInt
+    micro_batch_after: PositiveInt
+    message: str
+
+
+class EpochRecord(Record):
+    """One epoch as training saw it; VRAM figures are None without a GPU."""
+
+    epoch: int
+    loss: float
+    learning_rate: float
+    mre_mm: float | None = None
+    sdr: dict[str, float] = Field(default_factory=dict)
+    micro_batch: PositiveInt
+    images_per_s: float
+    data_wait_share: float
+    duration_s: float
+    peak_allocated_bytes: Bytes | None = None
+    peak_reserved_bytes: Bytes | None = None
+    device_used_bytes: Bytes | None = None
+    oom_events: tuple[OomEvent, ...] = ()
+
+
+class Profile(Record):
+    """A plan, the trials behind it and the machine they were made on."""
+
+    schema_version: Literal[1] = 1
+    vramfit_version: str
+    created: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+    source: Source
+    job: JobKey
+    machine: Machine
+    budget: Budget
+    schedule: Schedule = Schedule()
+    plan: Plan
+    trials: tuple[Trial, ...] = ()
+    oom_events: tuple[OomEvent, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    LATEST_SCHEMA: ClassVar[int] = SCHEMA_VERSION
+
+    def to_json(self) -> str:
+        """The profile as indented JSON, ending in a newline."""
+        return self.model_dump_json(indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, where: str | Path = "profile") -> Self:
+        """A profile from JSON text.
+
+        Raises:
+            ProfileError: not JSON, an unknown or missing key, or a value out of range; names the first.
+
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(str(part) for part in first["loc"]) or "the document"
+            raise ProfileError(
+                f"{where}: '{key}' is not valid in a profile ({first['msg']}); make it anew with `probe --export`."
+            ) from None
+
+    def trial(self, micro_batch: int) -> Trial | None:
+        """The trial of one micro-batch, or None if it was not tried."""
+        return next((trial for trial in self.trials if trial.micro_batch == micro_batch), None)

@@ -1,0 +1,1 @@
+"""The only rooms that format numbers for people: tables, pages, TensorBoard."""

@@ -1,0 +1,1 @@
+"""The run itself: trainer, recovery, checkpoints, evaluation."""
