@@ -1,15 +1,17 @@
 """Writing files so that nothing is ever lost: a new file appears whole, or the old one stays."""
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
+from uuid import uuid4
 
 from vramfit.errors import CannotWrite
 
+Content = bytes | str | Callable[[BinaryIO], None]
 
-def write_atomically(path: str | Path, content: bytes | str | Callable[[BinaryIO], None]) -> None:
+
+def write_atomically(path: str | Path, content: Content) -> None:
     """Write a whole file or leave what was there: temporary file beside it, flush to disk, rename.
 
     Args:
@@ -21,38 +23,30 @@ def write_atomically(path: str | Path, content: bytes | str | Callable[[BinaryIO
 
     """
     path = Path(path)
-    temporary: str | None = None
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb") as file:
             _fill(file, content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except OSError as error:
-        _discard(temporary)
         reason = error.strerror or str(error)
         raise CannotWrite(f"{path} could not be written ({reason}); what was there before is untouched.") from error
-    except BaseException:
+    finally:
         _discard(temporary)
-        raise
 
 
-def _fill(file: BinaryIO, content: bytes | str | Callable[[BinaryIO], None]) -> None:
+def _fill(file: BinaryIO, content: Content) -> None:
     if callable(content):
         content(file)
     else:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
-def _discard(temporary: str | None) -> None:
-    if temporary is not None:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _discard(temporary: Path) -> None:
+    try:
+        temporary.unlink(missing_ok=True)
+    except OSError:
+        return  # the folder itself refused; the first error says why

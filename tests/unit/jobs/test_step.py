@@ -1,0 +1,98 @@
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from vramfit.errors import UsageError
+from vramfit.jobs.job import Job, job_key
+from vramfit.jobs.step import Step, split
+
+
+def network():
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 2)).double()
+
+
+def samples(count):
+    generator = torch.Generator().manual_seed(count)
+    return torch.randn(count, 5, generator=generator).double(), torch.randn(count, 2, generator=generator).double()
+
+
+def make_job(**changes):
+    job = Job(model=network, batch=samples, loss=F.mse_loss, optimizer=partial(torch.optim.SGD, lr=0.1), amp=None)
+    return replace(job, **changes)
+
+
+def weights(step):
+    return torch.cat([p.detach().flatten() for p in step.model.parameters()])
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 3, 4, 7])
+def test_accumulation_takes_the_step_of_the_whole_batch(micro_batch):
+    whole, parts = Step(make_job(), "cpu"), Step(make_job(), "cpu")
+    for count in (7, 5):
+        expected = whole.train(samples(count), count)
+        assert parts.train(samples(count), micro_batch).item() == pytest.approx(expected.item(), rel=1e-6)
+    torch.testing.assert_close(weights(parts), weights(whole), rtol=1e-12, atol=1e-14)
+
+
+def test_clipping_bounds_the_norm_of_the_gradient():
+    step = Step(make_job(clip_norm=1e-3), "cpu")
+    before = weights(step)
+    step.train(samples(4), 4)
+    assert (weights(step) - before).norm().item() == pytest.approx(0.1 * 1e-3, rel=1e-3)
+
+
+def test_the_average_follows_weights_and_buffers():
+    job = make_job(model=lambda: nn.Sequential(nn.Linear(5, 2), nn.BatchNorm1d(2)).double(), ema_decay=0.75)
+    step = Step(job, "cpu")
+    start = {name: value.clone() for name, value in step.model.state_dict().items()}
+    step.train(samples(4), 4)
+    for name, value in step.evaluation_model.state_dict().items():
+        now = step.model.state_dict()[name]
+        expected = now if not now.is_floating_point() else 0.75 * start[name] + 0.25 * now
+        torch.testing.assert_close(value, expected)
+
+
+def test_validation_changes_nothing():
+    step = Step(make_job(model=lambda: nn.Sequential(nn.Linear(5, 2), nn.BatchNorm1d(2)).double()), "cpu")
+    before = {name: value.clone() for name, value in step.model.state_dict().items()}
+    outputs, loss = step.validate(samples(4))
+    assert outputs.shape == (4, 2)
+    assert not loss.requires_grad
+    torch.testing.assert_close(step.model.state_dict(), before)
+
+
+def test_state_comes_back():
+    job = make_job(optimizer=partial(torch.optim.AdamW, lr=0.01), ema_decay=0.9)
+    first, second = Step(job, "cpu"), Step(job, "cpu")
+    first.train(samples(4), 2)
+    second.load_state_dict(deepcopy(first.state_dict()))
+    first.train(samples(6), 3)
+    second.train(samples(6), 3)
+    torch.testing.assert_close(weights(second), weights(first), rtol=0, atol=0)
+
+
+def test_the_batch_may_be_any_tree():
+    batch = ({"films": torch.arange(5), "extra": (torch.arange(5), [torch.arange(5)])}, torch.arange(5))
+    parts = list(split(batch, 2))
+    assert [part[1].tolist() for part in parts] == [[0, 1], [2, 3], [4]]
+    assert parts[2][0]["extra"][1][0].tolist() == [4]
+
+
+@pytest.mark.parametrize("change", [{"amp": "fp8"}, {"clip_norm": 0.0}, {"ema_decay": 1.0}])
+def test_a_job_that_makes_no_sense_is_refused(change):
+    with pytest.raises(UsageError, match=next(iter(change))):
+        make_job(**change)
+
+
+def test_the_fingerprint_knows_the_shapes_and_the_settings():
+    key = job_key(make_job())
+    assert key == job_key(make_job())
+    assert key.optimizer == "SGD"
+    assert key.fingerprint != job_key(make_job(ema_decay=0.9)).fingerprint
+    assert key.fingerprint != job_key(make_job(model=lambda: nn.Linear(5, 2))).fingerprint

@@ -1,0 +1,50 @@
+import pytest
+
+from vramfit.errors import UsageError
+from vramfit.units import GIB, MIB, format_duration, format_size, parse_size
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("8GB", 8 * GIB),
+        ("8GiB", 8 * GIB),
+        ("8G", 8 * GIB),
+        ("8 gb", 8 * GIB),
+        ("600MB", 600 * MIB),
+        ("7.5G", 15 * GIB // 2),
+    ],
+)
+def test_a_size_is_binary_however_it_is_written(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["8 bananas", "", "GB", "-8GB", "0GB", "8GBB", "1e3", "nan"])
+def test_what_is_no_size_is_named(text):
+    with pytest.raises(UsageError, match="not a memory size"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(None, "-"), (0, "0 MiB"), (600 * MIB, "600 MiB"), (15 * GIB // 2, "7.50 GiB"), (-2 * GIB, "-2.00 GiB")],
+)
+def test_sizes_read_well(size, text):
+    assert format_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "-"),
+        (float("inf"), "-"),
+        (0.22, "220 ms"),
+        (8.14, "8.1 s"),
+        (59.96, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (3599.7, "1 h 00 min"),
+        (5520, "1 h 32 min"),
+    ],
+)
+def test_durations_read_well(seconds, text):
+    assert format_duration(seconds) == text
