@@ -1,18 +1,26 @@
-"""The command line: verbs, exit codes, and the one place where errors are printed."""
+"""The command line: verbs, exit codes, and the one place where errors are printed.
 
+A verb's module imports nothing heavy at its top: all of them are loaded for `vramfit --help`.
+"""
+
+import os
 import sys
 import traceback
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
 
 from vramfit import __version__
-from vramfit.errors import VramfitError
+from vramfit.cli.arguments import normalise
+from vramfit.cli.failure import tell
 
 # One module per verb, `vramfit.cli.<name>`, each with a function of that name; those with sub-commands have an `app`.
 VERBS: tuple[str, ...] = ()
 GROUPS: tuple[str, ...] = ()
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="vramfit",
@@ -20,7 +28,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
 
@@ -32,10 +41,12 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
-    """Options that come before any verb; `main` reads --debug itself."""
+    """Options that come before any verb; `main` itself takes --debug out."""
 
 
 for verb in VERBS:
@@ -45,20 +56,40 @@ for group in GROUPS:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command and exit with its code; a vramfit error is one sentence on stderr."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    sys.exit(_run(arguments))
+    """Run one command and exit with its code; whatever goes wrong is one sentence on stderr."""
+    words, debug = normalise(sys.argv[1:] if arguments is None else arguments)
+    _replace_what_cannot_be_encoded()
+    sys.exit(_run(words or ["--help"], debug=debug))
 
 
-def _run(arguments: list[str]) -> int:
+def _run(words: list[str], *, debug: bool) -> int:
     try:
-        app(arguments, standalone_mode=True)
-    except VramfitError as error:
-        if "--debug" in arguments:
-            traceback.print_exc()
-        typer.echo(f"vramfit: {error}", err=True)
-        return error.exit_code
-    except KeyboardInterrupt:
+        outcome = app(words, prog_name="vramfit", standalone_mode=False)
+        sys.stdout.flush()
+    except SystemExit as stop:
+        outcome = stop.code
+    except BrokenPipeError:
+        _forget_output()
+        outcome = 1
+    except (KeyboardInterrupt, typer.Abort):
+        outcome = INTERRUPTED
+    except Exception as error:
+        if debug:
+            traceback.print_exception(error)
+        outcome = tell(error)
+    code = outcome if isinstance(outcome, int) else 0
+    if code == INTERRUPTED:
         typer.echo("vramfit: interrupted", err=True)
-        return 130
-    return 0
+    return code
+
+
+def _replace_what_cannot_be_encoded() -> None:
+    """A console in cp1252 shows `?` for a letter it lacks; without this it would end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _forget_output() -> None:
+    """The reader of our output has left: keep Python from complaining again when it closes stdout."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

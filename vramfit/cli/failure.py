@@ -1,0 +1,64 @@
+"""What an error becomes on the command line: one sentence on stderr and an exit code."""
+
+import errno
+import sys
+
+import typer
+
+from vramfit.errors import CannotWrite, OutOfMemory, VramfitError
+
+# Newer versions of Typer carry their own copy of click; its base class is reached through a name that all have.
+_ParserError = typer.BadParameter.__mro__[2]
+_NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+_LONGEST = 300
+
+
+def tell(error: Exception) -> int:
+    """Print what went wrong and what to do, in one sentence; return the exit code."""
+    if isinstance(error, _ParserError):
+        return _tell_usage(error)
+    known = _in_our_words(error)
+    typer.echo(f"vramfit: {known or _unexpected(error)}", err=True)
+    return known.exit_code if known else 1
+
+
+def _in_our_words(error: Exception) -> VramfitError | None:
+    if isinstance(error, VramfitError):
+        return error
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        where = error.filename or "a file"
+        return CannotWrite(f"{where} could not be written, no space is left; make room or name another folder.")
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return CannotWrite(f"{error.filename or 'a file'} is on a read-only file system; name another folder.")
+    if _is_out_of_memory(error):
+        return OutOfMemory(f"out of memory ({_short(error)}); see what fits with `vramfit probe`.")
+    return None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from vramfit.oom import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
+def _unexpected(error: Exception) -> str:
+    return f"unexpected {type(error).__name__} ({_short(error)}); run it again with --debug to see where it comes from."
+
+
+def _short(error: Exception) -> str:
+    message = " ".join(str(error).split()) or "no message"
+    return message if len(message) <= _LONGEST else message[:_LONGEST] + "..."
+
+
+def _tell_usage(error: Exception) -> int:
+    message = " ".join(error.format_message().split())  # type: ignore[attr-defined]  # click's ClickException
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(error.format_message(), err=True)  # type: ignore[attr-defined]  # as above: here a whole help text
+    elif context is None:
+        typer.echo(f"vramfit: {message}", err=True)
+    else:
+        typer.echo(f"vramfit: {message.rstrip('.')}; see `{context.command_path} --help`.", err=True)
+    return int(error.exit_code)  # type: ignore[attr-defined]  # as above
