@@ -1,0 +1,144 @@
+"""`vramfit probe`: options, tables, documents and refusals, with the engine replaced."""
+
+import json
+
+import pytest
+from made_records import make_profile, make_trial
+
+from vramfit.cli.probe import Question
+from vramfit.errors import NothingFits
+from vramfit.records import Profile
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The cases that reach the engine, which answers each with the same profile."""
+    cases = []
+
+    def answer(self, case, on_trial):
+        cases.append((self, case))
+        for trial in make_profile().trials:
+            on_trial(trial)
+        return make_profile()
+
+    monkeypatch.setattr(Question, "answer", answer)
+    return cases
+
+
+def test_the_table_names_the_budget_the_choice_and_the_reason(vramfit, asked):
+    out = vramfit("probe").out
+    assert "hrnet_w32 768x768 fp16 AdamW on RTX 3070 Ti (predicted)" in out
+    assert "Budget 7.50 GiB: card 8.00 GiB - 512 MiB driver." in out
+    assert next(line for line in out.splitlines() if line.lstrip().startswith(">")).split()[1] == "6"
+    assert "Plan: batch 6. batch 6: 7 exceeds the budget by 0.4 GiB." in out
+
+
+def test_a_pipe_gets_no_boxes_and_every_column(vramfit, asked):
+    out = vramfit("probe").out
+    header = next(line for line in out.splitlines() if line.startswith("batch"))
+    for column in ("allocated", "reserved", "device", "headroom", "risk", "step time", "time per epoch", "total"):
+        assert column in header
+    assert out.isascii()
+    assert all(line == line.rstrip() for line in out.splitlines())
+
+
+def test_options_reach_the_engine(vramfit, asked):
+    outcome = vramfit(
+        *("probe", "--model", "timm:resnet50", "--image_size", "512", "640", "--vram", "8GB", "--gpu", "rtx3070ti"),
+        *("--reserve", "600MB", "--batch_sizes", "6,5,4", "--mode", "predict", "--objective", "largest"),
+        *("--effective-batch", "12", "--amp", "off", "--channels-last", "--epochs", "3", "--images", "70"),
+    )
+    assert outcome.code == 0, outcome.err
+    ((question, case),) = asked
+    assert (case.image_size, case.gpu) == ((512, 640), "rtx3070ti")
+    assert question == Question(
+        model="timm:resnet50",
+        vram="8GB",
+        reserve="600MB",
+        mode="predict",
+        batch_sizes=[6, 5, 4],
+        objective="largest",
+        effective_batch=12,
+        amp=None,
+        channels_last=True,
+        epochs=3,
+        images=70,
+    )
+
+
+def test_json_is_one_document_that_loads_back(vramfit, asked):
+    out = vramfit("probe", "--json").out
+    assert Profile.from_json(out).plan == make_profile().plan
+
+
+def test_image_sizes_make_the_second_table(vramfit, asked):
+    out = vramfit("probe", "--image-sizes", "256,512,768,512x640").out
+    assert [case.image_size for _, case in asked] == [(256, 256), (512, 512), (768, 768), (512, 640)]
+    assert out.splitlines()[0].split()[0] == "image"
+    assert [line.split()[0] for line in out.splitlines()[1:5]] == ["256x256", "512x512", "768x768", "512x640"]
+
+
+def test_several_cards_make_one_table(vramfit, asked):
+    document = json.loads(vramfit("probe", "--gpu", "rtx3060", "--gpu", "t4", "--json").out)
+    assert [case["card"] for case in document["cases"]] == ["rtx3060", "t4"]
+    assert Profile.from_json(json.dumps(document["cases"][1]["profile"])).plan.micro_batch == 6
+
+
+def test_export_never_overwrites_unasked(vramfit, asked, tmp_path):
+    target = tmp_path / "profile.json"
+    assert vramfit("probe", "--export", str(target)).code == 0
+    assert Profile.from_json(target.read_text()).plan.micro_batch == 6
+    target.write_text("mine")
+    refused = vramfit("probe", "--export", str(target))
+    assert refused.code == 8
+    assert "--force" in refused.err
+    assert target.read_text() == "mine"
+    assert vramfit("probe", "--export", str(target), "--force").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--vram", "8 bananas"], "8 bananas"),
+        (["--reserve", "much"], "much"),
+        (["--batch-sizes", "6,x"], "6,x"),
+        (["--batch-sizes", "0"], "above 0"),
+        (["--image-sizes", "256,big"], "'big'"),
+        (["--image-size", "8", "8"], "8 8"),
+        (["--mode", "measure", "--gpu", "t4"], "--gpu"),
+        (["--image-sizes", "256", "--gpu", "a", "--gpu", "b"], "--image-sizes"),
+        (["--image-sizes", "256,512", "--export", "x.json"], "--export"),
+        (["--epochs", "0"], "--epochs"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_loads(vramfit, asked, words, said):
+    outcome = vramfit("probe", *words)
+    assert outcome.code == 2
+    assert said in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert asked == []
+
+
+def test_nothing_fits_still_shows_what_was_tried(vramfit, monkeypatch):
+    def answer(self, case, on_trial):
+        on_trial(make_trial(1, budget_gib=1.0))
+        raise NothingFits("batch 1 needs 0.4 GiB more.")
+
+    monkeypatch.setattr(Question, "answer", answer)
+    outcome = vramfit("probe")
+    assert outcome.code == 3
+    assert "over budget" in outcome.out
+    assert outcome.err == "vramfit: batch 1 needs 0.4 GiB more.\n"
+    assert vramfit("probe", "--json").out == ""
+
+
+def test_one_size_that_does_not_fit_is_a_row(vramfit, monkeypatch):
+    def answer(self, case, on_trial):
+        if case.image_size[0] > 512:
+            raise NothingFits("no")
+        return make_profile()
+
+    monkeypatch.setattr(Question, "answer", answer)
+    outcome = vramfit("probe", "--image-sizes", "512,1024")
+    assert outcome.code == 0
+    assert "nothing fits" in outcome.out.splitlines()[2]

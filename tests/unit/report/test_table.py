@@ -1,0 +1,99 @@
+"""Tables of trials: what every reader sees, at any width."""
+
+from io import StringIO
+
+import pytest
+from made_records import make_profile, make_trial
+from rich.console import Console
+
+from vramfit.records import Budget, Plan, Schedule, Verdict
+from vramfit.report import table as tables
+from vramfit.units import GIB
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def drawn(width: int) -> str:
+    console = Console(file=StringIO(), width=width, color_system=None, force_terminal=True)
+    for part in tables.drawn_for(tables.trial_table([make_trial(6)], 6, Schedule()), console):
+        console.print(part)
+    return console.file.getvalue()
+
+
+def test_epoch_time_counts_the_partial_step():
+    trial = make_trial(6)
+    assert tables.epoch_time_s(trial, Schedule(images=13)) == pytest.approx(3 * 0.24)
+    assert tables.epoch_time_s(make_trial(6, step_time_s=None), Schedule()) is None
+
+
+def test_one_row_holds_every_figure():
+    text = tables.plain_text(tables.trial_table([make_trial(6)], 6, Schedule(images=700, epochs=200)))
+    row = text.splitlines()[1].split()
+    assert row == [
+        *(">", "6", "6.00", "6.10", "6.40", "(5.76-7.04)", "+1.10", "fits", "240", "ms", "28.1", "s"),
+        *("1", "h", "34", "min", "predicted"),
+    ]
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_every_verdict_has_a_risk(verdict):
+    words = {Verdict.OOM: "out of memory", Verdict.SPILLED: "spills to RAM", Verdict.OVER_BUDGET: "over budget"}
+    text = tables.plain_text(tables.trial_table([make_trial(1, verdict=verdict)], None, Schedule()))
+    assert words.get(verdict, verdict.value) in text
+
+
+def test_what_was_not_read_is_a_dash_and_emulation_is_said():
+    trial = make_trial(
+        3,
+        source="measured",
+        verdict=Verdict.OOM,
+        emulated=True,
+        step_time_s=None,
+        device_used_bytes=None,
+        device_used_band_bytes=None,
+    )
+    text = tables.plain_text(tables.trial_table([trial], None, Schedule()))
+    assert "measured, emulated" in text
+    assert text.splitlines()[1].split().count("-") == 5
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 300])
+def test_no_figure_is_lost_at_any_width(width):
+    text = drawn(width)
+    for figure in ("6.00", "6.10", "6.40", "+1.10", "240 ms", "28.1 s", "predicted"):
+        assert figure in text
+    assert "..." not in text
+    assert "\u2026" not in text
+
+
+def test_a_terminal_gets_rules_and_a_pipe_none(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "150")
+    terminal, pipe = Terminal(), StringIO()
+    for file in (terminal, pipe):
+        tables.show(tables.trial_table([make_trial(6)], 6, Schedule()), file)
+    assert "\u2500" in terminal.getvalue()
+    assert pipe.getvalue().isascii()
+
+
+def test_sentences_show_each_part():
+    budget = Budget(
+        total_bytes=8 * GIB, requested_bytes=7 * GIB, driver_bytes=GIB // 4, reserve_bytes=GIB // 2, context_bytes=GIB
+    )
+    assert tables.budget_sentence(budget) == (
+        "Budget 7.00 GiB (CUDA context 1.00 GiB included): card 8.00 GiB - 256 MiB driver - 512 MiB reserve; "
+        "7.00 GiB asked."
+    )
+    plan = Plan(micro_batch=3, accumulation_steps=2, world_size=2, reason="Because.")
+    assert tables.plan_sentence(make_profile(plan=plan)) == (
+        "Plan: batch 3 x 2 accumulation steps x 2 cards = effective batch 12. Because."
+    )
+
+
+def test_remarks_explain_bands_emulation_and_notes():
+    trials = (make_trial(1, emulated=True, note="first step skipped"),)
+    text = "\n".join(tables.remarks(make_profile(trials=trials, notes=("last",))))
+    for word in ("9 times in 10", "Emulated", "Batch 1: first step skipped", "last", "700 images"):
+        assert word in text

@@ -1,0 +1,201 @@
+"""Tables of trials and of plans, for a terminal, a pipe and a bug report.
+
+On a terminal rich draws them; anywhere else they are aligned plain text at their natural width: no boxes, nothing cut.
+"""
+
+import math
+import sys
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
+from io import StringIO
+from typing import TextIO
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, RenderableType
+from rich.table import Column, Table
+
+from vramfit.records import Budget, Profile, Schedule, Trial, Verdict
+from vramfit.units import GIB, format_duration, format_size
+
+MARK = "> "
+_NATURAL_WIDTH = 2000
+_RISKS: dict[Verdict, str] = {
+    Verdict.FITS: "fits",
+    Verdict.RISKY: "risky",
+    Verdict.OVER_BUDGET: "over budget",
+    Verdict.OOM: "out of memory",
+    Verdict.SPILLED: "spills to RAM",
+    Verdict.FAILED: "failed",
+}
+_PLAN_COLUMNS = ("device\nGiB", "headroom\nGiB", "risk", "step\ntime", "time per\nepoch", "total", "source")
+_TRIAL_COLUMNS = ("batch", "allocated\nGiB", "reserved\nGiB", *_PLAN_COLUMNS)
+_LEFT = ("risk", "source", "image", "card")
+
+
+def trial_table(trials: Sequence[Trial], chosen: int | None, schedule: Schedule) -> Table:
+    """One row a trial, in the order given; the row whose micro-batch is `chosen` is marked.
+
+    A predicted device figure carries its 90 % band. Time per epoch counts training steps alone.
+    """
+    table = _table(_TRIAL_COLUMNS)
+    for trial in trials:
+        marked = trial.micro_batch == chosen
+        table.add_row(*_trial_cells(trial, schedule, marked), style="bold" if marked else None)
+    return table
+
+
+def plan_table(label: str, plans: Sequence[tuple[str, Profile | None]]) -> Table:
+    """One row a case, such as an image size or a card, each with the plan chosen for it; None where nothing fits."""
+    table = _table((label, "batch", *_PLAN_COLUMNS))
+    for case, profile in plans:
+        table.add_row(case, *_plan_cells(profile))
+    return table
+
+
+def epoch_time_s(trial: Trial, schedule: Schedule) -> float | None:
+    """Seconds of training steps in one epoch: steps (the last may be partial) times the step's time."""
+    if trial.step_time_s is None:
+        return None
+    return math.ceil(schedule.images / trial.micro_batch) * trial.step_time_s
+
+
+def headline(profile: Profile) -> str:
+    """What was probed, on what: `hrnet_w32 768x768 fp16 on RTX 3070 Ti (predicted)`."""
+    job = profile.job
+    size = "{}x{}".format(*job.image_size) if job.image_size else ""
+    layout = "channels_last" if job.channels_last else ""
+    words = (job.model, size, job.amp or "fp32", layout, job.optimizer)
+    what = " ".join(word for word in words if word)
+    return f"{what} on {profile.machine.card or 'this machine'} ({profile.source})"
+
+
+def budget_sentence(budget: Budget) -> str:
+    """The budget and every part that led to it."""
+    parts = (
+        ("driver", budget.driver_bytes),
+        ("other processes", budget.other_processes_bytes),
+        ("reserve", budget.reserve_bytes),
+    )
+    taken = "".join(f" - {format_size(size)} {name}" for name, size in parts if size)
+    asked = f"; {format_size(budget.requested_bytes)} asked" if budget.requested_bytes else ""
+    context = f" (CUDA context {format_size(budget.context_bytes)} included)" if budget.context_bytes else ""
+    return f"Budget {format_size(budget.budget_bytes)}{context}: card {format_size(budget.total_bytes)}{taken}{asked}."
+
+
+def plan_sentence(profile: Profile) -> str:
+    """The batch that was chosen and why, in one sentence."""
+    plan = profile.plan
+    split = f" x {plan.accumulation_steps} accumulation steps" if plan.accumulation_steps > 1 else ""
+    cards = f" x {plan.world_size} cards" if plan.world_size > 1 else ""
+    product = f" = effective batch {plan.effective_batch}" if split or cards else ""
+    return f"Plan: batch {plan.micro_batch}{split}{cards}{product}. {plan.reason}".rstrip()
+
+
+def show_profile(profile: Profile, file: TextIO | None = None) -> None:
+    """Print a whole profile: what was probed, the budget, the trials, the plan and why, and what to keep in mind."""
+    file = file or sys.stdout
+    print(headline(profile), budget_sentence(profile.budget), "", sep="\n", file=file)
+    show(trial_table(profile.trials, profile.plan.micro_batch, profile.schedule), file)
+    print("", plan_sentence(profile), *remarks(profile), sep="\n", file=file)
+
+
+def remarks(profile: Profile) -> list[str]:
+    """What a reader of the figures must know, and every note of the plan, the budget and the profile."""
+    schedule = profile.schedule
+    remarks = [f"Times: training steps alone, {schedule.images} images an epoch, {schedule.epochs} epochs."]
+    if any(trial.device_used_band_bytes for trial in profile.trials):
+        remarks.append("Predicted: in parentheses the range that holds the true figure 9 times in 10.")
+    if any(trial.emulated for trial in profile.trials):
+        remarks.append("Emulated: a larger card capped to this budget; another chip may pick other kernels.")
+    tried = [f"Batch {trial.micro_batch}: {trial.note}" for trial in profile.trials if trial.note]
+    return [*remarks, *tried, *profile.plan.notes, *profile.budget.notes, *profile.notes]
+
+
+def show(table: Table, file: TextIO | None = None) -> None:
+    """Print a table as suits the stream: drawn on a terminal, plain text elsewhere."""
+    file = file or sys.stdout
+    if not file.isatty():
+        file.write(plain_text(table))
+        return
+    console = Console(file=file)
+    for part in drawn_for(table, console):
+        console.print(part)
+
+
+def drawn_for(table: Table, console: Console) -> list[Table]:
+    """The table, or on a terminal too narrow for it two tables: memory first, then time."""
+    if console.measure(table, options=console.options.update(width=_NATURAL_WIDTH)).maximum <= console.width:
+        return [table]
+    cut = next(place for place, column in enumerate(table.columns) if column.header == "risk") + 1
+    return [_of_columns(table, table.columns[:cut]), _of_columns(table, [table.columns[0], *table.columns[cut:]])]
+
+
+def plain_text(table: Table) -> str:
+    """A table as aligned lines at its natural width, ending in a newline."""
+    plain = _of_columns(table, [replace(column, header=_one_line(column.header)) for column in table.columns])
+    plain.box, plain.padding = None, (0, 2, 0, 0)
+    console = Console(file=StringIO(), width=_NATURAL_WIDTH, color_system=None, force_terminal=False, no_color=True)
+    with console.capture() as capture:
+        console.print(plain)
+    return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+
+
+def _table(columns: Sequence[str]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    for column in columns:
+        table.add_column(column, justify="left" if column in _LEFT else "right", overflow="fold")
+    return table
+
+
+def _of_columns(table: Table, columns: list[Column]) -> Table:
+    part = copy(table)
+    part.columns = columns
+    return part
+
+
+def _one_line(header: RenderableType) -> str:
+    return str(header).replace("\n", " ")
+
+
+def _trial_cells(trial: Trial, schedule: Schedule, marked: bool) -> tuple[str, ...]:
+    return (
+        f"{MARK if marked else ''}{trial.micro_batch}",
+        _gib(trial.peak_allocated_bytes),
+        _gib(trial.peak_reserved_bytes),
+        *_figures(trial, schedule),
+    )
+
+
+def _plan_cells(profile: Profile | None) -> tuple[str, ...]:
+    trial = profile.trial(profile.plan.micro_batch) if profile else None
+    if profile is None or trial is None:
+        return ("-", "-", "-", "nothing fits", "-", "-", "-", "")
+    return (str(profile.plan.micro_batch), *_figures(trial, profile.schedule))
+
+
+def _figures(trial: Trial, schedule: Schedule) -> tuple[str, ...]:
+    epoch = epoch_time_s(trial, schedule)
+    return (
+        _device(trial),
+        _gib(trial.headroom_bytes, signed=True),
+        _RISKS[trial.verdict],
+        format_duration(trial.step_time_s),
+        format_duration(epoch),
+        format_duration(None if epoch is None else epoch * schedule.epochs),
+        f"{trial.source}, emulated" if trial.emulated else trial.source,
+    )
+
+
+def _device(trial: Trial) -> str:
+    middle = _gib(trial.device_used_bytes)
+    if trial.device_used_band_bytes is None:
+        return middle
+    low, high = trial.device_used_band_bytes
+    return f"{middle} ({_gib(low)}-{_gib(high)})"
+
+
+def _gib(size_bytes: int | None, *, signed: bool = False) -> str:
+    if size_bytes is None:
+        return "-"
+    return f"{size_bytes / GIB:+.2f}" if signed else f"{size_bytes / GIB:.2f}"
