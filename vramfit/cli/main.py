@@ -18,7 +18,7 @@ from vramfit.cli.failure import tell
 
 # One module per verb, `vramfit.cli.<name>`, each with a function of that name; those with sub-commands have an `app`.
 VERBS: tuple[str, ...] = ("probe",)
-GROUPS: tuple[str, ...] = ()
+GROUPS: tuple[str, ...] = ("profile",)
 
 INTERRUPTED = 130
 

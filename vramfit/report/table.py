@@ -5,7 +5,7 @@ On a terminal rich draws them; anywhere else they are aligned plain text at thei
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from io import StringIO
@@ -30,7 +30,7 @@ _RISKS: dict[Verdict, str] = {
 }
 _PLAN_COLUMNS = ("device\nGiB", "headroom\nGiB", "risk", "step\ntime", "time per\nepoch", "total", "source")
 _TRIAL_COLUMNS = ("batch", "allocated\nGiB", "reserved\nGiB", *_PLAN_COLUMNS)
-_LEFT = ("risk", "source", "image", "card")
+_LEFT = ("risk", "source", "image", "card", "name", "model", "torch", "made")
 
 
 def trial_table(trials: Sequence[Trial], chosen: int | None, schedule: Schedule) -> Table:
@@ -50,6 +50,16 @@ def plan_table(label: str, plans: Sequence[tuple[str, Profile | None]]) -> Table
     table = _table((label, "batch", *_PLAN_COLUMNS))
     for case, profile in plans:
         table.add_row(case, *_plan_cells(profile))
+    return table
+
+
+def profile_list(profiles: Mapping[str, Profile]) -> Table:
+    """One row a profile: its name, the job, the plan, and how it was obtained."""
+    table = _table(("name", "card", "model", "image", "batch", "source", "torch", "made"))
+    for name, profile in profiles.items():
+        size = "x".join(map(str, profile.job.image_size or ()))
+        what = (profile.machine.card or "-", profile.job.model, size or "-", str(profile.plan.micro_batch))
+        table.add_row(name, *what, profile.source, profile.machine.torch, f"{profile.created:%Y-%m-%d}")
     return table
 
 
@@ -100,6 +110,15 @@ def show_profile(profile: Profile, file: TextIO | None = None) -> None:
     print("", plan_sentence(profile), *remarks(profile), sep="\n", file=file)
 
 
+def origin_sentence(profile: Profile) -> str:
+    """When and with what a profile was obtained."""
+    driver = f", driver {profile.machine.driver}" if profile.machine.driver else ""
+    return (
+        f"{profile.source.capitalize()} on {profile.created:%Y-%m-%d} by vramfit {profile.vramfit_version}"
+        f" with torch {profile.machine.torch}{driver}."
+    )
+
+
 def remarks(profile: Profile) -> list[str]:
     """What a reader of the figures must know, and every note of the plan, the budget and the profile."""
     schedule = profile.schedule
@@ -127,7 +146,9 @@ def drawn_for(table: Table, console: Console) -> list[Table]:
     """The table, or on a terminal too narrow for it two tables: memory first, then time."""
     if console.measure(table, options=console.options.update(width=_NATURAL_WIDTH)).maximum <= console.width:
         return [table]
-    cut = next(place for place, column in enumerate(table.columns) if column.header == "risk") + 1
+    cut = next((place + 1 for place, column in enumerate(table.columns) if column.header == "risk"), None)
+    if cut is None:
+        return [table]
     return [_of_columns(table, table.columns[:cut]), _of_columns(table, [table.columns[0], *table.columns[cut:]])]
 
 

@@ -1,0 +1,79 @@
+"""`vramfit profile`: finding, showing, comparing and copying."""
+
+import json
+
+import pytest
+from made_records import make_profile
+
+from vramfit import shipped
+from vramfit.records import Profile
+
+
+@pytest.fixture(autouse=True)
+def shelf(tmp_path, monkeypatch):
+    """A folder of shipped profiles with two in it."""
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    (folder / "rtx3070ti-1024.json").write_text(make_profile(2).to_json())
+    (folder / "rtx3070ti-768.json").write_text(make_profile(6).to_json())
+    monkeypatch.setattr(shipped, "shipped_folder", lambda: folder)
+    return folder
+
+
+def test_list_is_by_size_and_says_how_each_was_obtained(vramfit):
+    lines = vramfit("profile", "list").out.splitlines()
+    assert [line.split()[0] for line in lines] == ["name", "rtx3070ti-768", "rtx3070ti-1024"]
+    assert all("predicted" in line for line in lines[1:])
+    assert list(json.loads(vramfit("profile", "list", "--json").out)["profiles"]) == ["rtx3070ti-768", "rtx3070ti-1024"]
+
+
+def test_show_by_name_and_by_file(vramfit, shelf):
+    by_name = vramfit("profile", "show", "rtx3070ti-768")
+    by_file = vramfit("profile", "show", str(shelf / "rtx3070ti-768.json"))
+    assert by_name.out == by_file.out
+    assert "Predicted on" in by_name.out
+    assert Profile.from_json(vramfit("profile", "show", "rtx3070ti-768", "--json").out).plan.micro_batch == 6
+
+
+def test_unknown_name_lists_the_nearest(vramfit):
+    outcome = vramfit("profile", "show", "rtx3070-768")
+    assert outcome.code == 5
+    assert "rtx3070ti-768" in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("damage", ["{", '{"plan": 1}', b"\xff\xfe\xfa"])
+def test_a_damaged_profile_is_named(vramfit, tmp_path, damage):
+    file = tmp_path / "bad.json"
+    file.write_bytes(damage if isinstance(damage, bytes) else damage.encode())
+    outcome = vramfit("profile", "show", str(file))
+    assert outcome.code == 5
+    assert "bad.json" in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_an_unknown_key_is_named(vramfit, tmp_path):
+    file = tmp_path / "odd.json"
+    file.write_text(json.dumps({**json.loads(make_profile().to_json()), "batch_size": 6}))
+    outcome = vramfit("profile", "show", str(file))
+    assert outcome.code == 5
+    assert "'batch_size'" in outcome.err
+
+
+def test_diff_names_only_what_differs(vramfit):
+    assert vramfit("profile", "diff", "rtx3070ti-768", "rtx3070ti-1024").out.splitlines() == [
+        "plan.micro_batch: 6 -> 2",
+        "plan.effective_batch: 6 -> 2",
+    ]
+    assert "same" in vramfit("profile", "diff", "rtx3070ti-768", "rtx3070ti-768").out
+
+
+def test_export_refuses_to_overwrite(vramfit, tmp_path):
+    target = tmp_path / "copy.json"
+    assert vramfit("profile", "export", "rtx3070ti-768", str(target)).code == 0
+    assert Profile.from_json(target.read_text()) == make_profile(
+        6, created=Profile.from_json(target.read_text()).created
+    )
+    refused = vramfit("profile", "export", "rtx3070ti-1024", str(target))
+    assert (refused.code, Profile.from_json(target.read_text()).plan.micro_batch) == (8, 6)
+    assert vramfit("profile", "export", "rtx3070ti-1024", str(target), "--force").code == 0

@@ -1,0 +1,105 @@
+"""`vramfit profile`: list, show, compare, verify and copy profiles."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vramfit.errors import CannotWrite
+
+if TYPE_CHECKING:
+    from vramfit.records import Profile
+
+app = typer.Typer(help="List, show, compare, verify and copy profiles.", no_args_is_help=True, rich_markup_mode=None)
+
+Name = Annotated[str, typer.Argument(help="A shipped name such as rtx3070ti-768, or a profile's file.", metavar="NAME")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+# What differs between any two profiles without meaning anything.
+_INCIDENTAL = ("created",)
+
+
+@app.command("list")
+def list_profiles(*, as_json: AsJson = False) -> None:
+    """List the profiles that vramfit ships."""
+    import json
+
+    from vramfit.report.table import profile_list, show
+    from vramfit.shipped import load_profile, shipped_profiles
+
+    files = shipped_profiles()
+    profiles = {name: load_profile(file) for name, file in files.items()}
+    if as_json:
+        typer.echo(json.dumps({"profiles": {name: str(file) for name, file in files.items()}}, indent=2))
+    else:
+        show(profile_list(profiles))
+
+
+@app.command("show")
+def show_one(name: Name, *, as_json: AsJson = False) -> None:
+    """Show one profile: the job, the budget, the trials and the plan."""
+    from vramfit.report.table import origin_sentence, show_profile
+    from vramfit.shipped import load_profile
+
+    profile = load_profile(name)
+    if as_json:
+        typer.echo(profile.to_json(), nl=False)
+        return
+    show_profile(profile)
+    typer.echo(origin_sentence(profile))
+
+
+@app.command("diff")
+def diff(first: Name, second: Name, *, as_json: AsJson = False) -> None:
+    """Show the keys in which two profiles differ; the same profile leaves nothing to show."""
+    import json
+
+    from vramfit.shipped import load_profile
+
+    changes = differences(load_profile(first), load_profile(second))
+    if as_json:
+        typer.echo(json.dumps({"changes": changes}, indent=2))
+        return
+    for change in changes:
+        typer.echo(f"{change['key']}: {_worded(change['first'])} -> {_worded(change['second'])}")
+    if not changes:
+        typer.echo("The two profiles are the same.")
+
+
+@app.command("export")
+def export(
+    name: Name,
+    file: Annotated[Path, typer.Argument(help="The JSON file to write.", metavar="FILE")],
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> None:
+    """Write a copy of a profile, to be changed or carried to another machine."""
+    from vramfit.files import write_atomically
+    from vramfit.shipped import load_profile
+
+    if file.exists() and not force:
+        raise CannotWrite(f"{file} exists and was left as it is; give --force to overwrite it, or another name.")
+    write_atomically(file, load_profile(name).to_json())
+    typer.echo(f"Profile written to {file}")
+
+
+def differences(first: "Profile", second: "Profile") -> list[dict[str, Any]]:
+    """The keys of two profiles whose values differ, in the order of the document; None where a key is missing."""
+    one, two = (dict(_flat(profile.model_dump(mode="json"), "")) for profile in (first, second))
+    keys = [key for key in dict.fromkeys([*one, *two]) if key not in _INCIDENTAL and one.get(key) != two.get(key)]
+    return [{"key": key, "first": one.get(key), "second": two.get(key)} for key in keys]
+
+
+def _flat(value: Any, key: str) -> list[tuple[str, Any]]:
+    """Leaves of nested mappings and lists under dotted keys; a trial is named by its micro-batch."""
+    if isinstance(value, dict):
+        return [leaf for name, part in value.items() for leaf in _flat(part, f"{key}.{name}" if key else name)]
+    if isinstance(value, list) and any(isinstance(part, dict) for part in value):
+        return [
+            leaf for place, part in enumerate(value) for leaf in _flat(part, f"{key}[{part.get('micro_batch', place)}]")
+        ]
+    return [(key, value)]
+
+
+def _worded(value: Any) -> str:
+    return "nothing" if value is None else str(value)
