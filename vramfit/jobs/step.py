@@ -5,6 +5,7 @@ accumulation, clipping, the optimizer and the averaged copy of the weights. No s
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from vramfit.jobs.job import Batch, Job, Tree
+from vramfit.jobs.levers import apply_allocator, apply_levers, setting_of, settled
 from vramfit.records import Amp
 
 _DTYPES: dict[Amp, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -38,14 +40,17 @@ class Step:
     """A job on one device: its network, optimizer, scaler and averaged weights, and the steps they take."""
 
     def __init__(self, job: Job, device: torch.device | str, *, precision: Precision | None = None) -> None:
-        self.job = job
+        self.job = job = settled(job)
         self.device = torch.device(device)
+        apply_allocator(job.levers, self.device)
         self.precision = precision or Precision.of(job, self.device)
         self.model: nn.Module = job.model().to(self.device).train()
         if job.channels_last:
             self.model.to(memory_format=torch.channels_last)
+        apply_levers(self.model, job.levers)
         self.optimizer = job.optimizer([p for p in self.model.parameters() if p.requires_grad])
-        self.average = AveragedModel(self.model, job.ema_decay) if job.ema_decay else None
+        home = torch.device("cpu") if setting_of(job.levers, "ema_on_host") else None
+        self.average = AveragedModel(self.model, job.ema_decay, home) if job.ema_decay else None
         torch.backends.cudnn.benchmark = job.cudnn_benchmark
 
     def train(self, batch: Batch, micro_batch: int) -> Tensor:
@@ -78,11 +83,9 @@ class Step:
     @torch.no_grad()
     def validate(self, batch: Batch) -> tuple[Any, Tensor]:
         """Outputs and mean loss of a host batch, in evaluation mode, with the averaged weights if there are any."""
-        network = self.evaluation_model
-        network.eval()
         inputs, targets = self._prepare(batch, training=False)
-        with self._autocast():
-            outputs = network(inputs)
+        with self._evaluating() as network, self._autocast():
+            outputs = network.eval()(inputs)
         loss = self.job.loss(outputs, targets)
         return outputs, loss
 
@@ -107,6 +110,9 @@ class Step:
             self.average.model.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.precision.scaler.load_state_dict(state["scaler"])
+
+    def _evaluating(self) -> AbstractContextManager[nn.Module]:
+        return self.average.on(self.device) if self.average is not None else nullcontext(self.model)
 
     def _backward_part(self, part: Batch, share: float) -> Tensor:
         inputs, targets = self._prepare(part, training=True)
@@ -139,22 +145,36 @@ class Step:
 class AveragedModel:
     """An exponential moving average of a network's weights and buffers, kept in a copy of it.
 
-    average <- decay * average + (1 - decay) * value; integer buffers are copied.
+    average <- decay * average + (1 - decay) * value; integer buffers are copied. With a `home` the copy lives
+    there, and is on the card only while it is evaluated.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float, home: torch.device | None = None) -> None:
         self.model = deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
+        self.home = home
+        if home is not None:
+            self.model.to(home)
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Follow the network by one step."""
-        pairs = list(zip(_tensors(self.model), _tensors(model), strict=True))
+        followed = _tensors(model) if self.home is None else [value.to(self.home) for value in _tensors(model)]
+        pairs = list(zip(_tensors(self.model), followed, strict=True))
         floating = [(mine, theirs) for mine, theirs in pairs if mine.is_floating_point()]
         torch._foreach_lerp_([mine for mine, _ in floating], [theirs for _, theirs in floating], 1 - self.decay)
         for mine, theirs in pairs:
             if not mine.is_floating_point():
                 mine.copy_(theirs)
+
+    @contextmanager
+    def on(self, device: torch.device) -> Iterator[nn.Module]:
+        """The averaged network on the device that evaluates it."""
+        if self.home is not None:
+            self.model.to(device)
+        yield self.model
+        if self.home is not None:
+            self.model.to(self.home)
 
 
 def batch_size(batch: Tree) -> int:

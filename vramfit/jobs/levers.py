@@ -1,0 +1,125 @@
+"""Levers applied to a job: its settings, its network, its optimizer and the allocator.
+
+`vramfit.jobs.step.Step` calls these, so a job with levers is predicted, measured and trained with them alike.
+"""
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vramfit.errors import UsageError
+from vramfit.jobs.job import Job
+from vramfit.jobs.recompute import find_recomputable, recompute
+from vramfit.plan.levers import in_order
+from vramfit.records import Amp, Lever
+
+_AMP: dict[str, Amp | None] = {"fp16": "fp16", "bf16": "bf16", "off": None}
+
+
+def setting_of(levers: Iterable[Lever], name: str) -> str | None:
+    """What a lever is set to, None where it is not used."""
+    return next((lever.setting for lever in levers if lever.name == name), None)
+
+
+def settled(job: Job) -> Job:
+    """The job with the settings that its levers ask for: AMP, memory order, optimizer.
+
+    Raises:
+        UsageError: a lever that makes no sense.
+
+    """
+    levers = in_order(job.levers)
+    amp, channels_last = setting_of(levers, "amp"), setting_of(levers, "channels_last")
+    return replace(
+        job,
+        levers=levers,
+        amp=_AMP[amp] if amp else job.amp,
+        channels_last=channels_last == "on" if channels_last else job.channels_last,
+        optimizer=FusedOptimizer(job.optimizer) if setting_of(levers, "fused_optimizer") else job.optimizer,
+    )
+
+
+def apply_levers(model: nn.Module, levers: Iterable[Lever]) -> None:
+    """Make a network, in place, upsample in half precision and recompute where the levers say so.
+
+    Raises:
+        UsageError: a module that the network does not have, or that cannot be recomputed.
+
+    """
+    for lever in levers:
+        if lever.name == "half_upsample":
+            _keep_upsampling_half(model)
+        elif lever.name == "recompute":
+            names = lever.modules or find_recomputable(model).of_setting(lever.setting)
+            recompute(model, names, selective=lever.setting == "selective")
+
+
+def apply_allocator(levers: Iterable[Lever], device: torch.device) -> None:
+    """Set the CUDA caching allocator up as the levers ask; before the first tensor on the card.
+
+    Does nothing where the allocator knows no expandable segments: other devices, and Windows.
+    """
+    if device.type == "cuda" and sys.platform != "win32" and setting_of(levers, "expandable_segments"):
+        torch._C._accelerator_setAllocatorSettings("expandable_segments:True")
+
+
+def allocator_settings(levers: Iterable[Lever]) -> str:
+    """The allocator settings of the environment, and what the levers add to them; empty for torch's own."""
+    given = os.environ.get("PYTORCH_ALLOC_CONF") or os.environ.get("PYTORCH_CUDA_ALLOC_CONF") or ""
+    parts = [part for part in given.split(",") if part and not part.startswith("expandable_segments")]
+    if setting_of(levers, "expandable_segments"):
+        return ",".join([*parts, "expandable_segments:True"])
+    return given
+
+
+@dataclass(frozen=True)
+class FusedOptimizer:
+    """An optimizer factory whose optimizer takes each step in one kernel; pickles where the factory does.
+
+    A fused optimizer also reads the scaler's verdict on the card, so the step waits for nothing.
+    """
+
+    build: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+    def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimizer of these parameters, fused."""
+        optimizer = self.build(parameters)
+        if "fused" not in optimizer.defaults:
+            raise UsageError(f"{type(optimizer).__name__} has no fused form; leave the fused_optimizer lever away.")
+        return optimizer if optimizer.defaults["fused"] else _rebuilt(optimizer)
+
+
+def _rebuilt(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The same optimizer made anew: its constructor is where torch prepares a fused step."""
+    fused = {"foreach": False, "fused": True}
+    make: Any = type(optimizer)
+    known = inspect.signature(make).parameters
+    defaults = {key: value for key, value in {**optimizer.defaults, **fused}.items() if key in known}
+    return make([{**group, **fused} for group in optimizer.param_groups], **defaults)  # type: ignore[no-any-return]
+
+
+class HalfUpsample:
+    """The forward of a nearest upsampling without autocast: copying values needs no float32."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __call__(self, value: Tensor) -> Tensor:
+        """BxCxHxW -> BxCxsHxsW, in the dtype that comes in."""
+        forward = partial(type(self.module).forward, self.module)
+        with torch.autocast(value.device.type, enabled=False):
+            upsampled: Tensor = forward(value)
+        return upsampled
+
+
+def _keep_upsampling_half(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Upsample) and module.mode.startswith("nearest"):
+            module.forward = HalfUpsample(module)  # type: ignore[method-assign,assignment]  # survives a deep copy
