@@ -1,0 +1,123 @@
+"""Predicts a trial without a card: traces the step, replays the allocator, adds hidden memory and time.
+
+Sizes in bytes, times in seconds. A prediction is the middle of a 90 % band, and its verdict depends on the band.
+"""
+
+from vramfit.cards import Card, find_card
+from vramfit.jobs.job import Job
+from vramfit.prediction.affine import AffineTrace
+from vramfit.prediction.hidden import context_bytes, cublas_workspace_bytes
+from vramfit.prediction.record import Trace
+from vramfit.prediction.replay import replay_trace
+from vramfit.prediction.roofline import step_time_s
+from vramfit.prediction.trace import trace_step
+from vramfit.records import Band, Budget, Trial, Verdict
+from vramfit.units import parse_size
+
+# Not 1: BatchNorm refuses a single value a channel, and shapes of one are often special.
+_SMALL, _LARGE = 2, 3
+_BAND = (0.94, 1.10)  # share of the middle, until calibrated
+_TIME_BAND = (0.7, 1.4)
+
+
+def predict(job: Job, *, micro_batch: int, gpu: str, vram: str | None = None, reserve: str | None = None) -> Trial:
+    """Predict one trial of a job on a card that need not be here.
+
+    Args:
+        job: what to train.
+        micro_batch: samples of one forward and backward pass.
+        gpu: the card's name, such as `rtx3090`.
+        vram: the most the job may use at device level, such as `8GB`; None for what the card has.
+        reserve: what a desktop or another process keeps of the card, such as `600MB`.
+
+    Raises:
+        UnknownCard: no such card.
+        UsageError: `vram` or `reserve` is not a size.
+        NotTraceable: the step cannot run on storage-less tensors.
+
+    """
+    card = find_card(gpu)
+    return Predictor(job, card, card_budget(card, vram=vram, reserve=reserve)).trial(micro_batch)
+
+
+def card_budget(card: Card, *, vram: str | None = None, reserve: str | None = None) -> Budget:
+    """What a job may use on a card that is not here; sizes as `parse_size` reads them."""
+    return Budget(
+        total_bytes=card.memory_bytes,
+        requested_bytes=parse_size(vram) if vram else None,
+        reserve_bytes=parse_size(reserve) if reserve else 0,
+        context_bytes=context_bytes(card),
+    )
+
+
+class Predictor:
+    """Predicts trials of one job on one card; the job is traced once."""
+
+    def __init__(self, job: Job, card: Card, budget: Budget) -> None:
+        self.job = job
+        self.card = card
+        self.budget = budget
+        self._traced: AffineTrace | None = None
+        self._alike = True
+        self._trials: dict[int, Trial] = {}
+
+    def trial(self, micro_batch: int) -> Trial:
+        """The trial predicted at a micro-batch.
+
+        Raises:
+            NotTraceable: the step cannot run on storage-less tensors.
+
+        """
+        if micro_batch not in self._trials:
+            self._trials[micro_batch] = self._predict(micro_batch)
+        return self._trials[micro_batch]
+
+    def largest_that_fits(self, maximum: int | None = None) -> int:
+        """The largest micro-batch whose verdict is `fits`, at most `maximum`; 0 if not even 1 does."""
+        low, high = 0, 1
+        while self._fits(high) and (maximum is None or high < maximum):
+            low, high = high, high * 2 if maximum is None else min(high * 2, maximum)
+        if self._fits(high):
+            return high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._fits(middle) else (low, middle)
+        return low
+
+    def trace(self, micro_batch: int) -> Trace:
+        """The step's trace at a micro-batch: extrapolated where the job allows it, else traced."""
+        if self._traced is None and self._alike:
+            self._traced = AffineTrace.through(trace_step(self.job, _SMALL), trace_step(self.job, _LARGE))
+            self._alike = self._traced is not None
+        return self._traced.at(micro_batch) if self._traced else trace_step(self.job, micro_batch)
+
+    def _fits(self, micro_batch: int) -> bool:
+        return self.trial(micro_batch).verdict is Verdict.FITS
+
+    def _predict(self, micro_batch: int) -> Trial:
+        trace = self.trace(micro_batch)
+        peaks = replay_trace(trace, workspace_bytes=cublas_workspace_bytes(self.card))
+        context = context_bytes(self.card)
+        used = peaks.reserved_bytes + context
+        band = (round(used * _BAND[0]), round(used * _BAND[1]))
+        time_s = step_time_s(trace.part("step 2"), self.card)
+        return Trial(
+            source="predicted",
+            micro_batch=micro_batch,
+            verdict=verdict(band, self.budget.budget_bytes),
+            budget_bytes=self.budget.budget_bytes,
+            peak_allocated_bytes=peaks.allocated_bytes,
+            peak_reserved_bytes=peaks.reserved_bytes,
+            context_bytes=context,
+            device_used_bytes=used,
+            device_used_band_bytes=band,
+            step_time_s=time_s,
+            step_time_band_s=(time_s * _TIME_BAND[0], time_s * _TIME_BAND[1]),
+        )
+
+
+def verdict(band: Band, budget_bytes: int) -> Verdict:
+    """`fits` if the high end of the band is within the budget, `risky` if the low end is, else `over_budget`."""
+    if band[1] <= budget_bytes:
+        return Verdict.FITS
+    return Verdict.RISKY if band[0] <= budget_bytes else Verdict.OVER_BUDGET

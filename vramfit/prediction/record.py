@@ -1,0 +1,102 @@
+"""What one traced step does to memory: every storage's life in order, and every operation between.
+
+An event is one integer: `i` allocates storage number i, `~i` (negative) frees it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal[
+    "parameter",
+    "buffer",
+    "average",
+    "input",
+    "cast weight",
+    "activation",
+    "loss",
+    "gradient",
+    "optimizer state",
+    "temporary",
+]
+TracePhase = Literal["setup", "input", "forward", "loss", "backward", "optimizer", "validation"]
+
+
+@dataclass(slots=True)
+class StorageRecord:
+    """One storage on the card: its size in bytes, the operation that made it, where and what for."""
+
+    size_bytes: int
+    op: str
+    module: str
+    phase: TracePhase
+    kind: Kind = "temporary"
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """A convolution's shape: input and weight sizes, and how it steps; B is `input_shape[0]`."""
+
+    input_shape: tuple[int, ...]
+    weight_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    groups: int
+    transposed: bool
+    channels_last: bool
+    stride: tuple[int, ...] = ()
+    dilation: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OperationRecord:
+    """One operation: bytes it must read and write, its floating-point operations, where it ran.
+
+    `position` is the number of events before its result was seen. `kernels` counts launches of an operation that
+    works through a list of tensors.
+    """
+
+    name: str
+    module: str
+    phase: TracePhase
+    dtype: str
+    flops: int
+    read_bytes: int
+    written_bytes: int
+    position: int
+    tensors: int = 1
+    convolution: Convolution | None = None
+
+
+@dataclass(slots=True)
+class Trace:
+    """A traced job at one micro-batch: two optimizer steps, then a validation step.
+
+    `events[:marks["step 1"]]` sets the job up; `marks` gives the number of events before each part.
+    """
+
+    micro_batch: int
+    storages: list[StorageRecord] = field(default_factory=list)
+    events: list[int] = field(default_factory=list)
+    operations: list[OperationRecord] = field(default_factory=list)
+    marks: dict[str, int] = field(default_factory=dict)
+
+    def allocated_bytes(self) -> list[int]:
+        """Bytes held after each event, before any rounding by the allocator."""
+        held, total = [], 0
+        for event in self.events:
+            total += self.storages[event].size_bytes if event >= 0 else -self.storages[~event].size_bytes
+            held.append(total)
+        return held
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most bytes held at once, before any rounding by the allocator."""
+        return max(self.allocated_bytes(), default=0)
+
+    def part(self, name: str) -> Sequence[OperationRecord]:
+        """The operations of one part: `step 1`, `step 2` or `validation`."""
+        names = list(self.marks)
+        start = self.marks[name]
+        later = names[names.index(name) + 1 :]
+        stop = self.marks[later[0]] if later else len(self.events) + 1
+        return [operation for operation in self.operations if start <= operation.position < stop]
