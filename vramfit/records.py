@@ -136,10 +136,14 @@ class Trial(Record):
 
 
 class Plan(Record):
-    """What to train with, and why."""
+    """What to train with, and why.
+
+    `last_micro_batch` is the size of the last micro-batch of a step where it is smaller than the others: 7 is 4 + 3.
+    """
 
     micro_batch: PositiveInt
     accumulation_steps: PositiveInt = 1
+    last_micro_batch: PositiveInt | None = None
     world_size: PositiveInt = 1
     objective: Objective = "fastest"
     levers: tuple[Lever, ...] = ()
@@ -150,7 +154,8 @@ class Plan(Record):
     @property
     def effective_batch(self) -> int:
         """Samples per optimizer step over all cards."""
-        return self.micro_batch * self.accumulation_steps * self.world_size
+        short = self.micro_batch - (self.last_micro_batch or self.micro_batch)
+        return (self.micro_batch * self.accumulation_steps - short) * self.world_size
 
 
 class JobKey(Record):

@@ -1,0 +1,167 @@
+"""The choice among trials that fit, and what it means for the batch that the optimizer sees.
+
+Pure: records in, a trial or a plan out, with the reason as a sentence.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from vramfit.errors import NothingFits, UsageError
+from vramfit.records import Objective, Plan, Trial, Verdict
+from vramfit.units import format_size
+
+# Throughputs closer than this share of the best are the same to a user, and a smaller batch is safer.
+NEAR_BEST = 0.02
+
+
+def choose_trial(trials: Iterable[Trial], objective: Objective) -> Trial:
+    """The trial to train with, among those that fit.
+
+    `largest` takes the largest micro-batch; `fastest` the smallest within 2 % of the best throughput, or the
+    largest where nothing was timed.
+
+    Raises:
+        NothingFits: no trial fits.
+
+    """
+    fitting = sorted((trial for trial in trials if trial.verdict is Verdict.FITS), key=lambda trial: trial.micro_batch)
+    if not fitting:
+        raise NothingFits("No trial fits the budget; free memory, allow more, or make the job smaller.")
+    timed = [trial for trial in fitting if trial.throughput_images_per_s]
+    if objective == "largest" or not timed:
+        return fitting[-1]
+    best = max(_throughput(trial) for trial in timed)
+    return next(trial for trial in timed if _throughput(trial) >= (1 - NEAR_BEST) * best)
+
+
+def reason_for(chosen: Trial, trials: Sequence[Trial], objective: Objective) -> str:
+    """One sentence: why this micro-batch and not the next."""
+    larger = sorted((t for t in trials if t.micro_batch > chosen.micro_batch), key=lambda trial: trial.micro_batch)
+    fitting = [trial for trial in larger if trial.verdict is Verdict.FITS]
+    if objective == "fastest" and fitting and chosen.throughput_images_per_s:
+        most = max(fitting, key=_throughput)
+        gain = _throughput(most) / chosen.throughput_images_per_s - 1
+        words = f"only {gain:.0%} faster" if gain > 0.005 else "no faster"
+        return f"batch {chosen.micro_batch}: {most.micro_batch} fits too, but is {words}."
+    if not larger:
+        return f"batch {chosen.micro_batch}: the largest that was allowed, and it fits."
+    return f"batch {chosen.micro_batch}: {_refusal(larger[-1] if not fitting else fitting[0])}."
+
+
+@dataclass(frozen=True)
+class Division:
+    """How one effective batch is made: micro-batches per step and card, and what could not be placed.
+
+    `last_micro_batch` is the size of the last micro-batch of a step where it is smaller than the others.
+    `remainder` is the samples of the wanted batch that do not divide over the cards.
+    """
+
+    micro_batch: int
+    accumulation_steps: int
+    last_micro_batch: int | None
+    remainder: int
+
+    def note(self, wanted: int, world_size: int) -> str:
+        """One sentence that says how the wanted batch is made, any remainder included."""
+        if self.accumulation_steps == 1:
+            parts = f"one micro-batch of {self.micro_batch}"
+        elif self.last_micro_batch is None:
+            parts = f"{self.accumulation_steps} micro-batches of {self.micro_batch}"
+        else:
+            full = self.accumulation_steps - 1
+            parts = f"{full} of {self.micro_batch} and a last one of {self.last_micro_batch}, weighted by its size"
+        cards = f" on each of {world_size} cards" if world_size > 1 else ""
+        left = f"; {self.remainder} of them do not divide over the cards and are left out" if self.remainder else ""
+        return f"The effective batch of {wanted} is {parts}{cards}{left}."
+
+
+def divide_batch(effective_batch: int, largest_micro_batch: int, world_size: int = 1) -> Division:
+    """Solve effective batch = micro-batch x accumulation x cards, with as few and as even micro-batches as fit.
+
+    Raises:
+        UsageError: the effective batch is smaller than the number of cards, or not positive.
+
+    """
+    if effective_batch < world_size or effective_batch < 1:
+        raise UsageError(
+            f"An effective batch of {effective_batch} cannot be divided over {world_size} cards; "
+            f"use {world_size} or more."
+        )
+    share, remainder = divmod(effective_batch, world_size)
+    steps = -(-share // largest_micro_batch)
+    micro_batch = -(-share // steps)
+    steps = -(-share // micro_batch)
+    last = share - micro_batch * (steps - 1)
+    return Division(micro_batch, steps, last if last < micro_batch else None, remainder)
+
+
+def make_plan(
+    chosen: Trial,
+    trials: Sequence[Trial],
+    objective: Objective,
+    *,
+    effective_batch: int | None = None,
+    world_size: int = 1,
+    batch_norm: bool = False,
+) -> Plan:
+    """The plan that follows from the chosen trial; its notes say what a user should know before the run."""
+    division = divide_batch(effective_batch or chosen.micro_batch * world_size, chosen.micro_batch, world_size)
+    notes = [division.note(effective_batch, world_size)] if effective_batch else []
+    if batch_norm:
+        notes += batch_norm_notes(division)
+    return Plan(
+        micro_batch=division.micro_batch,
+        accumulation_steps=division.accumulation_steps,
+        last_micro_batch=division.last_micro_batch,
+        world_size=world_size,
+        objective=objective,
+        reason=reason_for(chosen, trials, objective),
+        notes=tuple(notes),
+    )
+
+
+def batch_norm_notes(division: Division) -> list[str]:
+    """What accumulation does to BatchNorm; empty where there is no accumulation and no batch of one."""
+    notes = []
+    if division.accumulation_steps > 1:
+        notes.append(
+            f"BatchNorm sees micro-batches of {division.micro_batch}, not the effective batch: "
+            "accumulation is not neutral for this network."
+        )
+    if 1 in (division.micro_batch, division.last_micro_batch):
+        notes.append("BatchNorm over a micro-batch of 1 sees a single sample; its statistics are noisy.")
+    return notes
+
+
+def learning_rate_offer(learning_rate: float, tuned_for: int, effective_batch: int) -> str | None:
+    """What the scaling rules would make of a learning rate; an offer in words, None where nothing changes.
+
+    Linear rule: Goyal et al. 2017 (SGD). Square-root rule: Krizhevsky 2014, used with Adam.
+    """
+    if tuned_for == effective_batch:
+        return None
+    factor = effective_batch / tuned_for
+    return (
+        f"The learning rate stays {learning_rate:g}. For a batch of {effective_batch} in place of {tuned_for} the "
+        f"linear rule would give {learning_rate * factor:.3g}, the square-root rule {learning_rate * factor**0.5:.3g}."
+    )
+
+
+def _throughput(trial: Trial) -> float:
+    return trial.throughput_images_per_s or 0.0
+
+
+def _refusal(trial: Trial) -> str:
+    size = trial.micro_batch
+    if trial.verdict is Verdict.OOM:
+        return f"{size} runs out of memory"
+    if trial.verdict is Verdict.SPILLED:
+        return f"{size} spills into system memory"
+    if trial.verdict is Verdict.FAILED:
+        return f"{size} failed ({trial.note})" if trial.note else f"{size} failed"
+    if trial.verdict is Verdict.FITS:
+        return f"{size} fits too, but nothing says that it is faster"
+    high = trial.device_used_band_bytes[1] if trial.device_used_band_bytes else trial.device_used_bytes
+    excess = format_size(high - trial.budget_bytes) if high is not None else "some memory"
+    verb = "may exceed" if trial.verdict is Verdict.RISKY else "exceeds"
+    return f"{size} {verb} the budget by {excess}"

@@ -1,0 +1,223 @@
+"""The search for the largest micro-batch that fits: which size to try next, given what was tried so far.
+
+Pure: every decision is a function of the search's settings and the sizes tried, so the same history gives the same
+step on a card, on a scripted card and in a test. An answer is a size that ran and fitted while the size above it
+ran and did not; memory that grows with the batch therefore always gives the optimum, however unevenly it grows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import isqrt
+
+from vramfit.records import Trial, Verdict
+from vramfit.units import MIB
+
+# Where an unbounded search stops: no card of today trains on larger micro-batches to any use.
+CEILING = 65_536
+# A guess is believed to be within this share of the truth; first steps are placed accordingly.
+GUESS_ERROR = 0.1
+# A line is not drawn further than this many times its largest point.
+REACH = 8
+# What the allocator's rounding to whole segments may hide, in bytes.
+ROUNDING = 2 * MIB
+# Two points nearer to each other than this say more about rounding than about the slope, in bytes.
+APART = 16 * ROUNDING
+# After this many trials interpolation has not converged, and halving takes over.
+PATIENCE = 6
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One micro-batch that was run once.
+
+    `used_bytes` is the figure that the budget bounds, in bytes; None where nothing was read or the run broke off.
+    """
+
+    micro_batch: int
+    verdict: Verdict
+    used_bytes: int | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the whole trial ran within the budget."""
+        return self.verdict is Verdict.FITS
+
+    @classmethod
+    def of(cls, trial: Trial) -> "Tried":
+        """What the search needs of a trial; the figures of one that broke off mean nothing."""
+        complete = trial.verdict in (Verdict.FITS, Verdict.OVER_BUDGET)
+        return cls(trial.micro_batch, trial.verdict, trial.device_used_bytes if complete else None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What is searched for.
+
+    Attributes:
+        minimum, maximum: the sizes allowed, both included.
+        guess: the size that prediction believes in, None without one.
+        budget_bytes: what `Tried.used_bytes` must not exceed; with it a line is fitted, without it sizes are halved.
+        candidates: a user's list; these alone are tried, in this order, until one fits.
+
+    """
+
+    minimum: int = 1
+    maximum: int = CEILING
+    guess: int | None = None
+    budget_bytes: int | None = None
+    candidates: tuple[int, ...] = ()
+
+    def next_size(self, tried: Sequence[Tried]) -> int | None:
+        """The size to try next, None when the search is over."""
+        again = _failed_once(tried)
+        if again is not None:
+            return again
+        if self.candidates:
+            return self._next_candidate(tried)
+        if not tried:
+            return self._first()
+        bracket = self._bracket(tried)
+        return None if bracket.closed else self._propose(tried, bracket)
+
+    def answer(self, tried: Sequence[Tried]) -> int | None:
+        """The size that the search found: one that ran and fitted; None if none did."""
+        fitting = [one.micro_batch for one in tried if one.fits]
+        if not fitting:
+            return None
+        return fitting[0] if self.candidates else max(fitting)
+
+    def _next_candidate(self, tried: Sequence[Tried]) -> int | None:
+        if any(one.fits for one in tried):
+            return None
+        seen = {one.micro_batch for one in tried}
+        return next((size for size in self.candidates if size not in seen), None)
+
+    def _first(self) -> int:
+        if self.guess is None:
+            return self.minimum
+        # With a line to fit, a first point just below the guess costs no OOM and is a large anchor.
+        size = self.guess if self.budget_bytes is None else int(self.guess * (1 - GUESS_ERROR))
+        return self._clamp(size)
+
+    def _clamp(self, size: int) -> int:
+        return max(self.minimum, min(self.maximum, size))
+
+    def _bracket(self, tried: Sequence[Tried]) -> "Bracket":
+        low = max((one.micro_batch for one in tried if one.fits), default=self.minimum - 1)
+        high = min((one.micro_batch for one in tried if not one.fits and one.micro_batch > low), default=None)
+        return Bracket(low, self.maximum + 1 if high is None else high, met=high is not None)
+
+    def _propose(self, tried: Sequence[Tried], bracket: "Bracket") -> int:
+        size = self._from_line(tried, bracket)
+        if size is None:
+            size = self._from_answers(bracket)
+        return bracket.inside(size)
+
+    def _from_line(self, tried: Sequence[Tried], bracket: "Bracket") -> int | None:
+        """Where the line through the measured points meets the budget, one step past what is known otherwise."""
+        tired = bracket.met and len(tried) >= PATIENCE and len(tried) % 2 == 0
+        if self.budget_bytes is None or tired:
+            return None
+        estimate = _estimate(tried, bracket, self.budget_bytes)
+        if estimate is None:
+            return None
+        return max(estimate, bracket.low + _stride([one for one in tried if one.fits]))
+
+    def _from_answers(self, bracket: "Bracket") -> int:
+        """A size from yes and no alone: halve around the guess, gallop away from it when it was wrong."""
+        low, high = bracket.low, bracket.high
+        if bracket.met and low >= self.minimum:
+            return bracket.middle()
+        if self.guess is None or self.budget_bytes is not None:
+            return bracket.middle() if bracket.met else 2 * max(1, low)
+        offset = _guess_offset(self.guess, high if bracket.met else low)
+        return self.guess - offset if bracket.met else self.guess + offset
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """The largest size that fits and the smallest above it that does not; `met` if that one was really run."""
+
+    low: int
+    high: int
+    met: bool
+
+    @property
+    def closed(self) -> bool:
+        """Whether no size is left between the two."""
+        return self.high - self.low <= 1
+
+    def inside(self, size: int) -> int:
+        """The nearest size that is not known yet."""
+        return max(self.low + 1, min(self.high - 1, size))
+
+    def middle(self) -> int:
+        """Half way, by ratio while the two are far apart."""
+        if self.high > 4 * max(1, self.low):
+            return isqrt(max(1, self.low) * self.high)
+        return (self.low + self.high) // 2
+
+
+def table_sizes(largest: int, maximum: int = CEILING) -> tuple[int, ...]:
+    """The rows of a table: 1 to one past the largest that fits, thinned to doublings beyond a dozen."""
+    past = min(largest + 1, maximum)
+    if past <= 13:
+        return tuple(range(1, past + 1))
+    doublings = [1 << power for power in range(largest.bit_length())]
+    return tuple(sorted({*doublings, largest, past}))
+
+
+def is_monotone(tried: Sequence[Tried]) -> bool:
+    """Whether no size that failed lies below one that fitted."""
+    largest = max((one.micro_batch for one in tried if one.fits), default=0)
+    fitted = {one.micro_batch for one in tried if one.fits}
+    return all(one.fits or one.micro_batch > largest or one.micro_batch in fitted for one in tried)
+
+
+def _guess_offset(guess: int, tried: int) -> int:
+    """How far from a guess to try next, by yes and no alone: half its error at first, then three times as far."""
+    return max(1, round(guess * GUESS_ERROR / 2), 3 * abs(guess - tried))
+
+
+def _failed_once(tried: Sequence[Tried]) -> int | None:
+    """A size whose one run was cut short by something else than memory, and so deserves another."""
+    if not tried or tried[-1].verdict is not Verdict.FAILED:
+        return None
+    size = tried[-1].micro_batch
+    return size if [one.micro_batch for one in tried].count(size) == 1 else None
+
+
+def _estimate(tried: Sequence[Tried], bracket: Bracket, budget_bytes: int) -> int | None:
+    points = {one.micro_batch: one.used_bytes for one in tried if one.used_bytes is not None}
+    used = points.get(bracket.low)
+    if not used:
+        return None
+    room = max(0, budget_bytes - used - ROUNDING)
+    for slope in (_slope(points, bracket), used / bracket.low):
+        size = bracket.low + int(room / slope) if slope > 0 else bracket.high
+        if size < bracket.high or not bracket.met:
+            return min(REACH * bracket.low, size)
+    return None
+
+
+def _slope(points: dict[int, int], bracket: Bracket) -> float:
+    """Bytes a sample: towards a point over budget if there is one, else from the nearest point well below.
+
+    Without such points the line goes through the origin: fixed memory is never negative, so it does not overshoot.
+    """
+    low = bracket.low
+    if bracket.high in points:
+        return (points[bracket.high] - points[low]) / (bracket.high - low)
+    below = [size for size in points if size < low and points[low] - points[size] >= APART]
+    anchor = max(below, default=0)
+    return (points[low] - points.get(anchor, 0)) / (low - anchor)
+
+
+def _stride(fitting: Sequence[Tried]) -> int:
+    """1 while single steps are news; after three of them that fitted the line is wrong, and they double: 2, 4, 8."""
+    gaps = [after.micro_batch - before.micro_batch for before, after in pairwise(fitting)]
+    doublings = len(gaps)
+    while doublings and gaps[-doublings - 2 :] != [1, 1, *(1 << power for power in range(doublings))]:
+        doublings -= 1
+    return 1 << doublings
