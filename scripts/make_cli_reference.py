@@ -1,7 +1,8 @@
 """Write docs/cli.md, the reference of every verb and option, from the command line itself.
 
-`--check` writes nothing and exits 1 when the page is stale; `--freeze` also writes tests/golden/cli.txt, the list that
-a test holds the command line to: do it when an option is meant to appear or to vanish.
+`--check` writes nothing and exits 1 when the page is stale; `--list` prints the verbs and options; `--freeze` also
+writes tests/golden/cli.txt, the list that a test holds the command line to: do it when an option is meant to appear or
+to vanish.
 """
 
 import inspect
@@ -33,6 +34,9 @@ def main() -> None:
     page = HEAD + "".join(section(path, command) for path, command in commands())
     if "--check" in sys.argv:
         sys.exit(0 if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page else f"{PAGE} is stale")
+    if "--list" in sys.argv:
+        sys.stdout.write("".join(f"{line}\n" for line in frozen_lines()))
+        return
     PAGE.write_text(page, encoding="utf-8", newline="\n")
     if "--freeze" in sys.argv:
         FROZEN.write_text("".join(f"{line}\n" for line in frozen_lines()), encoding="utf-8", newline="\n")

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List, show, compare, verify and copy profiles.", no_args_is_help=True, rich_markup_mode=None)
 
 Name = Annotated[str, typer.Argument(help="A shipped name such as rtx3070ti-768, or a profile's file.", metavar="NAME")]
+First = Annotated[str, typer.Argument(help="One profile, by name or file.", metavar="FIRST")]
+Second = Annotated[str, typer.Argument(help="The profile to compare it with.", metavar="SECOND")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 # What differs between any two profiles without meaning anything.
@@ -50,7 +52,7 @@ def show_one(name: Name, *, as_json: AsJson = False) -> None:
 
 
 @app.command("diff")
-def diff(first: Name, second: Name, *, as_json: AsJson = False) -> None:
+def diff(first: First, second: Second, *, as_json: AsJson = False) -> None:
     """Show the keys in which two profiles differ; the same profile leaves nothing to show."""
     import json
 

@@ -1,0 +1,54 @@
+"""Every verb is documented, the reference is fresh, and the command line is what it was yesterday."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vramfit.cli.main import GROUPS, VERBS
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOCS = REPOSITORY / "docs"
+REFERENCE = REPOSITORY / "scripts" / "make_cli_reference.py"
+
+
+@pytest.mark.parametrize("verb", [*VERBS, *GROUPS])
+def test_every_verb_has_a_page(verb):
+    page = DOCS / "cli" / f"{verb}.md"
+    assert page.is_file(), f"write docs/cli/{verb}.md: what the verb is for, and commands that work"
+    assert page.read_text(encoding="utf-8").startswith(f"# vramfit {verb}\n")
+
+
+def test_no_page_is_left_of_a_verb_that_went():
+    assert {page.stem for page in (DOCS / "cli").glob("*.md")} <= {*VERBS, *GROUPS}
+
+
+def test_the_reference_is_fresh():
+    command = [sys.executable, str(REFERENCE), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=REPOSITORY, check=False)
+    assert done.returncode == 0, "run: python scripts/make_cli_reference.py"
+
+
+def test_the_command_line_is_frozen():
+    frozen = (REPOSITORY / "tests" / "golden" / "cli.txt").read_text(encoding="utf-8")
+    command = [sys.executable, str(REFERENCE), "--list"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=REPOSITORY, check=True)
+    assert done.stdout == frozen, "an option appeared or vanished; if meant: scripts/make_cli_reference.py --freeze"
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.name)
+def test_commands_on_the_pages_have_those_options(page):
+    known = (REPOSITORY / "tests" / "golden" / "cli.txt").read_text(encoding="utf-8").splitlines()
+    for verb, rest in re.findall(r"^(?: {4})?vramfit (\w+)(.*)", page.read_text(encoding="utf-8"), re.MULTILINE):
+        options = {word.replace("_", "-") for word in re.findall(r"--[a-z][a-z_-]+", rest.partition("  #")[0])}
+        for option in options - {"--help", "--debug"}:
+            assert any(re.match(rf"vramfit {verb}\b.* {option}\b", line) for line in known), (verb, option)
