@@ -1,0 +1,75 @@
+"""What a film set is, whatever format it was read from.
+
+K landmarks. Points are float64 Kx2, (x, y) in pixels of the native film, NaN where missing; a pixel's centre is at
+whole numbers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Points = NDArray[np.float64]
+Annotator = Literal["mean", "senior", "junior"]
+
+
+@dataclass(frozen=True)
+class Landmark:
+    """A landmark as its film set names it: `symbol` joins, `title` is for people."""
+
+    symbol: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Film:
+    """One film and where its landmarks are.
+
+    `size` is (width, height) in pixels; `pixel_size_mm` the width and height of a pixel; `points` those to learn from;
+    `raters` each rater's own points, for those who marked it.
+    """
+
+    id: str
+    path: Path
+    size: tuple[int, int]
+    pixel_size_mm: tuple[float, float]
+    machine: str
+    points: Points
+    raters: Mapping[str, Points]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A film left out, and the sentence that says why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class FilmSet:
+    """The films of one split, in order of id, and the landmarks that all of them have."""
+
+    root: Path
+    split: str
+    annotator: Annotator
+    landmarks: tuple[Landmark, ...]
+    films: tuple[Film, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The landmarks' symbols, in the order of the points."""
+        return tuple(landmark.symbol for landmark in self.landmarks)
+
+    def __len__(self) -> int:
+        return len(self.films)
+
+    def without(self, bad: Mapping[str, str]) -> Self:
+        """This set less the films whose ids are keys of `bad`; the values say why."""
+        skipped = tuple(Skipped(film.id, bad[film.id]) for film in self.films if film.id in bad)
+        films = tuple(film for film in self.films if film.id not in bad)
+        return replace(self, films=films, skipped=self.skipped + skipped)

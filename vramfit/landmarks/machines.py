@@ -1,0 +1,99 @@
+"""Which machine took a film, and how large its pixels are: cephalogram_machine_mappings.csv.
+
+Columns cephalogram_id, machine, pixel_size (mm), image_format, mode; pixel_size_x and pixel_size_y where they differ.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vramfit.errors import DataError
+
+
+@dataclass(frozen=True)
+class MachineOfFilm:
+    """A machine's name and the (width, height) of its pixels in mm."""
+
+    name: str
+    pixel_size_mm: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Machines:
+    """The rows of the file, by film id and split: an id that two splits use has a row for each."""
+
+    path: Path
+    rows: Mapping[tuple[str, str], Mapping[str, str]]
+
+    def of(self, film_id: str, split: str) -> MachineOfFilm:
+        """The machine of a film.
+
+        Raises:
+            DataError: no row, or no usable pixel size in it; a size is never assumed.
+
+        """
+        row = self._row(film_id, split)
+        if row is None:
+            raise DataError(f"{self.path}: no row for film '{film_id}', so its pixel_size is unknown; add it.")
+        across = self._millimetres(row, film_id, "pixel_size_x" if "pixel_size_x" in row else "pixel_size")
+        down = self._millimetres(row, film_id, "pixel_size_y" if "pixel_size_y" in row else "pixel_size")
+        return MachineOfFilm(row.get("machine") or "unknown", (across, down))
+
+    def _row(self, film_id: str, split: str) -> Mapping[str, str] | None:
+        # A spreadsheet drops the zeros in front of an id; one that is written out in full comes first.
+        for name in (film_id, _without_zeros(film_id)):
+            for mode in (split, ""):
+                if (name, mode) in self.rows:
+                    return self.rows[name, mode]
+        return None
+
+    def _millimetres(self, row: Mapping[str, str], film_id: str, field: str) -> float:
+        text = row.get(field, "")
+        try:
+            size = float(text)
+        except ValueError:
+            size = math.nan
+        if not 0 < size < math.inf:
+            said = f"is '{text}'" if text else "is missing"
+            raise DataError(f"{self.path}: field '{field}' of film '{film_id}' {said}; write it in mm, such as 0.1.")
+        return size
+
+
+def read_machines(path: Path) -> Machines:
+    """The file's rows; a byte-order mark, capitals and semicolons are accepted.
+
+    Raises:
+        DataError: unreadable, or without a column of ids.
+
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); save it as UTF-8.") from None
+    first = text.split("\n", 1)[0]
+    reader = csv.DictReader(io.StringIO(text), delimiter=";" if first.count(";") > first.count(",") else ",")
+    reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+    if "cephalogram_id" not in reader.fieldnames:
+        raise DataError(f"{path}: no column 'cephalogram_id'; its first line must name the columns.")
+    return Machines(path, _by_film(reader))
+
+
+def _by_film(reader: "csv.DictReader[str]") -> dict[tuple[str, str], dict[str, str]]:
+    records = [
+        {name: (value or "").strip() for name, value in record.items() if isinstance(name, str)} for record in reader
+    ]
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    # Ids as written come before ids without their zeros, for '1' and '01' may be two films.
+    for shorten in (str, _without_zeros):
+        for row in records:
+            film_id = shorten(row["cephalogram_id"])
+            rows.setdefault((film_id, row.get("mode", "").lower()), row)
+            rows.setdefault((film_id, ""), row)
+    return rows
+
+
+def _without_zeros(film_id: str) -> str:
+    return film_id.lstrip("0")
