@@ -84,7 +84,7 @@ def _own_size(model: str) -> tuple[int, int]:
     import timm
 
     if not timm.is_model(model):
-        near = [name for name in _near(model)]
+        near = _near(model)
         hint = f"; near: {', '.join(near)}" if near else ""
         raise UsageError(f"timm has no model '{model}'{hint}.")
     settings: Any = timm.get_pretrained_cfg(model, allow_unregistered=True)
