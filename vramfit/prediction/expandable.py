@@ -1,0 +1,132 @@
+"""Expandable segments of the caching allocator: address space that is mapped page by page. Sizes in bytes.
+
+There is one such segment for each pool and stream, of 9/8 of the card; pages are 2 MiB in the pool of small
+requests and 20 MiB in the other.
+"""
+
+from collections.abc import Callable
+
+from vramfit.prediction.block import Block, Pool, insert_after, merge
+
+
+class ExpandableSegments:
+    """Maps and unmaps memory of expandable segments.
+
+    `new_addresses(size)` hands out address space; `reserve(size)` is told of every size mapped, negative if unmapped.
+    """
+
+    def __init__(self, new_addresses: Callable[[int], int], card_bytes: int, reserve: Callable[[int], None]) -> None:
+        self._new_addresses = new_addresses
+        self._card_bytes = card_bytes
+        self._reserve = reserve
+        self.count = 0
+
+    def allocate(self, pool: Pool, size: int) -> Block:
+        """A block of at least `size`, its missing pages mapped; it is in no pool."""
+        block = self._candidate(pool, size)
+        if not block.mapped:
+            self._map(block, min(block.size, size))
+        while block.size < size:
+            neighbour = block.next
+            if neighbour is None:
+                raise AssertionError("the candidate was chosen for the room after it")
+            self._map(neighbour, min(size - block.size, neighbour.size))
+            block = neighbour
+        pool.remove(block)
+        return block
+
+    def release(self, pool: Pool) -> None:
+        """Unmap every page of a pool that no block in use touches."""
+        for _, _, block in list(pool.free):
+            if block.expandable:
+                self._unmap(block)
+                if block.alone and not block.mapped:
+                    pool.remove(block)
+                    self.count -= 1
+
+    def _candidate(self, pool: Pool, size: int) -> Block:
+        """The lowest unmapped space, or the free block before it, from which on `size` bytes are free."""
+        for _, _, unmapped in pool.unmapped:
+            before = unmapped.previous
+            start = before if before is not None and before.free else unmapped
+            if _room(start, size):
+                return start
+        return self._new_segment(pool)
+
+    def _new_segment(self, pool: Pool) -> Block:
+        wanted = self._card_bytes + self._card_bytes // 8
+        size = -(-wanted // pool.page) * pool.page
+        block = Block(self._new_addresses(size), size, pool, free=True, mapped=False, expandable=True)
+        pool.add(block)
+        self.count += 1
+        return block
+
+    def _map(self, block: Block, size: int) -> None:
+        """Back the beginning of an unmapped block with whole pages for `size` bytes; join free neighbours."""
+        pool = block.pool
+        mapped = -(-size // pool.page) * pool.page
+        pool.remove(block)
+        if mapped < block.size:
+            rest = Block(block.address + mapped, block.size - mapped, pool, free=True, mapped=False, expandable=True)
+            insert_after(block, rest)
+            pool.add(rest)
+            block.size = mapped
+        block.mapped = True
+        merge(block, block.previous)
+        merge(block, block.next)
+        pool.add(block)
+        self._reserve(mapped)
+
+    def _unmap(self, block: Block) -> None:
+        """Give the whole pages inside a free block back; what is left of it on either side stays cached."""
+        pool = block.pool
+        first = _first(block)
+        start = first + -(-(block.address - first) // pool.page) * pool.page
+        end = first + (block.address + block.size - first) // pool.page * pool.page
+        if start >= end:
+            return
+        pool.remove(block)
+        _keep_before(block, start)
+        _keep_after(block, end)
+        block.mapped = False
+        merge(block, block.previous)
+        merge(block, block.next)
+        pool.add(block)
+        self._reserve(start - end)
+
+
+def _room(block: Block | None, size: int) -> bool:
+    room = 0
+    while block is not None and block.free and room < size:
+        room += block.size
+        block = block.next
+    return room >= size
+
+
+def _first(block: Block) -> int:
+    """The address at which the segment begins; pages count from there."""
+    while block.previous is not None:
+        block = block.previous
+    return block.address
+
+
+def _keep_before(block: Block, start: int) -> None:
+    if start == block.address:
+        return
+    kept = Block(block.address, start - block.address, block.pool, free=True, expandable=True)
+    kept.previous, kept.next = block.previous, block
+    if block.previous is not None:
+        block.previous.next = kept
+    block.previous = kept
+    block.address, block.size = start, block.size - kept.size
+    block.pool.add(kept)
+
+
+def _keep_after(block: Block, end: int) -> None:
+    size = block.address + block.size - end
+    if size == 0:
+        return
+    kept = Block(end, size, block.pool, free=True, expandable=True)
+    insert_after(block, kept)
+    block.size -= size
+    block.pool.add(kept)
