@@ -1,0 +1,102 @@
+"""The few questions that a trial asks of a card's memory, behind an interface so that tests can script the answers."""
+
+import os
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from vramfit.measure.budget import USUAL_CONTEXT_BYTES
+from vramfit.measure.device import Device
+from vramfit.records import Budget
+
+
+@dataclass(frozen=True)
+class MemoryFigures:
+    """What one trial took, in bytes, since `start`; `retries` are allocations that succeeded only after a clean-up."""
+
+    peak_allocated_bytes: int
+    peak_reserved_bytes: int
+    context_bytes: int
+    retries: int
+
+    @property
+    def device_used_bytes(self) -> int:
+        """What the card shows for this process at its peak."""
+        return self.peak_reserved_bytes + self.context_bytes
+
+
+class CardMemory(Protocol):
+    """A card's memory as a trial uses it."""
+
+    device: torch.device
+
+    def start(self, budget: Budget) -> None:
+        """Forget earlier peaks and refuse any allocation beyond the budget from here on."""
+
+    def figures(self) -> MemoryFigures:
+        """What was taken since `start`."""
+
+    def synchronize(self) -> None:
+        """Wait until the card has done everything asked of it."""
+
+    def stop(self) -> None:
+        """Take the limit away again."""
+
+
+class CudaMemory:
+    """torch's caching allocator on one card, limited by its per-process fraction."""
+
+    def __init__(self, device: Device) -> None:
+        self._card = device
+        self.device = torch.device("cuda", device.index)
+        self._others_bytes = _used_by_others(device)
+        torch.zeros(1, device=self.device)
+        self._retries_before = 0
+
+    def start(self, budget: Budget) -> None:
+        """Limit reserved memory to the budget without the context; the limit bounds reserved memory alone."""
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(self.device)
+        self._retries_before = self._retries()
+        limit = max(1, budget.budget_bytes - self._context_bytes())
+        _, total = torch.cuda.mem_get_info(self.device)
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), self.device)
+
+    def figures(self) -> MemoryFigures:
+        """What was taken since `start`; the context grows as kernels load, so it is read at the end."""
+        return MemoryFigures(
+            peak_allocated_bytes=torch.cuda.max_memory_allocated(self.device),
+            peak_reserved_bytes=torch.cuda.max_memory_reserved(self.device),
+            context_bytes=self._context_bytes(),
+            retries=self._retries() - self._retries_before,
+        )
+
+    def synchronize(self) -> None:
+        """Wait for every stream of the card."""
+        torch.cuda.synchronize(self.device)
+
+    def stop(self) -> None:
+        """Let the process use the whole card again."""
+        torch.cuda.set_per_process_memory_fraction(1.0, self.device)
+
+    def _retries(self) -> int:
+        return int(torch.cuda.memory_stats(self.device).get("num_alloc_retries", 0))
+
+    def _context_bytes(self) -> int:
+        """Device-level use of this process beyond what the allocator reserved.
+
+        The driver's own figure for this process where it gives one; else what the card shows beyond the others.
+        """
+        reserved = torch.cuda.memory_reserved(self.device)
+        reading = self._card.read()
+        mine = next((one.used_bytes for one in reading.processes if one.pid == os.getpid()), None)
+        context = (reading.used_bytes - self._others_bytes if mine is None else mine) - reserved
+        return context if context > 0 else USUAL_CONTEXT_BYTES
+
+
+def _used_by_others(device: Device) -> int:
+    from vramfit.measure.budget import held_here
+
+    reading = device.read()
+    return max(0, reading.used_bytes - held_here(device, reading))
