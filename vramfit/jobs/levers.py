@@ -46,6 +46,12 @@ def settled(job: Job) -> Job:
     )
 
 
+def on_card(job: Job) -> Job:
+    """The settled job as the card sees it: without what its levers keep on the host."""
+    job = settled(job)
+    return replace(job, ema_decay=None) if setting_of(job.levers, "ema_on_host") else job
+
+
 def apply_levers(model: nn.Module, levers: Iterable[Lever]) -> None:
     """Make a network, in place, upsample in half precision and recompute where the levers say so.
 

@@ -41,6 +41,7 @@ class AffineTrace:
             self.small.events,
             [line.operation(a, b) for a, b in zip(self.small.operations, self.large.operations, strict=True)],
             self.small.marks,
+            self.small.calls,
         )
 
 

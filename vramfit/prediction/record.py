@@ -67,11 +67,23 @@ class OperationRecord:
     convolution: Convolution | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a module: numbers of events before and after it, and the storages it was given and returned."""
+
+    module: str
+    start: int
+    stop: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
 @dataclass(slots=True)
 class Trace:
     """A traced job at one micro-batch: two optimizer steps, then a validation step.
 
-    `events[:marks["step 1"]]` sets the job up; `marks` gives the number of events before each part.
+    `events[:marks["step 1"]]` sets the job up; `marks` gives the number of events before each part. `calls` is every
+    call of a module in a forward pass of training, in the order of their ends.
     """
 
     micro_batch: int
@@ -79,6 +91,7 @@ class Trace:
     events: list[int] = field(default_factory=list)
     operations: list[OperationRecord] = field(default_factory=list)
     marks: dict[str, int] = field(default_factory=dict)
+    calls: list["Call"] = field(default_factory=list)
 
     def allocated_bytes(self) -> list[int]:
         """Bytes held after each event, before any rounding by the allocator."""

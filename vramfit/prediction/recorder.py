@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from vramfit.prediction.record import Convolution, Kind, OperationRecord, StorageRecord, Trace, TracePhase
+from vramfit.prediction.record import Call, Convolution, Kind, OperationRecord, StorageRecord, Trace, TracePhase
 
 _ATEN = torch.ops.aten
 _QUIET = {torch.ops.prim.device.default, _ATEN.detach.default}
@@ -45,6 +45,7 @@ class Recorder(TorchDispatchMode):
         self._host: set[int] = set()  # addresses of storages that are not on the card
         self._references: dict[int, weakref.ref[Any]] = {}
         self._modules: list[str] = []
+        self._starts: list[tuple[int, tuple[int, ...]]] = []  # of each module: events before it, storages it was given
         self._nodes: list[int] = []  # sequence number of the first autograd node of each entry of _node_modules
         self._node_modules: list[str] = []
 
@@ -97,11 +98,18 @@ class Recorder(TorchDispatchMode):
 
     def _enter(self, name: str, module: nn.Module, inputs: Any) -> None:
         self._modules.append(name)
+        self._starts.append((len(self.trace.events), self._numbers(inputs)))
         self._note_node(name)
 
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        self._modules.pop()
+        name, (start, given) = self._modules.pop(), self._starts.pop()
+        if self.phase == "forward":
+            self.trace.calls.append(Call(name, start, len(self.trace.events), given, self._numbers(output)))
         self._note_node(self._modules[-1] if self._modules else "")
+
+    def _numbers(self, value: Any) -> tuple[int, ...]:
+        addresses = dict.fromkeys(self._address(tensor) for tensor in _tensors(value))
+        return tuple(self._live[address] for address in addresses if address in self._live)
 
     def _note_node(self, name: str) -> None:
         self._nodes.append(torch._C._autograd._get_sequence_nr())

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from vramfit.errors import NotTraceable, VramfitError
 from vramfit.jobs.job import Batch, Job
+from vramfit.jobs.levers import on_card
 from vramfit.jobs.step import Precision, Step
 from vramfit.prediction.autocast import cuda_autocast
 from vramfit.prediction.record import Kind, Trace, TracePhase
@@ -35,6 +36,7 @@ def trace_step(job: Job, micro_batch: int, *, steps: int = 2, validation: bool =
             without storage; names the operation and the line.
 
     """
+    job = on_card(job)
     host = job.batch(micro_batch)
     trace = Trace(micro_batch)
     with _explained(job), _storageless() as mode:
