@@ -13,8 +13,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from vramfit.errors import VramfitError
 from vramfit.prediction.allocator_settings import UNLIMITED, Settings
-from vramfit.prediction.block import Block, Pool, insert_after, merge
-from vramfit.prediction.expandable import ExpandableSegments
+from vramfit.prediction.block import Block, Pool, insert_after, mapped_from, merge
+from vramfit.prediction.expandable import ExpandableSegments, least_growing
 from vramfit.units import GIB, MIB, format_size
 
 __all__ = ["AllocatorOom", "CachingAllocator", "Settings"]
@@ -155,14 +155,8 @@ class CachingAllocator:
         self.peak_allocated_bytes = max(self.peak_allocated_bytes, self.allocated_bytes)
 
     def segment_sizes(self) -> list[int]:
-        """Mapped bytes of every segment, in no order."""
-        sizes: dict[int, int] = {}
-        for block in self.blocks():
-            first = block
-            while first.previous is not None:
-                first = first.previous
-            sizes[id(first)] = sizes.get(id(first), 0) + (block.size if block.mapped else 0)
-        return list(sizes.values())
+        """Bytes of every segment, in no order; of an expandable one, of each stretch that is mapped."""
+        return [mapped_from(block) for block in self.blocks() if block.begins]
 
     def blocks(self) -> list[Block]:
         """Every block, in use or free, mapped or not."""
@@ -190,7 +184,7 @@ class CachingAllocator:
         if index == len(free):
             return None
         if self._expandable is not None:
-            index = _least_expandable(pool, index)
+            index = least_growing(pool, index)
         found = free[index][0]
         limit = self.settings.max_split_size_bytes
         if size < limit <= found:
@@ -201,7 +195,8 @@ class CachingAllocator:
 
     def _split(self, block: Block, size: int) -> None:
         pool = block.pool
-        rest = Block(block.address + size, block.size - size, pool, True, True, block.expandable)
+        rest = Block(block.address + size, block.size - size, pool, True)
+        rest.expandable = block.expandable
         block.size = size
         insert_after(block, rest)
         rest.born = pool.clock[0]
@@ -301,16 +296,3 @@ class CachingAllocator:
         address = self._next_address
         self._next_address += size + _GAP
         return address
-
-
-def _least_expandable(pool: Pool, index: int) -> int:
-    """From the best fit on, the block that can grow the least: PyTorch keeps the growing end of a segment for later."""
-    free = pool.free
-    while index + 1 < len(free) and _can_reach(free[index + 1][2]) < _can_reach(free[index][2]):
-        index += 1
-    return index
-
-
-def _can_reach(block: Block) -> int:
-    after = block.next
-    return block.size + (after.size if after is not None and not after.mapped else 0)

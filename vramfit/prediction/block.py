@@ -57,7 +57,7 @@ class Block:
     __slots__ = ("address", "born", "expandable", "free", "mapped", "next", "pool", "previous", "size")
 
     def __init__(
-        self, address: int, size: int, pool: Pool, free: bool, mapped: bool = True, expandable: bool = False
+        self, address: int, size: int, pool: Pool, free: bool, *, mapped: bool = True, expandable: bool = False
     ) -> None:
         self.address = address
         self.size = size
@@ -73,6 +73,11 @@ class Block:
     def alone(self) -> bool:
         """Whether it is all of its segment."""
         return self.previous is None and self.next is None
+
+    @property
+    def begins(self) -> bool:
+        """Whether mapped memory begins with it: that of a segment, or of a stretch of an expandable one."""
+        return self.mapped and (self.previous is None or not self.previous.mapped)
 
 
 def insert_after(block: Block, new: Block) -> None:
@@ -102,3 +107,12 @@ def merge(block: Block, neighbour: Block | None) -> None:
         after = block.next = neighbour.next
         if after is not None:
             after.previous = block
+
+
+def mapped_from(block: Block) -> int:
+    """Bytes mapped without a gap from a block on."""
+    size = 0
+    after: Block | None = block
+    while after is not None and after.mapped:
+        size, after = size + after.size, after.next
+    return size

@@ -130,3 +130,16 @@ def _keep_after(block: Block, end: int) -> None:
     insert_after(block, kept)
     block.size -= size
     block.pool.add(kept)
+
+
+def least_growing(pool: Pool, index: int) -> int:
+    """The place in `pool.free` to take: from the best fit on, the growing end of a segment is kept for later."""
+    free = pool.free
+    while index + 1 < len(free) and _can_reach(free[index + 1][2]) < _can_reach(free[index][2]):
+        index += 1
+    return index
+
+
+def _can_reach(block: Block) -> int:
+    after = block.next
+    return block.size + (after.size if after is not None and not after.mapped else 0)

@@ -1,0 +1,43 @@
+"""`vramfit replay`: a recorded snapshot through the allocator's rules, and through other settings."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vramfit.units import parse_size
+
+
+def replay(
+    snapshot: Annotated[
+        Path, typer.Argument(help="A file that torch.cuda.memory._dump_snapshot wrote.", metavar="SNAPSHOT")
+    ],
+    *,
+    alloc_conf: Annotated[
+        str | None,
+        typer.Option(help="What PYTORCH_ALLOC_CONF might say instead: expandable_segments:True.", metavar="SETTINGS"),
+    ] = None,
+    vram: Annotated[
+        str | None,
+        typer.Option(help="The most that may be reserved, such as 8GB; the CUDA context comes on top.", metavar="SIZE"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
+) -> None:
+    """Replay a PyTorch memory snapshot: its peaks, and what another allocator setting or card would have done.
+
+    Needs no GPU. The file is read as plain data; nothing in it is run.
+    """
+    from vramfit.prediction.recording import compare
+    from vramfit.prediction.snapshot import load_snapshot
+    from vramfit.report.replay import comparison_table, document, sentences
+    from vramfit.report.table import show
+
+    limit_bytes = parse_size(vram) if vram else None
+    comparison = compare(load_snapshot(snapshot), alloc_conf, limit_bytes)
+    if as_json:
+        typer.echo(json.dumps(document(comparison), indent=2))
+        return
+    show(comparison_table(comparison))
+    for sentence in sentences(comparison):
+        typer.echo(sentence)
