@@ -21,8 +21,9 @@ from torch.nn import functional as F
 OMEGA, THETA, ALPHA = 14.0, 0.5, 2.1
 MAP_WEIGHT, MAP_THRESHOLD = 10.0, 0.2
 
-# Elements worked on at once. A dozen temporaries of this many float32 are 48 MiB, whatever the batch.
-_CHUNK_ELEMENTS = 2**20
+# Elements of each sample worked on at once. A dozen temporaries of this many float32 are 6 MiB a sample; the number
+# of pieces must not depend on the batch, or memory would not grow along a straight line with it.
+_CHUNK_ELEMENTS = 2**17
 
 
 def adaptive_wing(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -66,19 +67,18 @@ class _AdaptiveWing(torch.autograd.Function):
         for part in _parts(target):
             p, y, w = _planes(part, prediction, target, weights)
             slope = _slope(p, y).mul_(_weight_map(y)).mul_(w.view(-1, 1, 1) * scale)
-            result.flatten(0, 1)[part] = slope.to(result.dtype)
+            result[:, part] = slope.view(result.shape[0], -1, *slope.shape[1:]).to(result.dtype)
         return result, None, None
 
 
 def _parts(target: Tensor) -> Iterator[slice]:
-    planes = target.shape[0] * target.shape[1]
     step = max(1, _CHUNK_ELEMENTS // (target.shape[2] * target.shape[3]))
-    return (slice(start, start + step) for start in range(0, planes, step))
+    return (slice(start, start + step) for start in range(0, target.shape[1], step))
 
 
 def _planes(part: slice, prediction: Tensor, target: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     wide = _wide(target)
-    p, y, w = (value.flatten(0, 1)[part].to(wide) for value in (prediction, target, weights))
+    p, y, w = (value[:, part].flatten(0, 1).to(wide) for value in (prediction, target, weights))
     return p, y, w
 
 
