@@ -2,47 +2,35 @@
 
 import weakref
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
-from vramfit.prediction.record import Call, Convolution, Kind, OperationRecord, StorageRecord, Trace, TracePhase
+from vramfit.prediction.convolution import convolution_of
+from vramfit.prediction.flops import flops_of
+from vramfit.prediction.record import Call, Kind, OperationRecord, StorageRecord, Trace, TracePhase
+from vramfit.prediction.schema import Nature, nature_of
+from vramfit.prediction.storageless import Operations, storageless, tensors_in
 
 _ATEN = torch.ops.aten
-_QUIET = {torch.ops.prim.device.default, _ATEN.detach.default}
-_VIEWS = {
-    _ATEN.view.default,
-    _ATEN.t.default,
-    _ATEN.transpose.int,
-    _ATEN.expand.default,
-    _ATEN.permute.default,
-    _ATEN._unsafe_view.default,
-    _ATEN.slice.Tensor,
-    _ATEN.select.int,
-    _ATEN.unsqueeze.default,
-    _ATEN.squeeze.dim,
-    _ATEN.alias.default,
-    _ATEN.split.Tensor,
-    _ATEN.as_strided.default,
-    _ATEN.unbind.int,
-}
-_CONVOLUTIONS = {_ATEN.convolution.default, _ATEN.convolution_backward.default}
 
 
 class Recorder(TorchDispatchMode):
-    """A dispatch mode that fills a `Trace`; `phase` says which part of the step runs."""
+    """A dispatch mode that runs operations without their kernels and fills a `Trace`.
+
+    `phase` says which part of the step runs. A tensor is on the card if the recorder made it, else on the host.
+    """
 
     def __init__(self, trace: Trace) -> None:
         super().__init__()
         self.trace = trace
         self.phase: TracePhase = "setup"
+        self._operations = Operations(self._on_card, self._made)
+        self._making: tuple[str, Kind, str] = ("", "temporary", "")
         self._live: dict[int, int] = {}  # address of a storage -> its number in the trace
-        self._host: set[int] = set()  # addresses of storages that are not on the card
         self._references: dict[int, weakref.ref[Any]] = {}
         self._modules: list[str] = []
         self._starts: list[tuple[int, tuple[int, ...]]] = []  # of each module: events before it, storages it was given
@@ -53,28 +41,26 @@ class Recorder(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run the operation and record it."""
-        if func in _QUIET:
-            return func(*args, **(kwargs or {}))
-        if func is _ATEN._local_scalar_dense.default and self._address(args[0]) in self._host:
-            return 1.0  # a counter that the optimizer keeps on the host
-        out = func(*args, **(kwargs or {}))
-        if func is _ATEN.lift_fresh.default:
-            self.mark_host(out)
-        else:
-            self._record(func, args, kwargs or {}, out)
+        kwargs = kwargs or {}
+        if func.namespace == "profiler":
+            return func(*args, **kwargs)
+        if nature_of(func) is Nature.VIEW:
+            return self._operations.run(func, args, kwargs)
+        module = self._module()
+        name = func.name().removeprefix("aten::")
+        self._making = (name, self._kind(func, args), module)
+        out = self._operations.run(func, args, kwargs)
+        self._record_operation(func, args, kwargs, out)
         return out
 
-    def mark_host(self, tensor: Tensor) -> None:
-        """Say that a tensor lies in host memory: nothing is counted for it."""
-        storage = tensor.untyped_storage()
-        self._host.add(storage._cdata)
-        self._watch(storage, partial(self._host.discard, storage._cdata))
-
-    def mark_device(self, tensor: Tensor, kind: Kind, module: str) -> None:
-        """Say that a tensor that was made before the recording is on the card."""
-        storage = tensor.untyped_storage()
-        if storage._cdata not in self._live:
-            self._allocate(storage, "to", kind, module)
+    def move(self, tensor: Tensor, kind: Kind, module: str = "") -> Tensor:
+        """The card's copy of a tensor from the host."""
+        self._making = ("to", kind, module)
+        with torch.utils._python_dispatch._disable_current_modes():
+            stride = tensor.stride() if _dense(tensor) else torch.empty(tensor.shape, device="meta").stride()
+            copy = storageless(tensor.shape, stride, tensor.dtype)
+        self._made(copy)
+        return copy
 
     def mark_kind(self, tensor: Tensor, kind: Kind) -> None:
         """Say what a recorded tensor is for."""
@@ -92,10 +78,6 @@ class Recorder(TorchDispatchMode):
             module.register_forward_pre_hook(partial(self._enter, name))
             module.register_forward_hook(self._leave, always_call=True)
 
-    def live(self) -> Iterable[int]:
-        """Numbers of the storages alive now."""
-        return self._live.values()
-
     def _enter(self, name: str, module: nn.Module, inputs: Any) -> None:
         self._modules.append(name)
         self._starts.append((len(self.trace.events), self._numbers(inputs)))
@@ -108,7 +90,7 @@ class Recorder(TorchDispatchMode):
         self._note_node(self._modules[-1] if self._modules else "")
 
     def _numbers(self, value: Any) -> tuple[int, ...]:
-        addresses = dict.fromkeys(self._address(tensor) for tensor in _tensors(value))
+        addresses = dict.fromkeys(self._address(tensor) for tensor in tensors_in(value))
         return tuple(self._live[address] for address in addresses if address in self._live)
 
     def _note_node(self, name: str) -> None:
@@ -123,59 +105,56 @@ class Recorder(TorchDispatchMode):
             return ""
         return self._node_modules[max(0, bisect_right(self._nodes, node._sequence_nr()) - 1)]
 
-    def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        outputs = list(_tensors(out))
-        name = func.name().removeprefix("aten::")
-        module = self._module()
-        for tensor in outputs:
-            storage = tensor.untyped_storage()
-            if storage._cdata not in self._live and storage._cdata not in self._host:
-                self._allocate(storage, name, self._kind(func, args), module)
-        if func not in _VIEWS:
-            self._record_operation(func, name, module, args, kwargs, out, outputs)
-
-    def _record_operation(
-        self, func: Any, name: str, module: str, args: Any, kwargs: Any, out: Any, outputs: list[Tensor]
-    ) -> None:
-        inputs = [tensor for tensor in _tensors((args, tuple(kwargs.values()))) if not self._on_host(tensor)]
+    def _record_operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        inputs = [tensor for tensor in tensors_in((args, tuple(kwargs.values()))) if self._on_card(tensor)]
+        outputs = list(tensors_in(out))
         written = outputs or inputs[:1]
-        flops = flop_registry.get(func.overloadpacket)
+        if not any(map(self._on_card, written)):
+            return
+        name, _, module = self._making
         self.trace.operations.append(
             OperationRecord(
                 name=name,
                 module=module,
                 phase=self.phase,
-                dtype=str(written[0].dtype).removeprefix("torch.") if written else "",
-                flops=int(flops(*args, **kwargs, out_val=out)) if flops else 0,
+                dtype=str(written[0].dtype).removeprefix("torch."),
+                flops=flops_of(func, args, kwargs, out),
                 read_bytes=sum(map(_size, inputs)),
                 written_bytes=sum(map(_size, written)),
                 position=len(self.trace.events),
-                tensors=max(1, len(outputs)) if not name.startswith("_foreach") else _list_length(args),
-                convolution=_convolution(func, args, out) if func in _CONVOLUTIONS else None,
+                tensors=len(args[0]) if name.startswith("_foreach") else 1,
+                convolution=convolution_of(func, args, out),
             )
         )
 
-    def _on_host(self, tensor: Tensor) -> bool:
-        return self._address(tensor) in self._host
+    def _on_card(self, tensor: Tensor) -> bool:
+        return self._address(tensor) in self._live
 
     def _kind(self, func: Any, args: tuple[Any, ...]) -> Kind:
         if self.phase in ("input", "loss"):
             return "input" if self.phase == "input" else "loss"
-        if func is _ATEN._to_copy.default and self.phase == "forward":
+        if self.phase != "forward":
+            return "temporary"
+        if func is _ATEN._to_copy.default:
             source = self._live.get(self._address(args[0]))
             if source is not None and self.trace.storages[source].kind == "parameter":
                 return "cast weight"
-        return "activation" if self.phase == "forward" else "temporary"
+        return "activation"
 
-    def _allocate(self, storage: torch.UntypedStorage, op: str, kind: Kind, module: str) -> None:
-        size = storage.nbytes()
-        if size == 0:
-            return
+    def _made(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        size, address = storage.nbytes(), storage._cdata
         number = len(self.trace.storages)
+        op, kind, module = self._making
         self.trace.storages.append(StorageRecord(size, op, module, self.phase, kind))
         self.trace.events.append(number)
-        self._live[storage._cdata] = number
-        self._watch(storage, partial(self._free, storage._cdata, number))
+        self._live[address] = number
+
+        def freed(_: Any) -> None:
+            self._references.pop(address, None)
+            self._free(address, number)
+
+        self._references[address] = weakref.ref(storage, freed)
 
     def _free(self, address: int, number: int) -> None:
         self._live.pop(address, None)
@@ -184,49 +163,14 @@ class Recorder(TorchDispatchMode):
             record.kind = "temporary"
         self.trace.events.append(~number)
 
-    def _watch(self, storage: torch.UntypedStorage, freed: Any) -> None:
-        address = storage._cdata
-
-        def forget(_: Any) -> None:
-            self._references.pop(address, None)
-            freed()
-
-        self._references[address] = weakref.ref(storage, forget)
-
     @staticmethod
     def _address(tensor: Tensor) -> int:
         return int(tensor.untyped_storage()._cdata)
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            yield from _tensors(part)
 
 
 def _size(tensor: Tensor) -> int:
     return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
 
 
-def _list_length(args: tuple[Any, ...]) -> int:
-    return len(args[0]) if args and isinstance(args[0], (list, tuple)) else 1
-
-
-def _convolution(func: Any, args: tuple[Any, ...], out: Any) -> Convolution:
-    if func is _ATEN.convolution.default:
-        x, weight, result, rest = args[0], args[1], out, args[3:]
-    else:
-        x, weight, result, rest = args[1], args[2], args[0], args[4:]
-    stride, _, dilation, transposed, _, groups = rest[:6]
-    return Convolution(
-        input_shape=tuple(x.shape),
-        weight_shape=tuple(weight.shape),
-        output_shape=tuple(result.shape),
-        groups=int(groups),
-        transposed=bool(transposed),
-        channels_last=x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous(),
-        stride=tuple(stride),
-        dilation=tuple(dilation),
-    )
+def _dense(tensor: Tensor) -> bool:
+    return tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes()

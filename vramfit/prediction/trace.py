@@ -6,23 +6,20 @@ optimizer state appears at the first step, gradients are dropped after each.
 
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch._subclasses import fake_tensor
-from torch.optim import optimizer as optimizers
-from torch.utils import _foreach_utils
-from torch.utils._pytree import tree_leaves, tree_map
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from vramfit.errors import NotTraceable, VramfitError
 from vramfit.jobs.job import Batch, Job
 from vramfit.jobs.levers import on_card
-from vramfit.jobs.step import Precision, Step
-from vramfit.prediction.autocast import cuda_autocast
-from vramfit.prediction.record import Kind, Trace, TracePhase
+from vramfit.jobs.step import Precision, Step, batch_size
+from vramfit.prediction.disguise import cuda_everywhere, storageless_model
+from vramfit.prediction.record import Trace, TracePhase
 from vramfit.prediction.recorder import Recorder
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, None: None}
@@ -37,24 +34,27 @@ def trace_step(job: Job, micro_batch: int, *, steps: int = 2, validation: bool =
 
     """
     job = on_card(job)
-    host = job.batch(micro_batch)
     trace = Trace(micro_batch)
-    with _explained(job), _storageless() as mode:
+    with _explained(job):
+        host = job.batch(micro_batch)
         recorder = Recorder(trace)
-        traced = _set_up(job, recorder)
-        batch = tree_map(lambda value: _host_tensor(mode, recorder, value), host)
-        with recorder:
-            for number in range(steps):
-                recorder.mark(f"step {number + 1}")
-                traced.train(batch, micro_batch)
-            recorder.mark("validation")
-            if validation:
-                recorder.phase = "validation"
-                traced.validate(batch)
-            recorder.mark("end")
+        with cuda_everywhere():
+            _run(_set_up(job, recorder), recorder, host, steps=steps, validation=validation)
     del trace.events[trace.marks["end"] :]
     _order_frees(trace.events)
     return trace
+
+
+def _run(traced: "TracedStep", recorder: Recorder, host: Batch, *, steps: int, validation: bool) -> None:
+    with recorder:
+        for number in range(steps):
+            recorder.mark(f"step {number + 1}")
+            traced.train(host, batch_size(host))
+        recorder.mark("validation")
+        if validation:
+            recorder.phase = "validation"
+            traced.validate(host)
+        recorder.mark("end")
 
 
 def _order_frees(events: list[int]) -> None:
@@ -108,7 +108,7 @@ class TracedStep(Step):
                 self._recorder.mark_kind(value, "optimizer state")
 
     def _to_device(self, value: Tensor) -> Tensor:
-        return value.clone()
+        return self._recorder.move(value, "input")
 
     def _prepare(self, batch: Batch, *, training: bool) -> Batch:
         after: TracePhase = "forward" if training else "validation"
@@ -119,8 +119,7 @@ class TracedStep(Step):
 
 
 def _set_up(job: Job, recorder: Recorder) -> TracedStep:
-    model = job.model()
-    _move_over(model, recorder)
+    model = storageless_model(job, recorder)
     with recorder:
         traced = TracedStep(replace(job, model=lambda: model, loss=_marked(job.loss, recorder)), recorder)
         if traced.average is not None:
@@ -149,95 +148,6 @@ def _marked(loss: Any, recorder: Recorder) -> Any:
     return marked
 
 
-def _move_over(model: nn.Module, recorder: Recorder) -> None:
-    """Allocate parameters and buffers in the order in which `Module.to` moves them."""
-    for name, module in _children_first(model, ""):
-        for kind, tensors in (("parameter", module._parameters), ("buffer", module._buffers)):
-            for tensor in tensors.values():
-                if tensor is not None:
-                    recorder.mark_device(tensor, _kind(kind), name)
-
-
-def _kind(name: str) -> Kind:
-    return "parameter" if name == "parameter" else "buffer"
-
-
-def _children_first(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
-    for child_name, child in module.named_children():
-        yield from _children_first(child, f"{name}.{child_name}" if name else child_name)
-    yield name, module
-
-
-def _host_tensor(mode: fake_tensor.FakeTensorMode, recorder: Recorder, value: Tensor) -> Tensor:
-    tensor: Tensor = mode.from_tensor(value)
-    recorder.mark_host(tensor)
-    return tensor
-
-
-@contextmanager
-def _storageless() -> Iterator[fake_tensor.FakeTensorMode]:
-    """Tensors without storage, CUDA's autocast, and the optimizers that CUDA would get."""
-    mode = fake_tensor.FakeTensorMode(allow_non_fake_inputs=True)
-    benchmark = torch.backends.cudnn.benchmark
-    with ExitStack() as stack:
-        stack.callback(setattr, torch.backends.cudnn, "benchmark", benchmark)
-        stack.enter_context(cuda_autocast())
-        stack.enter_context(_foreach_everywhere())
-        stack.callback(setattr, nn.Module, "to", nn.Module.to)
-        nn.Module.to = _to  # type: ignore[method-assign,assignment]  # torch's own refuses tensors without storage
-        stack.callback(_restore_deepcopy, fake_tensor.FakeTensor.__dict__.get("__deepcopy__"))
-        fake_tensor.FakeTensor.__deepcopy__ = _deepcopy
-        stack.enter_context(mode)
-        yield mode
-
-
-def _deepcopy(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
-    if id(tensor) not in memo:
-        copy = tensor.detach().clone()
-        parameter = isinstance(tensor, nn.Parameter)
-        memo[id(tensor)] = nn.Parameter(copy, tensor.requires_grad) if parameter else copy
-    copied: Tensor = memo[id(tensor)]
-    return copied
-
-
-def _restore_deepcopy(own: Any) -> None:
-    if own is None:
-        del fake_tensor.FakeTensor.__deepcopy__
-    else:
-        fake_tensor.FakeTensor.__deepcopy__ = own
-
-
-def _to(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
-    """`Module.to` for tensors without storage: the same conversions, in the same order."""
-    _, dtype, _, layout = torch._C._nn._parse_to(*args, **kwargs)
-    for _, part in _children_first(module, ""):
-        for tensor in (*part._parameters.values(), *part._buffers.values()):
-            if tensor is None:
-                continue
-            if layout is not None and tensor.dim() in (4, 5):
-                tensor.data = tensor.data.to(memory_format=layout)
-            if dtype is not None and tensor.is_floating_point():
-                tensor.data = tensor.data.to(dtype)
-    return module
-
-
-@contextmanager
-def _foreach_everywhere() -> Iterator[None]:
-    """Optimizers and clipping choose foreach for tensors that say they are on a CPU, as they would on a card."""
-    real = _foreach_utils._get_foreach_kernels_supported_devices
-    known = (*real(), "cpu")
-    types = optimizers._foreach_supported_types
-    for module in (optimizers, _foreach_utils):
-        module._get_foreach_kernels_supported_devices = lambda: list(known)
-    types.append(fake_tensor.FakeTensor)
-    try:
-        yield
-    finally:
-        types.remove(fake_tensor.FakeTensor)
-        for module in (optimizers, _foreach_utils):
-            module._get_foreach_kernels_supported_devices = real
-
-
 @contextmanager
 def _explained(job: Job) -> Iterator[None]:
     try:
@@ -248,11 +158,16 @@ def _explained(job: Job) -> Iterator[None]:
         raise NotTraceable(_explanation(job, error)) from error
 
 
+# Raised by the stand-ins for kernels when a result's shape or value depends on values.
+_NEEDS_VALUES = {"DataDependentOutputException", "DynamicOutputShapeException"}
+
+
 def _explanation(job: Job, error: Exception) -> str:
-    operation = getattr(error, "func", None)
-    reads = isinstance(error, (fake_tensor.DataDependentOutputException, fake_tensor.DynamicOutputShapeException))
-    what = f"{operation} needs values that only a card has" if reads else f"{type(error).__name__}: {error}".strip()
-    advice = "write it without reading values (torch.where in place of a mask or .item())" if reads else "fix that line"
+    if type(error).__name__ in _NEEDS_VALUES:
+        what = f"{getattr(error, 'func', error)} needs values that only a card has"
+        advice = "write it without reading values (torch.where in place of a mask or .item())"
+    else:
+        what, advice = f"{type(error).__name__}: {error}".strip(), "mend that line"
     return f"the step of '{job.name}' cannot be traced at {_user_line(error)}: {what}; {advice}, or measure on a card."
 
 

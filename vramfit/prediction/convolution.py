@@ -1,0 +1,38 @@
+"""What a prediction keeps of a convolution: the shapes that decide its workspace."""
+
+from typing import Any
+
+import torch
+
+from vramfit.prediction.record import Convolution
+
+_FORWARD = torch.ops.aten.convolution.default
+_BACKWARD = torch.ops.aten.convolution_backward.default
+
+
+def convolution_of(func: Any, args: tuple[Any, ...], out: Any) -> Convolution | None:
+    """The shape of a convolution, forward or backward; None for any other operation."""
+    if func is _FORWARD:
+        x, weight, result, rest = args[0], args[1], out, args[3:]
+    elif func is _BACKWARD:
+        x, weight, result, rest = args[1], args[2], args[0], args[4:]
+    else:
+        return None
+    stride, _, dilation, transposed, _, groups = rest[:6]
+    return Convolution(
+        input_shape=tuple(x.shape),
+        weight_shape=tuple(weight.shape),
+        output_shape=tuple(result.shape),
+        groups=int(groups),
+        transposed=bool(transposed),
+        channels_last=_is_channels_last(x) or _is_channels_last(weight),
+        stride=tuple(stride),
+        dilation=tuple(dilation),
+    )
+
+
+def _is_channels_last(tensor: Any) -> bool:
+    # cuDNN goes by the order of the strides: a 1x1 kernel or a single channel is in both orders, and counts as NCHW.
+    if tensor.dim() != 4 or tensor.is_contiguous():
+        return False
+    return bool(tensor.is_contiguous(memory_format=torch.channels_last))

@@ -1,0 +1,109 @@
+"""What torch does for tensors on a card, done for storage-less tensors that say they are on a CPU."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import optimizer
+from torch.utils import _foreach_utils
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from vramfit.jobs.job import Job
+from vramfit.prediction.autocast import cuda_autocast
+from vramfit.prediction.recorder import Recorder
+from vramfit.prediction.schema import Nature, nature_of, written_argument
+
+# Read memory without an operation that the recorder could see.
+_READERS = ("numpy", "data_ptr", "__dlpack__")
+
+
+@contextmanager
+def cuda_everywhere() -> Iterator[None]:
+    """Autocast, optimizers and clipping choose for CPU tensors what they choose on a card; none can be read."""
+    benchmark = torch.backends.cudnn.benchmark
+    with ExitStack() as stack:
+        stack.callback(setattr, torch.backends.cudnn, "benchmark", benchmark)
+        stack.enter_context(cuda_autocast())
+        foreach = _foreach_utils._get_foreach_kernels_supported_devices
+        for module in (optimizer, _foreach_utils):
+            _swap(stack, module, "_get_foreach_kernels_supported_devices", lambda: [*foreach(), "cpu"])
+        _swap(stack, Tensor, "__deepcopy__", _deepcopy)
+        for name in _READERS:
+            _swap(stack, Tensor, name, _refuse(name))
+        yield
+
+
+def storageless_model(job: Job, recorder: Recorder) -> nn.Module:
+    """The job's network without memory, moved to the card in the order in which `Module.to` moves it."""
+    model = _built(job)
+    moved: dict[int, Tensor] = {}
+    for name, module in _children_first(model, ""):
+        for key, parameter in module._parameters.items():
+            if parameter is not None:
+                module._parameters[key] = _moved_parameter(parameter, recorder, name, moved)
+        for key, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[key] = moved.setdefault(id(buffer), recorder.move(buffer, "buffer", name))
+    return model
+
+
+def _built(job: Job) -> nn.Module:
+    """The network on meta tensors, or on the CPU if its construction needs values."""
+    try:
+        with torch.device("meta"), _Unfilled():
+            return job.model()
+    except (RuntimeError, NotImplementedError):
+        return job.model()
+
+
+class _Unfilled(TorchDispatchMode):
+    """Leaves out what fills tensors with values: meta tensors have none."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if nature_of(func) is Nature.WRITE and args and isinstance(args[0], Tensor) and args[0].is_meta:
+            return written_argument(func, args, kwargs)
+        return func(*args, **kwargs)
+
+
+def _moved_parameter(
+    parameter: nn.Parameter, recorder: Recorder, module: str, moved: dict[int, Tensor]
+) -> nn.Parameter:
+    if id(parameter) not in moved:
+        copy = nn.Parameter(recorder.move(parameter.detach(), "parameter", module), parameter.requires_grad)
+        copy.__dict__.update(parameter.__dict__)
+        moved[id(parameter)] = copy
+    found = moved[id(parameter)]
+    assert isinstance(found, nn.Parameter)
+    return found
+
+
+def _children_first(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
+    for child_name, child in module.named_children():
+        yield from _children_first(child, f"{name}.{child_name}" if name else child_name)
+    yield name, module
+
+
+def _deepcopy(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
+    if id(tensor) not in memo:
+        memo[id(tensor)] = tensor.detach().clone().requires_grad_(tensor.requires_grad)
+    copied: Tensor = memo[id(tensor)]
+    return copied
+
+
+def _refuse(name: str) -> Any:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise RuntimeError(f"Tensor.{name} reads memory, which a traced tensor does not have")
+
+    return refuse
+
+
+def _swap(stack: ExitStack, owner: Any, name: str, value: Any) -> None:
+    """Replace an attribute until the stack unwinds; one that was inherited is inherited again."""
+    if name in vars(owner):
+        stack.callback(setattr, owner, name, vars(owner)[name])
+    else:
+        stack.callback(delattr, owner, name)
+    setattr(owner, name, value)
