@@ -14,11 +14,12 @@ from vramfit.units import format_size
 NEAR_BEST = 0.02
 
 
-def choose_trial(trials: Iterable[Trial], objective: Objective) -> Trial:
+def choose_trial(trials: Iterable[Trial], objective: Objective, *, accumulate: bool = False) -> Trial:
     """The trial to train with, among those that fit.
 
     `largest` takes the largest micro-batch; `fastest` the smallest within 2 % of the best throughput, or the
-    largest where nothing was timed.
+    largest where nothing was timed. To `accumulate` up to an effective batch, the largest of those as fast is
+    taken, for fewer and larger micro-batches are kinder to BatchNorm.
 
     Raises:
         NothingFits: no trial fits.
@@ -31,7 +32,8 @@ def choose_trial(trials: Iterable[Trial], objective: Objective) -> Trial:
     if objective == "largest" or not timed:
         return fitting[-1]
     best = max(_throughput(trial) for trial in timed)
-    return next(trial for trial in timed if _throughput(trial) >= (1 - NEAR_BEST) * best)
+    as_fast = [trial for trial in timed if _throughput(trial) >= (1 - NEAR_BEST) * best]
+    return as_fast[-1 if accumulate else 0]
 
 
 def reason_for(chosen: Trial, trials: Sequence[Trial], objective: Objective) -> str:

@@ -1,0 +1,54 @@
+"""The card that is here as a place to make trials: each runs in a child process under the budget."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from vramfit.errors import NotTraceable, UnknownCard
+from vramfit.measure.device import Device
+from vramfit.measure.machine import read_machine
+from vramfit.measure.spill import mark_spill
+from vramfit.measure.worker import JobSource, Runner, measure_trial, run_on_card
+from vramfit.records import Budget, Machine, Schedule, Source, Trial
+
+
+@dataclass
+class MeasuredBench:
+    """One job on one card; `predicted` gives the largest micro-batch that prediction believes in."""
+
+    job: JobSource
+    device: Device
+    budget: Budget
+    schedule: Schedule
+    predicted: Callable[[int], int]
+    runner: Runner = run_on_card
+    source: Source = "measured"
+    notes: list[str] = field(default_factory=list)
+    machine: Machine = field(init=False)
+    _trials: list[Trial] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.machine = read_machine(self.device)
+
+    def trial(self, micro_batch: int) -> Trial:
+        """Measure one micro-batch, with the last partial batch that the schedule will bring."""
+        trial = measure_trial(
+            self.job,
+            micro_batch,
+            self.budget,
+            device_index=self.device.index,
+            last_batch=self.schedule.images % micro_batch or None,
+            runner=self.runner,
+        )
+        trial = mark_spill(trial, self._trials) if self.device.can_spill else trial
+        if trial.context_bytes is not None:
+            self.budget = self.budget.model_copy(update={"context_bytes": trial.context_bytes})
+        self._trials.append(trial)
+        return trial
+
+    def guess(self, maximum: int) -> int | None:
+        """The prediction for this card; None, and a note, for a card or a step that cannot be predicted."""
+        try:
+            return self.predicted(maximum) or None
+        except (UnknownCard, NotTraceable) as error:
+            self.notes.append(f"Searched without a prediction: {error}")
+            return None

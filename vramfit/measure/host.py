@@ -1,0 +1,72 @@
+"""The host's side of a batch: it is made in main memory, several times over, before the card sees it."""
+
+import ctypes
+import sys
+from pathlib import Path
+
+from torch.utils._pytree import tree_leaves
+
+from vramfit.jobs.job import Job
+
+# One being made, one on its way, one pinned, and what collating them copies.
+BATCHES_AT_ONCE = 4
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def largest_in_host_memory(job: Job, available_bytes: int | None) -> int | None:
+    """The largest micro-batch whose copies fit the host's free memory; None where that is not known."""
+    if available_bytes is None:
+        return None
+    return max(1, available_bytes // (BATCHES_AT_ONCE * max(1, sample_bytes(job))))
+
+
+def sample_bytes(job: Job) -> int:
+    """Bytes of one sample on the host, inputs and targets together; a job may refuse a batch of 1, not of 2."""
+    return sum(int(leaf.numel() * leaf.element_size()) for leaf in tree_leaves(job.batch(2))) // 2
+
+
+def available_host_bytes(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int | None:
+    """Main memory that can be had now without swapping, a container's limit included; None where not known."""
+    if sys.platform == "win32":
+        return _available_on_windows()
+    known = [size for size in (_available_in(meminfo), _left_in_container(cgroup)) if size is not None]
+    return min(known, default=None)
+
+
+def _available_in(meminfo: Path) -> int | None:
+    if not meminfo.is_file():
+        return None
+    lines = (line.split() for line in meminfo.read_text().splitlines())
+    return next((int(words[1]) * 1024 for words in lines if words and words[0] == "MemAvailable:"), None)
+
+
+def _left_in_container(cgroup: Path) -> int | None:
+    limit, used = _number(cgroup / "memory.max"), _number(cgroup / "memory.current")
+    return None if limit is None or used is None else max(0, limit - used)
+
+
+def _number(file: Path) -> int | None:
+    try:
+        text = file.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdecimal() else None
+
+
+class _MemoryStatus(ctypes.Structure):
+    """What GlobalMemoryStatusEx fills in."""
+
+    _fields_ = (
+        ("length", ctypes.c_ulong),
+        ("load", ctypes.c_ulong),
+        *((name, ctypes.c_ulonglong) for name in ("total", "available", "pages", "free_pages", "virtual", "free", "x")),
+    )
+
+
+def _available_on_windows() -> int | None:
+    windll = getattr(ctypes, "windll", None)
+    status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
+    if windll is None or not windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
+        return None
+    return int(status.available)
