@@ -30,7 +30,7 @@ def test_the_table_names_the_budget_the_choice_and_the_reason(vramfit, asked):
     assert "hrnet_w32 768x768 fp16 AdamW on RTX 3070 Ti (predicted)" in out
     assert "Budget 7.50 GiB: card 8.00 GiB - 512 MiB driver." in out
     assert next(line for line in out.splitlines() if line.lstrip().startswith(">")).split()[1] == "6"
-    assert "Plan: batch 6. batch 6: 7 exceeds the budget by 0.4 GiB." in out
+    assert "Plan: batch 6: 7 exceeds the budget by 0.4 GiB." in out
 
 
 def test_a_pipe_gets_no_boxes_and_every_column(vramfit, asked):

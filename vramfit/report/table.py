@@ -99,7 +99,10 @@ def plan_sentence(profile: Profile) -> str:
     split = f" x {plan.accumulation_steps} accumulation steps" if plan.accumulation_steps > 1 else ""
     cards = f" x {plan.world_size} cards" if plan.world_size > 1 else ""
     product = f" = effective batch {plan.effective_batch}" if split or cards else ""
-    return f"Plan: batch {plan.micro_batch}{split}{cards}{product}. {plan.reason}".rstrip()
+    batch = f"batch {plan.micro_batch}"
+    if not product and plan.reason.startswith(batch):
+        return f"Plan: {plan.reason}"
+    return f"Plan: {batch}{split}{cards}{product}. {plan.reason}".rstrip()
 
 
 def show_profile(profile: Profile, file: TextIO | None = None) -> None:
@@ -128,7 +131,7 @@ def remarks(profile: Profile) -> list[str]:
     if any(trial.emulated for trial in profile.trials):
         remarks.append("Emulated: a larger card capped to this budget; another chip may pick other kernels.")
     tried = [f"Batch {trial.micro_batch}: {trial.note}" for trial in profile.trials if trial.note]
-    return [*remarks, *tried, *profile.plan.notes, *profile.budget.notes, *profile.notes]
+    return list(dict.fromkeys([*remarks, *tried, *profile.plan.notes, *profile.budget.notes, *profile.notes]))
 
 
 def show(table: Table, file: TextIO | None = None) -> None:
