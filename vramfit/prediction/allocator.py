@@ -55,7 +55,7 @@ class CachingAllocator:
 
     def __init__(self, settings: Settings | None = None, limit_bytes: int | None = None) -> None:
         self.settings = settings or Settings()
-        self.limit_bytes = None if limit_bytes is None else int(limit_bytes * self.settings.memory_fraction)
+        self.limit_bytes = limit_bytes and int(limit_bytes * self.settings.memory_fraction)
         self.allocated_bytes = self.reserved_bytes = 0
         self.peak_allocated_bytes = self.peak_reserved_bytes = 0
         self.retries = 0
@@ -66,7 +66,8 @@ class CachingAllocator:
         self._rounded: dict[int, int] = {}
         self._expandable: ExpandableSegments | None = None
         if self.settings.expandable_segments:
-            self._expandable = ExpandableSegments(self._new_addresses, limit_bytes or _UNKNOWN_CARD, self._reserve)
+            card_bytes = limit_bytes or _UNKNOWN_CARD
+            self._expandable = ExpandableSegments(card_bytes, self._new_addresses, self._may_reserve, self._reserve)
         self._clocks = {True: [0], False: [0]}
         self._collects = self.limit_bytes is not None and self.settings.garbage_collection_threshold > 0
 
@@ -203,10 +204,12 @@ class CachingAllocator:
         insort(pool.free, (rest.size, rest.address, rest))
 
     def _give_back(self, block: Block) -> None:
-        merge(block, block.previous)
-        merge(block, block.next)
+        before, after, pool = block.previous, block.next, block.pool
+        if before is not None and before.free:
+            merge(block, before)
+        if after is not None and after.free:
+            merge(block, after)
         block.free = True
-        pool = block.pool
         block.born = pool.clock[0]
         insort(pool.free, (block.size, block.address, block))
 
@@ -233,7 +236,7 @@ class CachingAllocator:
         return -(-size // _ROUND_LARGE) * _ROUND_LARGE
 
     def _allocate(self, pool: Pool, size: int, segment: int) -> Block | None:
-        if self.limit_bytes is not None and self.reserved_bytes + segment > self.limit_bytes:
+        if not self._may_reserve(segment):
             return None
         if self._expandable is not None:
             return self._expandable.allocate(pool, size)
@@ -256,7 +259,7 @@ class CachingAllocator:
     def _release_oversize(self, pool: Pool, size: int) -> bool:
         """Release blocks that are never split: the smallest that yields `size`, or the largest ones until they do."""
         limit = self.settings.max_split_size_bytes
-        if limit == UNLIMITED:
+        if limit == UNLIMITED or self._expandable is not None:
             return False
         wanted = max(size, limit)
         index = bisect_left(pool.free, (wanted,))
@@ -276,7 +279,8 @@ class CachingAllocator:
         threshold = int(self.settings.garbage_collection_threshold * (self.limit_bytes or 0))
         target = self.reserved_bytes - threshold
         now = self._clocks[False][0]
-        whole = [block for block in self._cached(small=False) if block.alone and not block.expandable]
+        large = (block for pool in self._pools.values() if not pool.small for _, _, block in pool.free)
+        whole = [block for block in large if block.alone and not block.expandable]
         while target > 0 and whole:
             mean = sum(now - block.born for block in whole) / len(whole)
             old = [block for block in whole if now - block.born >= mean]
@@ -285,8 +289,8 @@ class CachingAllocator:
                 self._release_segment(block)
             whole = [block for block in whole if now - block.born < mean]
 
-    def _cached(self, *, small: bool) -> list[Block]:
-        return [block for pool in self._pools.values() if pool.small is small for _, _, block in pool.free]
+    def _may_reserve(self, size: int) -> bool:
+        return self.limit_bytes is None or self.reserved_bytes + size <= self.limit_bytes
 
     def _reserve(self, size: int) -> None:
         self.reserved_bytes += size

@@ -10,27 +10,37 @@ from vramfit.prediction.block import Block, Pool, insert_after, merge
 
 
 class ExpandableSegments:
-    """Maps and unmaps memory of expandable segments.
+    """Maps and unmaps memory of expandable segments of a card of `card_bytes`.
 
     `new_addresses(size)` hands out address space; `reserve(size)` is told of every size mapped, negative if unmapped.
+    `may_reserve(size)` says whether so much more can be: a card has no more pages than it has, whatever PyTorch's own
+    limit allows.
     """
 
-    def __init__(self, new_addresses: Callable[[int], int], card_bytes: int, reserve: Callable[[int], None]) -> None:
-        self._new_addresses = new_addresses
+    def __init__(
+        self,
+        card_bytes: int,
+        new_addresses: Callable[[int], int],
+        may_reserve: Callable[[int], bool],
+        reserve: Callable[[int], None],
+    ) -> None:
         self._card_bytes = card_bytes
+        self._new_addresses = new_addresses
+        self._may_reserve = may_reserve
         self._reserve = reserve
         self.count = 0
 
-    def allocate(self, pool: Pool, size: int) -> Block:
-        """A block of at least `size`, its missing pages mapped; it is in no pool."""
+    def allocate(self, pool: Pool, size: int) -> Block | None:
+        """A block of at least `size`, its missing pages mapped; it is in no pool. None if they cannot be had."""
         block = self._candidate(pool, size)
-        if not block.mapped:
-            self._map(block, min(block.size, size))
+        if not block.mapped and not self._map(block, min(block.size, size)):
+            return None
         while block.size < size:
             neighbour = block.next
             if neighbour is None:
                 raise AssertionError("the candidate was chosen for the room after it")
-            self._map(neighbour, min(size - block.size, neighbour.size))
+            if not self._map(neighbour, min(size - block.size, neighbour.size)):
+                return None
             block = neighbour
         pool.remove(block)
         return block
@@ -61,10 +71,12 @@ class ExpandableSegments:
         self.count += 1
         return block
 
-    def _map(self, block: Block, size: int) -> None:
+    def _map(self, block: Block, size: int) -> bool:
         """Back the beginning of an unmapped block with whole pages for `size` bytes; join free neighbours."""
         pool = block.pool
         mapped = -(-size // pool.page) * pool.page
+        if not self._may_reserve(mapped):
+            return False
         pool.remove(block)
         if mapped < block.size:
             rest = Block(block.address + mapped, block.size - mapped, pool, free=True, mapped=False, expandable=True)
@@ -76,6 +88,7 @@ class ExpandableSegments:
         merge(block, block.next)
         pool.add(block)
         self._reserve(mapped)
+        return True
 
     def _unmap(self, block: Block) -> None:
         """Give the whole pages inside a free block back; what is left of it on either side stays cached."""
