@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from made_records import make_profile
+from made_records import make_profile, make_trial
 
 from vramfit import shipped
 from vramfit.records import Profile
@@ -77,3 +77,49 @@ def test_export_refuses_to_overwrite(vramfit, tmp_path):
     refused = vramfit("profile", "export", "rtx3070ti-1024", str(target))
     assert (refused.code, Profile.from_json(target.read_text()).plan.micro_batch) == (8, 6)
     assert vramfit("profile", "export", "rtx3070ti-1024", str(target), "--force").code == 0
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    """Replace the card's part of verify by given reasons and a given trial."""
+
+    def install(reasons, trial):
+        monkeypatch.setattr("vramfit.cli.profile._judged", lambda profile, model: (reasons, trial))
+
+    return install
+
+
+def test_verify_proves_by_a_trial(vramfit, judged):
+    judged(("The profile is predicted.",), make_trial(6, source="measured"))
+    outcome = vramfit("profile", "verify", "rtx3070ti-768")
+    assert outcome.code == 0
+    assert "The profile is predicted." in outcome.out
+    assert "batch 6 fits" in outcome.out
+
+
+def test_verify_refuses_what_does_not_fit(vramfit, judged):
+    judged(("The profile is predicted.",), make_trial(6, source="measured", verdict="oom"))
+    outcome = vramfit("profile", "verify", "rtx3070ti-768")
+    assert outcome.code == 5
+    assert "batch 6" in outcome.err
+
+
+def test_verify_without_a_card_says_that_nothing_was_proved(vramfit, tmp_path, monkeypatch):
+    from vramfit.jobs.job import job_key
+    from vramfit.jobs.registry import resolve_job
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    job = resolve_job("hrnet_w18_small_v2", image_size=(64, 64), amp="fp16", channels_last=False)
+    file = tmp_path / "mine.json"
+    file.write_text(make_profile(job=job_key(job)).to_json())
+    outcome = vramfit("profile", "verify", str(file))
+    assert outcome.code == 0, outcome.err
+    assert "unproved" in outcome.out
+
+
+def test_verify_asks_for_a_job_of_your_own(vramfit, tmp_path):
+    file = tmp_path / "mine.json"
+    file.write_text(make_profile(job={"name": "mine", "model": "Net"}).to_json())
+    outcome = vramfit("profile", "verify", str(file))
+    assert outcome.code == 2
+    assert "--model" in outcome.err

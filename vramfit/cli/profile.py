@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vramfit.errors import CannotWrite
+from vramfit.errors import CannotWrite, UsageError
 
 if TYPE_CHECKING:
-    from vramfit.records import Profile
+    from vramfit.jobs.job import Job
+    from vramfit.measure.device import Device
+    from vramfit.records import Profile, Trial
 
 app = typer.Typer(help="List, show, compare, verify and copy profiles.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -83,6 +85,81 @@ def export(
         raise CannotWrite(f"{file} exists and was left as it is; give --force to overwrite it, or another name.")
     write_atomically(file, load_profile(name).to_json())
     typer.echo(f"Profile written to {file}")
+
+
+@app.command("verify")
+def verify(
+    name: Name,
+    *,
+    model: Annotated[
+        str | None,
+        typer.Option(help="package.module:factory of a job that is not one of vramfit's own.", metavar="NAME"),
+    ] = None,
+) -> None:
+    """Say whether a profile holds on this machine; where that is in doubt, one trial on the card decides.
+
+    Exit 5 for another model or shape, a smaller card, or a batch that does not fit here. Without a card nothing is
+    proved, and that is said.
+    """
+    from vramfit.errors import ProfileError
+    from vramfit.records import Verdict
+    from vramfit.report.table import show, trial_table
+    from vramfit.shipped import load_profile
+
+    profile = load_profile(name)
+    reasons, trial = _judged(profile, model)
+    for reason in reasons:
+        typer.echo(reason)
+    if trial is not None:
+        show(trial_table([trial], trial.micro_batch, profile.schedule))
+        if trial.verdict is not Verdict.FITS:
+            raise ProfileError(
+                f"batch {trial.micro_batch} of '{name}' does not fit here; make one with `probe --export`."
+            )
+        typer.echo(f"The profile holds: batch {trial.micro_batch} fits.")
+    elif not reasons:
+        typer.echo("The profile holds: it was made on this card, with this driver and this torch.")
+
+
+def _judged(profile: "Profile", model: str | None) -> "tuple[tuple[str, ...], Trial | None]":
+    """The reasons to doubt a profile on this machine, and the trial that settled them if one was needed."""
+    from vramfit.errors import NoUsableGpu
+    from vramfit.jobs.job import job_key
+    from vramfit.measure.device import local_device
+    from vramfit.measure.machine import read_machine
+    from vramfit.plan.reuse import judge_reuse
+
+    job = _job_of(profile, model)
+    try:
+        device = local_device()
+    except NoUsableGpu:
+        return judge_reuse(profile, job_key(job), read_machine(None), None).reasons, None
+    reuse = judge_reuse(profile, job_key(job), read_machine(device), device.total_bytes)
+    return reuse.reasons, _tried(profile, job, device) if reuse.verify else None
+
+
+def _tried(profile: "Profile", job: "Job", device: "Device") -> "Trial":
+    from vramfit.measure.budget import read_budget
+    from vramfit.measure.worker import measure_trial
+
+    budget = read_budget(device, vram=profile.budget.requested_bytes)
+    return measure_trial(job, profile.plan.micro_batch, budget, device_index=device.index)
+
+
+def _job_of(profile: "Profile", model: str | None) -> "Job":
+    """The job that a profile was made for, rebuilt from its key, or the one that the user names."""
+    from dataclasses import replace
+
+    from vramfit.jobs.registry import resolve_job
+
+    key = profile.job
+    if model is None and key.name not in ("landmark", "backbone"):
+        raise UsageError(
+            f"the profile is of a job of your own, '{key.name}'; name it with --model package.module:factory."
+        )
+    name = model or (f"timm:{key.model}" if key.name == "backbone" else key.model)
+    job = resolve_job(name, image_size=key.image_size, amp=key.amp, channels_last=key.channels_last)
+    return replace(job, levers=profile.plan.levers)
 
 
 def differences(first: "Profile", second: "Profile") -> list[dict[str, Any]]:
