@@ -112,7 +112,7 @@ def _rebuilt(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
 
 
 class HalfUpsample:
-    """The forward of a nearest upsampling without autocast: copying values needs no float32."""
+    """The forward of an upsampling without autocast: its kernels work in float32 and round once, as autocast would."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
@@ -127,5 +127,5 @@ class HalfUpsample:
 
 def _keep_upsampling_half(model: nn.Module) -> None:
     for module in model.modules():
-        if isinstance(module, nn.Upsample) and module.mode.startswith("nearest"):
+        if isinstance(module, nn.Upsample):
             module.forward = HalfUpsample(module)  # type: ignore[method-assign,assignment]  # survives a deep copy

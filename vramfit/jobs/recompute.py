@@ -26,6 +26,12 @@ _KEPT = ("convolution", "mm", "addmm", "bmm", "baddbmm")
 _KEPT_PREFIX = "_scaled_dot_product"
 
 
+def is_kept(operation: str) -> bool:
+    """Whether selective recomputation keeps the outputs of an ATen operation, by name: `convolution`, `add.Tensor`."""
+    name = operation.partition(".")[0]
+    return name in _KEPT or name.startswith(_KEPT_PREFIX)
+
+
 @dataclass(frozen=True)
 class Recomputable:
     """The parts of a network that are worth running again, by dotted name, in the order of the network.
@@ -167,8 +173,7 @@ def _both(first: AbstractContextManager[Any], second: AbstractContextManager[Any
 
 
 def _policy(_context: Any, operation: Any, *_args: Any, **_kwargs: Any) -> CheckpointPolicy:
-    name = operation.overloadpacket.__name__
-    kept = name in _KEPT or name.startswith(_KEPT_PREFIX)
+    kept = is_kept(operation.overloadpacket.__name__)
     return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
 
 

@@ -40,17 +40,22 @@ class HeatmapNetwork(nn.Module):
         self.head = nn.Sequential(
             nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True), last
         )
+        raisers = [nn.Upsample(scale_factor=2**level, mode="bilinear", align_corners=False) for level in (1, 2, 3)]
+        self.raisers = nn.ModuleList(raisers)
         self.upsampling = FEATURE_STRIDE // heatmap_stride
 
     def forward(self, films: Tensor) -> Tensor:
         """Heatmaps of films."""
-        finest, *coarser = self.backbone(films)
-        size = finest.shape[2:]
-        raised = [F.interpolate(features, size=size, mode="bilinear", align_corners=False) for features in coarser]
-        heatmaps: Tensor = self.head(torch.cat([finest, *raised], dim=1))
+        heatmaps: Tensor = self.head(self._joined(films))
         if self.upsampling > 1:
             heatmaps = F.interpolate(heatmaps, scale_factor=self.upsampling, mode="bilinear", align_corners=False)
         return heatmaps
+
+    def _joined(self, films: Tensor) -> Tensor:
+        """All features at stride 4; a function of its own, so that what it joins is gone before the head runs."""
+        finest, *coarser = self.backbone(films)
+        raised = [raiser(features) for raiser, features in zip(self.raisers, coarser, strict=True)]
+        return torch.cat([finest, *raised], dim=1)
 
 
 def model_names() -> tuple[str, ...]:

@@ -54,7 +54,7 @@ KINDS: tuple[LeverKind, ...] = (
         ("on",),
         "free",
         False,
-        "nearest upsampling stays in half precision; CUDA's autocast would make it, and the sums after it, float32",
+        "upsampling layers stay in half precision; CUDA's autocast would make it, and the sums after it, float32",
     ),
     LeverKind("channels_last", ("on", "off"), "free", True, "NHWC memory order, which tensor cores read as it is"),
     LeverKind("amp", ("fp16", "bf16", "off"), "free", False, "the dtype of automatic mixed precision"),
