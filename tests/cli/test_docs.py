@@ -11,6 +11,7 @@ from vramfit.cli.main import GROUPS, VERBS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
+PAGES = [*sorted(DOCS.rglob("*.md")), REPOSITORY / "README.md"]
 REFERENCE = REPOSITORY / "scripts" / "make_cli_reference.py"
 
 
@@ -38,17 +39,40 @@ def test_the_command_line_is_frozen():
     assert done.stdout == frozen, "an option appeared or vanished; if meant: scripts/make_cli_reference.py --freeze"
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page):
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
         assert (page.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_on_the_pages_have_those_options(page):
     known = (REPOSITORY / "tests" / "golden" / "cli.txt").read_text(encoding="utf-8").splitlines()
     for verb, rest in re.findall(r"^(?: {4})?vramfit (\w+)(.*)", page.read_text(encoding="utf-8"), re.MULTILINE):
         options = {word.replace("_", "-") for word in re.findall(r"--[a-z][a-z_-]+", rest.partition("  #")[0])}
         for option in options - {"--help", "--debug"}:
             assert any(re.match(rf"vramfit {verb}\b.* {option}\b", line) for line in known), (verb, option)
+
+
+def test_the_launchers_say_the_same_and_their_options_exist():
+    known = (REPOSITORY / "tests" / "golden" / "cli.txt").read_text(encoding="utf-8").splitlines()
+    launchers = [REPOSITORY / "profiles" / f"train_768x768_rtx3070ti.{kind}" for kind in ("sh", "bat")]
+    options = [re.findall(r"(?<!\S)--[a-z_]+(?: (?!--)[\w.-]+)*", _code(file)) for file in launchers]
+    assert options[0] == options[1]
+    assert options[0][0] == "--profile rtx3070ti-768"
+    for option in options[0]:
+        assert f"vramfit train {option.split()[0].replace('_', '-')}" in known
+
+
+def test_the_windows_launcher_has_windows_line_ends():
+    content = (REPOSITORY / "profiles" / "train_768x768_rtx3070ti.bat").read_bytes()
+    assert content.count(b"\r\n") == content.count(b"\n") > 0
+    assert content.isascii()
+
+
+def _code(file):
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return " ".join(line for line in lines if not line.startswith(("#", "rem", "@", "if", "set", "exit"))).replace(
+        '"', ""
+    )

@@ -17,8 +17,8 @@ from vramfit.cli.arguments import normalise
 from vramfit.cli.failure import tell
 
 # One module per verb, `vramfit.cli.<name>`, each with a function of that name; those with sub-commands have an `app`.
-VERBS: tuple[str, ...] = ("doctor", "probe", "replay", "sample")
-GROUPS: tuple[str, ...] = ("profile",)
+VERBS: tuple[str, ...] = ("demo", "doctor", "probe", "replay", "sample")
+GROUPS: tuple[str, ...] = ("profile", "data")
 
 INTERRUPTED = 130
 
