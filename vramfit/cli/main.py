@@ -49,10 +49,20 @@ def _root(
     """Options that come before any verb; `main` itself takes --debug out."""
 
 
+def _say_whole_sentences(typer_app: typer.Typer) -> None:
+    """Click cuts the first sentence of a verb's help to the width of a terminal, unless it is given apart."""
+    for command in typer_app.registered_commands:
+        if command.callback is not None:
+            command.short_help = (command.callback.__doc__ or "").strip().splitlines()[0]
+
+
 for verb in VERBS:
     app.command(verb)(getattr(import_module(f"vramfit.cli.{verb}"), verb))
 for group in GROUPS:
-    app.add_typer(import_module(f"vramfit.cli.{group}").app, name=group)
+    group_app = import_module(f"vramfit.cli.{group}").app
+    _say_whole_sentences(group_app)
+    app.add_typer(group_app, name=group)
+_say_whole_sentences(app)
 
 
 def main(arguments: list[str] | None = None) -> None:
