@@ -15,7 +15,7 @@ def convolution_of(func: Any, args: tuple[Any, ...], out: Any) -> Convolution | 
     if func is _FORWARD:
         x, weight, result, rest = args[0], args[1], out, args[3:]
     elif func is _BACKWARD:
-        x, weight, result, rest = args[1], args[2], args[0], args[4:]
+        x, weight, result, rest = args[1], args[2], args[0], args[4:]  # the result's shape is its gradient's
     else:
         return None
     stride, _, dilation, transposed, _, groups = rest[:6]

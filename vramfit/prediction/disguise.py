@@ -38,14 +38,14 @@ def cuda_everywhere() -> Iterator[None]:
 def storageless_model(job: Job, recorder: Recorder) -> nn.Module:
     """The job's network without memory, moved to the card in the order in which `Module.to` moves it."""
     model = _built(job)
-    moved: dict[int, Tensor] = {}
-    for name, module in _children_first(model, ""):
-        for key, parameter in module._parameters.items():
-            if parameter is not None:
-                module._parameters[key] = _moved_parameter(parameter, recorder, name, moved)
-        for key, buffer in module._buffers.items():
-            if buffer is not None:
-                module._buffers[key] = moved.setdefault(id(buffer), recorder.move(buffer, "buffer", name))
+    moved: dict[int, tuple[Tensor, Tensor]] = {}  # originals are kept, for a number may stand for a new object else
+    for name, module in _children_first(model, "", set()):
+        for tensors in (module._parameters, module._buffers):
+            for key, tensor in tensors.items():
+                if tensor is not None:
+                    if id(tensor) not in moved:
+                        moved[id(tensor)] = tensor, _moved(tensor, recorder, name)
+                    tensors[key] = moved[id(tensor)][1]  # type: ignore[assignment]  # a parameter stays one
     return model
 
 
@@ -68,21 +68,20 @@ class _Unfilled(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
-def _moved_parameter(
-    parameter: nn.Parameter, recorder: Recorder, module: str, moved: dict[int, Tensor]
-) -> nn.Parameter:
-    if id(parameter) not in moved:
-        copy = nn.Parameter(recorder.move(parameter.detach(), "parameter", module), parameter.requires_grad)
-        copy.__dict__.update(parameter.__dict__)
-        moved[id(parameter)] = copy
-    found = moved[id(parameter)]
-    assert isinstance(found, nn.Parameter)
-    return found
+def _moved(tensor: Tensor, recorder: Recorder, module: str) -> Tensor:
+    if not isinstance(tensor, nn.Parameter):
+        return recorder.move(tensor, "buffer", module)
+    copy = nn.Parameter(recorder.move(tensor.detach(), "parameter", module), tensor.requires_grad)
+    copy.__dict__.update(tensor.__dict__)
+    return copy
 
 
-def _children_first(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
+def _children_first(module: nn.Module, name: str, seen: set[nn.Module]) -> Iterator[tuple[str, nn.Module]]:
+    if module in seen:
+        return
+    seen.add(module)
     for child_name, child in module.named_children():
-        yield from _children_first(child, f"{name}.{child_name}" if name else child_name)
+        yield from _children_first(child, f"{name}.{child_name}" if name else child_name, seen)
     yield name, module
 
 

@@ -6,7 +6,8 @@ Sizes in bytes, times in seconds. A prediction is the middle of a 90 % band, and
 from vramfit.cards import Card, find_card
 from vramfit.jobs.job import Job
 from vramfit.prediction.affine import AffineTrace
-from vramfit.prediction.hidden import context_bytes, cublas_workspace_bytes
+from vramfit.prediction.constants import CONSTANTS
+from vramfit.prediction.hidden import context_bytes, convolution_workspaces, kept_workspaces
 from vramfit.prediction.record import Trace
 from vramfit.prediction.replay import replay_trace
 from vramfit.prediction.roofline import step_time_s
@@ -16,8 +17,6 @@ from vramfit.units import parse_size
 
 # Not 1: BatchNorm refuses a single value a channel, and shapes of one are often special.
 _SMALL, _LARGE = 2, 3
-_BAND = (0.94, 1.10)  # share of the middle, until calibrated
-_TIME_BAND = (0.7, 1.4)
 
 
 def predict(job: Job, *, micro_batch: int, gpu: str, vram: str | None = None, reserve: str | None = None) -> Trial:
@@ -96,10 +95,15 @@ class Predictor:
 
     def _predict(self, micro_batch: int) -> Trial:
         trace = self.trace(micro_batch)
-        peaks = replay_trace(trace, workspace_bytes=cublas_workspace_bytes(self.card))
+        peaks = replay_trace(
+            trace,
+            convolution_workspaces(trace.operations, benchmark=self.job.cudnn_benchmark),
+            kept_bytes=kept_workspaces(trace, self.card),
+        )
         context = context_bytes(self.card)
         used = peaks.reserved_bytes + context
-        band = (round(used * _BAND[0]), round(used * _BAND[1]))
+        bands = CONSTANTS.bands
+        band = (round(used * bands.memory[0]), round(used * bands.memory[1]))
         time_s = step_time_s(trace.part("step 2"), self.card)
         return Trial(
             source="predicted",
@@ -112,7 +116,7 @@ class Predictor:
             device_used_bytes=used,
             device_used_band_bytes=band,
             step_time_s=time_s,
-            step_time_band_s=(time_s * _TIME_BAND[0], time_s * _TIME_BAND[1]),
+            step_time_band_s=(time_s * bands.time[0], time_s * bands.time[1]),
         )
 
 

@@ -5,7 +5,10 @@ An event is one integer: `i` allocates storage number i, `~i` (negative) frees i
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Literal
+
+_ITEM_BYTES = {"float16": 2, "bfloat16": 2, "float64": 8}
 
 Kind = Literal[
     "parameter",
@@ -45,6 +48,10 @@ class Convolution:
     channels_last: bool
     stride: tuple[int, ...] = ()
     dilation: tuple[int, ...] = ()
+
+    def image_bytes(self, dtype: str) -> int:
+        """Bytes of input and output together."""
+        return (prod(self.input_shape) + prod(self.output_shape)) * _ITEM_BYTES.get(dtype, 4)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,21 +6,27 @@ time = max(launches x launch time, sum over operations of max(FLOP / rate, bytes
 from collections.abc import Iterable
 
 from vramfit.cards import Card
+from vramfit.prediction.constants import CONSTANTS, TimeConstants
 from vramfit.prediction.record import OperationRecord
 
-_ARITHMETIC_SHARE = 0.45  # of the peak rate that large convolutions reach
-_BANDWIDTH_SHARE = 0.8
-_LAUNCH_S = 8e-6
 
-
-def step_time_s(operations: Iterable[OperationRecord], card: Card) -> float:
+def step_time_s(operations: Iterable[OperationRecord], card: Card, constants: TimeConstants = CONSTANTS.time) -> float:
     """Seconds that one optimizer step's operations take on a card."""
     operations = list(operations)
-    work = sum(_operation_s(operation, card) for operation in operations)
-    return max(work, len(operations) * _LAUNCH_S)
+    work = sum(operation_s(operation, card, constants) for operation in operations)
+    return max(work, len(operations) * constants.launch_s)
 
 
-def _operation_s(operation: OperationRecord, card: Card) -> float:
-    rate = card.fp16_flops if operation.dtype in ("float16", "bfloat16") else card.tf32_flops
-    moved = operation.read_bytes + operation.written_bytes
-    return max(operation.flops / (rate * _ARITHMETIC_SHARE), moved / (card.bandwidth_bytes_per_s * _BANDWIDTH_SHARE))
+def operation_s(operation: OperationRecord, card: Card, constants: TimeConstants = CONSTANTS.time) -> float:
+    """Seconds that one operation keeps the card busy."""
+    peak = card.fp16_flops if operation.dtype in ("float16", "bfloat16") else card.tf32_flops
+    moved_s = (operation.read_bytes + operation.written_bytes) / (
+        card.bandwidth_bytes_per_s * constants.bandwidth_share
+    )
+    return constants.kernel_s + max(operation.flops / (peak * _share(operation, constants)), moved_s)
+
+
+def _share(operation: OperationRecord, constants: TimeConstants) -> float:
+    if operation.convolution is None:
+        return constants.product_share
+    return constants.convolution_share["grouped" if operation.convolution.groups > 1 else "dense"]

@@ -1,0 +1,133 @@
+"""Published measurements of GPU memory and step time, and the jobs that they are of.
+
+The files are no part of the project; VRAMFIT_SHARED or the folder `shared` beside the repository holds them.
+"""
+
+import csv
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import nn
+
+from vramfit.jobs.backbone import backbone_job
+from vramfit.jobs.job import Job
+from vramfit.units import MIB
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class LadderRow:
+    """timm's benchmark on an RTX 3090: `fits` ran, `above` had not; step in seconds at `fits`."""
+
+    model: str
+    image: int
+    channels_last: bool
+    fits: int
+    above: int | None
+    step_s: float
+
+    @property
+    def key(self) -> str:
+        """Names the row's traces in the cache."""
+        return f"ladder-{self.model}-{self.image}"
+
+
+@dataclass(frozen=True)
+class DeviceRow:
+    """Memory in use on an A100 40 GB, as nvidia-smi shows it, while a timm model trains in float32 at its own size."""
+
+    model: str
+    batch: int
+    device_used_bytes: int
+
+    @property
+    def key(self) -> str:
+        """Names the row's traces in the cache."""
+        return f"own-{self.model}"
+
+
+def data_folder() -> Path:
+    return Path(os.environ.get("VRAMFIT_SHARED", REPOSITORY.parent / "shared")) / "data" / "vram"
+
+
+def ladder_rows() -> list[LadderRow]:
+    return [
+        LadderRow(
+            model=row["model"],
+            image=int(row["img"]),
+            channels_last=row["layout"] == "NHWC",
+            fits=int(row["fits"]),
+            # The benchmark starts at 512: that nothing larger ran there says nothing.
+            above=int(row["next_ladder_step"]) if int(row["fits"]) < 512 else None,
+            step_s=float(row["step_ms"]) / 1000,
+        )
+        for row in _rows("timm_rtx3090_amp.csv")
+    ]
+
+
+def device_rows() -> list[DeviceRow]:
+    """Rows of runs that went well, by the rows alone: see `_sound`."""
+    models: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for row in _rows("gpumemnet_a100.csv"):
+        models[row["model"]].append((int(row["batch"]), int(float(row["device_used_mib"]))))
+    return [
+        DeviceRow(model, batch, mib * MIB) for model, points in models.items() for batch, mib in _sound(sorted(points))
+    ]
+
+
+def _sound(points: list[tuple[int, int]]) -> Iterable[tuple[int, int]]:
+    """Points of a model that lie on a rising line through the others.
+
+    A run that died shows less memory than a smaller batch of the same model, or as much as the card has; other
+    readings caught a neighbour's run. Such points lie off the line through the median of all pairwise slopes.
+    """
+    pairs = [(a, b) for a in points for b in points if a[0] < b[0]]
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in pairs]
+    if len(points) < 3 or (slope := median(slopes)) <= 0:
+        return []
+    level = median(mib - slope * batch for batch, mib in points)
+    return [(batch, mib) for batch, mib in points if abs(level + slope * batch - mib) < 0.05 * mib and mib < 39_500]
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    with (data_folder() / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+class PlainSgd(torch.optim.SGD):
+    """SGD as torch 1.12 ran it: tensor by tensor, and gradients filled with zeros instead of dropped."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        super().__init__(parameters, lr=0.1, momentum=0.9, foreach=False)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        super().zero_grad(set_to_none=False)
+
+
+def job_of(key: str) -> Job:
+    """The job behind a cache key."""
+    source, rest = key.split("-", 1)
+    if source == "ladder":
+        model, image = rest.rsplit("-", 1)
+        job = backbone_job(model, image_size=(int(image), int(image)), amp="fp16", cudnn_benchmark=True)
+        return _with_optimizer(job, PlainSgd)
+    job = backbone_job(rest, amp=None)
+    return _with_optimizer(job, partial(torch.optim.AdamW, lr=1e-3))
+
+
+def _with_optimizer(job: Job, optimizer: object) -> Job:
+    from dataclasses import replace
+
+    return replace(job, optimizer=optimizer)  # type: ignore[arg-type]  # both are called with the parameters
+
+
+def uses_fused_attention(key: str) -> bool:
+    """torch 1.12 had no fused attention."""
+    return not key.startswith("ladder")

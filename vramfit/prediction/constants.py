@@ -1,0 +1,49 @@
+"""The fitted constants of the prediction, read from `constants.json`.
+
+`benchmarks/prediction_accuracy.py --fit` writes the file; each group says there what it was fitted to.
+"""
+
+from importlib.resources import files
+
+from pydantic import NonNegativeFloat, PositiveFloat
+
+from vramfit.records import Bytes, Record
+
+
+class HiddenConstants(Record):
+    """Hidden memory. Shares are of the input and output bytes of a convolution, by layout and kernel."""
+
+    fitted_to: str
+    context_bytes: dict[str, Bytes]
+    heuristic_share: dict[str, NonNegativeFloat]
+    benchmark_share: dict[str, NonNegativeFloat]
+
+
+class TimeConstants(Record):
+    """Shares of a card's peak rates that kernels reach, and the time to launch one."""
+
+    fitted_to: str
+    convolution_share: dict[str, PositiveFloat]
+    product_share: PositiveFloat
+    bandwidth_share: PositiveFloat
+    kernel_s: PositiveFloat
+    launch_s: PositiveFloat
+
+
+class Bands(Record):
+    """90 % bands as shares of the middle, (low, high), from held-out residuals."""
+
+    fitted_to: str
+    memory: tuple[PositiveFloat, PositiveFloat]
+    time: tuple[PositiveFloat, PositiveFloat]
+
+
+class Constants(Record):
+    """Everything fitted."""
+
+    hidden: HiddenConstants
+    time: TimeConstants
+    bands: Bands
+
+
+CONSTANTS = Constants.model_validate_json(files("vramfit.prediction").joinpath("constants.json").read_text("utf-8"))
