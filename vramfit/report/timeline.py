@@ -1,0 +1,225 @@
+"""One self-contained page: where the memory of a peak goes, and how one step gets there, drawn by kind."""
+
+import json
+from collections.abc import Iterable, Iterator
+from html import escape
+from itertools import groupby
+
+from vramfit.prediction.explain import Explanation, Part
+from vramfit.prediction.timeline import Column, Timeline
+from vramfit.report.explain import PART_NAMES, words
+from vramfit.units import GIB, format_size
+
+_WIDTH, _HEIGHT = 1000, 380
+_LEFT, _TOP, _BOTTOM = 64, 12, 44
+_COLOURS = {
+    "parameter": "#4e79a7",
+    "buffer": "#a0cbe8",
+    "average": "#499894",
+    "optimizer state": "#59a14f",
+    "gradient": "#edc948",
+    "cast weight": "#b07aa1",
+    "input": "#9c755f",
+    "activation": "#f28e2b",
+    "loss": "#d4a6c8",
+    "temporary": "#e15759",
+    "workspace": "#79706e",
+    "context": "#bab0ac",
+    "rounding": "#d7b5a6",
+    "cached": "#d3d3d3",
+}
+
+
+def timeline_page(explanation: Explanation, title: str) -> str:
+    """The page as HTML text; it loads nothing from elsewhere. `title` says what was explained, on what card."""
+    timeline = explanation.timeline
+    kinds = [kind for place, kind in enumerate(timeline.kinds) if any(c.sizes_bytes[place] for c in timeline.columns)]
+    sections = (
+        f"<h1>{escape(title)}</h1>",
+        f"<p class='lead'>{escape(words(explanation))}</p>",
+        _bar(explanation),
+        f"<h2>Through {escape(timeline.part)}</h2>",
+        "<p>What tensors and libraries hold after each allocation, in their order (not to scale in time). "
+        "Point at the drawing to read a moment.</p>",
+        f"<figure>{_drawing(timeline, kinds)}{_legend(kinds)}<p id='moment' aria-live='polite'>&nbsp;</p></figure>",
+        f"<div class='tables'>{_tables(explanation)}</div>",
+    )
+    data = json.dumps(_data(timeline), separators=(",", ":")).replace("</", "<\\/")
+    return _PAGE.format(title=escape(title), body="\n".join(sections), data=data, style=_STYLE, script=_SCRIPT)
+
+
+def _bar(explanation: Explanation) -> str:
+    parts = (*explanation.kinds, *explanation.hidden, *explanation.allocator)
+    whole = explanation.peak_bytes or 1
+    pieces = "".join(_piece(part, whole) for part in parts if part.size_bytes)
+    return f"<div class='bar' role='img' aria-label='Parts of the peak'>{pieces}</div>"
+
+
+def _piece(part: Part, whole: int) -> str:
+    label = escape(f"{PART_NAMES.get(part.name, part.name)}: {format_size(part.size_bytes)}", quote=True)
+    return f"<span style='flex:{part.size_bytes / whole:.5f};background:{_COLOURS[part.name]}' title='{label}'></span>"
+
+
+def _drawing(timeline: Timeline, kinds: list[str]) -> str:
+    most = max((sum(column.sizes_bytes) for column in timeline.columns), default=0) or 1
+    scale = (_HEIGHT - _TOP - _BOTTOM) / (most * 1.04)
+    return (
+        f"<svg id='drawing' viewBox='0 0 {_WIDTH} {_HEIGHT}' role='img' aria-label='Memory held through the step'>"
+        f"{''.join(_grid(most, scale))}{''.join(_areas(timeline, kinds, scale))}{''.join(_phases(timeline))}"
+        f"{_peak_line(timeline)}<line id='cursor' y1='{_TOP}' y2='{_HEIGHT - _BOTTOM}' class='cursor'/></svg>"
+    )
+
+
+def _grid(most: int, scale: float) -> Iterator[str]:
+    step = next(step for step in (0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 50) if most / GIB / step <= 8 or step == 50)
+    for tick in range(int(most / GIB / step) + 1):
+        y = _y(tick * step * GIB, scale)
+        yield f"<line class='grid' x1='{_LEFT}' x2='{_WIDTH}' y1='{y:.1f}' y2='{y:.1f}'/>"
+        yield f"<text x='{_LEFT - 8}' y='{y + 4:.1f}' text-anchor='end'>{tick * step:g} GiB</text>"
+
+
+def _areas(timeline: Timeline, kinds: list[str], scale: float) -> Iterator[str]:
+    floor = [0] * len(timeline.columns)
+    for kind in kinds:
+        place = timeline.kinds.index(kind)
+        top = [low + column.sizes_bytes[place] for low, column in zip(floor, timeline.columns, strict=True)]
+        outline = " ".join([*_points(timeline, top, scale), *reversed(list(_points(timeline, floor, scale)))])
+        yield f"<polygon fill='{_COLOURS[kind]}' points='{outline}'><title>{kind}</title></polygon>"
+        floor = top
+
+
+def _points(timeline: Timeline, sizes: Iterable[int], scale: float) -> Iterator[str]:
+    """Two points a column, so that a column is as wide as its stretch of events."""
+    count = len(timeline.columns)
+    for place, size in enumerate(sizes):
+        y = _y(size, scale)
+        yield f"{_x(place, count):.1f},{y:.1f}"
+        yield f"{_x(place + 1, count):.1f},{y:.1f}"
+
+
+def _phases(timeline: Timeline) -> Iterator[str]:
+    count, start, y = len(timeline.columns), 0, _HEIGHT - _BOTTOM + 6
+    for place, (phase, group) in enumerate(groupby(timeline.columns, key=lambda column: column.phase)):
+        stop = start + len(list(group))
+        left, right = _x(start, count), _x(stop, count)
+        shade = "phase odd" if place % 2 else "phase"
+        yield f"<rect class='{shade}' x='{left:.1f}' y='{y}' width='{right - left:.1f}' height='22'/>"
+        if right - left > 8 * len(phase):
+            yield f"<text x='{(left + right) / 2:.1f}' y='{y + 15}' text-anchor='middle'>{escape(phase)}</text>"
+        start = stop
+
+
+def _peak_line(timeline: Timeline) -> str:
+    totals = [sum(column.sizes_bytes) for column in timeline.columns]
+    if not totals:
+        return ""
+    x = _x(totals.index(max(totals)) + 0.5, len(totals))
+    side, shift = ("end", -6) if x > _WIDTH / 2 else ("start", 6)
+    return (
+        f"<line class='peak' x1='{x:.1f}' x2='{x:.1f}' y1='{_TOP}' y2='{_HEIGHT - _BOTTOM}'/>"
+        f"<text x='{x + shift:.1f}' y='{_TOP + 12}' text-anchor='{side}'>{format_size(max(totals))} held</text>"
+    )
+
+
+def _x(place: float, count: int) -> float:
+    return _LEFT + (_WIDTH - _LEFT) * place / max(count, 1)
+
+
+def _y(size_bytes: float, scale: float) -> float:
+    return _HEIGHT - _BOTTOM - size_bytes * scale
+
+
+def _legend(kinds: list[str]) -> str:
+    items = "".join(f"<li><i style='background:{_COLOURS[kind]}'></i>{escape(kind)}</li>" for kind in reversed(kinds))
+    return f"<ul class='legend'>{items}</ul>"
+
+
+def _tables(explanation: Explanation) -> str:
+    hidden = (*explanation.hidden, *explanation.allocator)
+    modules: list[str] = []
+    for module in explanation.modules:
+        modules.append(_row(escape(module.name), module.size_bytes))
+        modules.extend(_row(escape(part.name), part.size_bytes, level=1) for part in module.parts)
+    return (
+        _table("Tensors by kind", map(_part_row, explanation.kinds), explanation.tensors_bytes)
+        + _table("Hidden and allocator", map(_part_row, hidden), sum(part.size_bytes for part in hidden))
+        + _table("Tensors by module", modules, explanation.tensors_bytes)
+    )
+
+
+def _part_row(part: Part) -> str:
+    name = escape(PART_NAMES.get(part.name, part.name))
+    return _row(f"<i style='background:{_COLOURS[part.name]}'></i>{name}", part.size_bytes)
+
+
+def _row(name: str, size_bytes: int, level: int = 0) -> str:
+    return f"<tr><td class='level{level}'>{name}</td><td>{size_bytes / GIB:.3f}</td><td>{size_bytes:,}</td></tr>"
+
+
+def _table(caption: str, rows: Iterable[str], total_bytes: int) -> str:
+    cells, foot = "".join(rows), f"<tfoot>{_row('sum', total_bytes)}</tfoot>"
+    return (
+        f"<table><caption>{escape(caption)}</caption>"
+        f"<thead><tr><th></th><th>GiB</th><th>bytes</th></tr></thead><tbody>{cells}</tbody>{foot}</table>"
+    )
+
+
+def _data(timeline: Timeline) -> dict[str, object]:
+    return {"kinds": timeline.kinds, "left": _LEFT, "width": _WIDTH, "columns": [_moment(c) for c in timeline.columns]}
+
+
+def _moment(column: Column) -> list[object]:
+    return [column.phase, column.operation, column.module, column.sizes_bytes]
+
+
+_STYLE = """
+:root{color-scheme:light dark;--ink:#1c1c1c;--soft:#5f5f5f;--line:#dcdcdc;--back:#fff;--band:#f1f1f1}
+@media(prefers-color-scheme:dark){:root{--ink:#ececec;--soft:#a8a8a8;--line:#3a3a3a;--back:#161616;--band:#242424}}
+body{margin:2rem auto;max-width:66rem;padding:0 1rem;font:15px/1.5 system-ui,sans-serif}
+body{color:var(--ink);background:var(--back)}
+h1{font-size:1.4rem;margin:0}h2{font-size:1.1rem;margin:2rem 0 0}p{margin:.4rem 0;color:var(--soft)}
+.lead{color:var(--ink)}figure{margin:0}svg{width:100%;height:auto;touch-action:none}
+svg text{font-size:12px;fill:var(--soft)}.grid{stroke:var(--line)}.phase{fill:var(--band)}.odd{fill:var(--line)}
+.peak{stroke:var(--ink);stroke-dasharray:4 3}.cursor{stroke:var(--ink);visibility:hidden}
+.bar{display:flex;height:1.6rem;margin:1rem 0;border-radius:4px;overflow:hidden}
+.legend{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;list-style:none;margin:.4rem 0;padding:0}
+.legend i,td i{display:inline-block;width:.8em;height:.8em;margin-right:.4em;border-radius:2px}
+#moment{min-height:3em;color:var(--ink);font-variant-numeric:tabular-nums}
+.tables{display:flex;flex-wrap:wrap;gap:1rem 3rem;align-items:flex-start;margin-top:1rem}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+caption{text-align:left;font-weight:600;padding:.4rem 0}
+td,th{padding:.15rem 0 .15rem 1.2rem;text-align:right;border-bottom:1px solid var(--line)}
+td:first-child{padding-left:0;text-align:left}.level1{padding-left:1.2rem!important;color:var(--soft)}
+tfoot td{font-weight:600;border:0}
+"""
+
+_SCRIPT = """
+const data=JSON.parse(document.getElementById('data').textContent);
+const drawing=document.getElementById('drawing'),cursor=document.getElementById('cursor');
+const moment=document.getElementById('moment');
+const size=b=>b>=1073741824?(b/1073741824).toFixed(2)+' GiB':(b/1048576).toFixed(1)+' MiB';
+drawing.addEventListener('pointermove',event=>{
+  const box=drawing.getBoundingClientRect(),x=(event.clientX-box.left)/box.width*data.width;
+  const share=(x-data.left)/(data.width-data.left);
+  const place=Math.min(data.columns.length-1,Math.max(0,Math.floor(share*data.columns.length)));
+  const [phase,operation,module,sizes]=data.columns[place];
+  const at=data.left+(place+.5)*(data.width-data.left)/data.columns.length;
+  cursor.setAttribute('x1',at);cursor.setAttribute('x2',at);cursor.style.visibility='visible';
+  const parts=data.kinds.map((kind,i)=>[kind,sizes[i]]).filter(p=>p[1]).sort((a,b)=>b[1]-a[1]);
+  const total=parts.reduce((sum,p)=>sum+p[1],0);
+  moment.textContent=size(total)+' held, '+phase+(module?', '+module:'')+', '+operation+': '
+    +parts.map(p=>p[0]+' '+size(p[1])).join(', ');
+});
+drawing.addEventListener('pointerleave',()=>{cursor.style.visibility='hidden'});
+"""
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<title>{title}</title><style>{style}</style></head>
+<body>
+{body}
+<script type="application/json" id="data">{data}</script><script>{script}</script>
+</body>
+</html>
+"""
