@@ -18,7 +18,7 @@ from vramfit.measure.host import available_host_bytes, largest_in_host_memory
 from vramfit.measure.machine import read_machine
 from vramfit.measure.worker import JobSource
 from vramfit.plan.choose import choose_trial, make_plan
-from vramfit.plan.search import CEILING, Search, Tried, is_monotone, table_sizes
+from vramfit.plan.search import CEILING, Search, Tried, table_sizes
 from vramfit.records import Budget, Machine, Objective, Plan, Profile, Schedule, Source, Trial, Verdict
 from vramfit.units import format_size
 
@@ -161,6 +161,7 @@ class Probe:
         answer = self._find()
         if not self.wanted.batch_sizes:
             self._fill_rows(answer)
+            self._note_if_odd(answer)
         trials = self._latest()
         objective = "largest" if self.wanted.batch_sizes else self.wanted.objective
         chosen = choose_trial(trials, objective, accumulate=self.wanted.effective_batch is not None)
@@ -172,8 +173,6 @@ class Probe:
         while (size := search.next_size([Tried.of(trial) for trial in self.trials])) is not None:
             self._try(size)
         tried = [Tried.of(trial) for trial in self.trials]
-        if not is_monotone(tried) and not search.candidates:
-            self.bench.notes.append("Memory is not monotone in the batch here: a smaller one failed.")
         answer = search.answer(tried)
         if answer is None:
             raise self._nothing_fits()
@@ -196,6 +195,12 @@ class Probe:
         for size in table_sizes(answer, self.wanted.maximum):
             if size not in tried:
                 self._try_row(size)
+
+    def _note_if_odd(self, answer: int) -> None:
+        odd = [t.micro_batch for t in self._latest() if t.micro_batch < answer and t.verdict is not Verdict.FITS]
+        if odd:
+            sizes = ", ".join(map(str, odd))
+            self.bench.notes.append(f"Memory does not grow evenly here: batch {answer} fits and {sizes} does not.")
 
     def _try_row(self, size: int) -> None:
         try:

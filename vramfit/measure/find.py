@@ -11,7 +11,7 @@ from typing import Any
 from vramfit.errors import NothingFits, UsageError
 from vramfit.measure.preserve import preserved
 from vramfit.oom import is_out_of_memory, release_memory
-from vramfit.plan.search import CEILING, Search, Tried, is_monotone
+from vramfit.plan.search import CEILING, Search, Tried
 from vramfit.records import Verdict
 
 # What it returns counts only where there is a budget to compare it with: most steps return a loss.
@@ -77,7 +77,8 @@ def _try(try_batch: TryBatch, size: int, budget_bytes: int | None) -> Tried:
             raise
         failed = True
     # Outside the except: the error's traceback kept the step's tensors alive.
-    release_memory()
+    if failed or _uses_cuda():
+        release_memory()
     if failed:
         return Tried(size, Verdict.OOM)
     if budget_bytes is None or returned is None:
@@ -86,13 +87,18 @@ def _try(try_batch: TryBatch, size: int, budget_bytes: int | None) -> Tried:
     return Tried(size, Verdict.OVER_BUDGET if used > budget_bytes else Verdict.FITS, used)
 
 
+def _uses_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_initialized()
+
+
 def _reason(answer: int, tried: list[Tried], search: Search) -> str:
     if answer == search.maximum:
         return f"batch {answer}: the largest allowed, and it fits."
     words = {Verdict.OOM: "runs out of memory", Verdict.OVER_BUDGET: "exceeds the budget"}
     above = next(one for one in tried if one.micro_batch == answer + 1)
-    odd = "" if is_monotone(tried) else " Memory is not monotone here: a smaller size failed."
-    return f"batch {answer}: {answer + 1} {words[above.verdict]}.{odd}"
+    return f"batch {answer}: {answer + 1} {words[above.verdict]}."
 
 
 def _check(start: int | None, minimum: int, maximum: int | None, budget_bytes: int | None) -> None:

@@ -168,13 +168,6 @@ def table_sizes(largest: int, maximum: int = CEILING) -> tuple[int, ...]:
     return tuple(sorted({*doublings, largest, past}))
 
 
-def is_monotone(tried: Sequence[Tried]) -> bool:
-    """Whether no size that failed lies below one that fitted."""
-    largest = max((one.micro_batch for one in tried if one.fits), default=0)
-    fitted = {one.micro_batch for one in tried if one.fits}
-    return all(one.fits or one.micro_batch > largest or one.micro_batch in fitted for one in tried)
-
-
 def _guess_offset(guess: int, tried: int) -> int:
     """How far from a guess to try next, by yes and no alone: half its error at first, then three times as far."""
     return max(1, round(guess * GUESS_ERROR / 2), 3 * abs(guess - tried))

@@ -42,7 +42,7 @@ def test_windows_does_not_tell_who_holds_how_much():
 
 
 def test_nothing_left():
-    with pytest.raises(UsageError, match="8.00 GiB are in use"):
+    with pytest.raises(UsageError, match=r"8\.00 GiB are in use"):
         read_budget(ScriptedCard(others=(other_process(8 * GIB),)))
 
 
