@@ -1,0 +1,156 @@
+"""A run as a person follows it: a progress bar on a terminal, plain lines elsewhere."""
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+from vramfit.records import EpochRecord, OomEvent
+from vramfit.training.events import Listener, RunStart, RunSummary
+from vramfit.training.events import Progress as StepProgress
+from vramfit.units import format_duration, format_size
+
+
+class ConsoleListener(Listener):
+    """Prints a run: decisions first, then a line an epoch, a summary at the end."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._epochs = 0
+
+    def on_start(self, start: RunStart) -> None:
+        """What is trained, where, and why so."""
+        self._epochs = start.epochs
+        for line in start_lines(start):
+            self._print(line)
+        if self._console.is_terminal:
+            self._open_bar()
+
+    def on_note(self, text: str) -> None:
+        """One sentence."""
+        self._print(text)
+
+    def on_progress(self, progress: StepProgress) -> None:
+        """Move the bar; nothing off a terminal."""
+        if self._bar is not None and self._task is not None:
+            words = f"{progress.images_per_s:.1f} images/s, {format_duration(progress.left_s)} left"
+            self._bar.update(
+                self._task,
+                completed=progress.step,
+                total=progress.steps,
+                description=f"epoch {progress.epoch}/{self._epochs}",
+                words=words,
+            )
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        """One line."""
+        self._print(epoch_line(record, self._epochs))
+
+    def on_event(self, event: OomEvent) -> None:
+        """What ran out, and what happens now."""
+        self._print(event_sentence(event))
+
+    def on_end(self, summary: RunSummary) -> None:
+        """The closing summary."""
+        self.close()
+        for line in summary_lines(summary):
+            self._print(line)
+
+    def close(self) -> None:
+        """Take the bar off the terminal, as after an error."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _open_bar(self) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[words]}"),
+        )
+        self._bar = Progress(*columns, console=self._console, transient=True)
+        self._task = self._bar.add_task("", total=None, words="")
+        self._bar.start()
+
+    def _print(self, line: str) -> None:
+        self._console.print(line)
+
+
+def start_lines(start: RunStart) -> list[str]:
+    """The head of a run."""
+    cards = f" on {start.world_size} ranks" if start.world_size > 1 else ""
+    parts = f", in micro-batches of {start.micro_batch}" if start.micro_batch < start.effective_batch else ""
+    return [
+        f"Training {start.model} on {start.device}{cards}: {start.samples} images, {start.validation_samples} to "
+        f"validate, epochs {start.first_epoch} to {start.epochs}, batch {start.effective_batch}{parts}.",
+        *start.notes,
+        f"Checkpoints: {start.save_dir}" + (f"; TensorBoard: {start.log_dir}" if start.log_dir else ""),
+    ]
+
+
+def epoch_line(record: EpochRecord, epochs: int) -> str:
+    """One epoch in one line; what was not measured is left out."""
+    parts = [
+        f"epoch {record.epoch}/{epochs}",
+        f"loss {record.loss:.4f}",
+        f"LR {record.learning_rate:.2e}",
+        f"MRE {record.mre_mm:.2f} mm" if record.mre_mm is not None else "",
+        " ".join(f"SDR@{limit} {100 * share:.1f} %" for limit, share in record.sdr.items()),
+        f"{record.images_per_s:.1f} images/s",
+        f"data wait {100 * record.data_wait_share:.0f} %",
+        _vram(record),
+        format_duration(record.duration_s),
+        f"{len(record.oom_events)} OOM, micro-batch {record.micro_batch}" if record.oom_events else "",
+    ]
+    return " | ".join(part for part in parts if part)
+
+
+def event_sentence(event: OomEvent) -> str:
+    """What an OOM was and what was done."""
+    return (
+        f"Out of memory in the {event.phase} of epoch {event.epoch}, step {event.step}: the same samples again in "
+        f"micro-batches of {event.micro_batch_after} in place of {event.micro_batch_before}; nothing is lost."
+    )
+
+
+def summary_lines(summary: RunSummary) -> list[str]:
+    """How the run ended."""
+    best = _best(summary)
+    if summary.finished_before:
+        return [f"Nothing to do: the run finished its {summary.epochs} epochs before. {best}"]
+    return [
+        f"Done: {summary.epochs} epochs in {format_duration(summary.duration_s)}. {best}",
+        *_compared(summary),
+        f"OOM events: {len(summary.oom_events)}.",
+        f"Checkpoints: {summary.save_dir}",
+    ]
+
+
+def _best(summary: RunSummary) -> str:
+    if summary.best_epoch is None:
+        return "No epoch was finished."
+    figure = f"MRE {summary.best_mre_mm:.2f} mm" if summary.best_mre_mm is not None else f"loss {summary.best_loss}"
+    return f"Best epoch: {summary.best_epoch}, {figure}."
+
+
+def _compared(summary: RunSummary) -> list[str]:
+    """The plan's VRAM and step time beside the run's, where there was a plan."""
+    profile = summary.profile
+    trial = profile.trial(summary.micro_batch) if profile else None
+    if profile is None or trial is None:
+        return []
+    steps = profile.plan.accumulation_steps
+    planned_s = trial.step_time_s * steps if trial.step_time_s is not None else None
+    lines = [f"Step time: {trial.source} {format_duration(planned_s)}, real {format_duration(summary.step_time_s)}."]
+    if summary.device_used_bytes is not None:
+        used, planned = format_size(summary.device_used_bytes), format_size(trial.device_used_bytes)
+        lines.insert(0, f"VRAM: {trial.source} {planned}, real {used}.")
+    return lines
+
+
+def _vram(record: EpochRecord) -> str:
+    if record.peak_allocated_bytes is None:
+        return ""
+    sizes = (record.peak_allocated_bytes, record.peak_reserved_bytes, record.device_used_bytes)
+    return "VRAM allocated {} reserved {} device {}".format(*map(format_size, sizes))

@@ -1,0 +1,154 @@
+"""The landmark job with its films: all that the trainer knows of landmarks.
+
+B batch, K landmarks, H W image pixels.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import default_collate
+
+from vramfit.jobs.job import Batch, Job
+from vramfit.jobs.landmark import LandmarkOptions, landmark_job
+from vramfit.landmarks.aariz import load_films
+from vramfit.landmarks.augment import preset
+from vramfit.landmarks.cache import FilmCache
+from vramfit.landmarks.dataset import FilmDataset
+from vramfit.landmarks.decode import decode
+from vramfit.landmarks.films import Annotator, Landmark
+from vramfit.landmarks.metrics import mean_shape, pixel_sizes_mm, radial_errors_mm, scores, true_points
+from vramfit.landmarks.network import load_weights
+from vramfit.records import Lever
+from vramfit.training.task import Judgement, Rows
+
+
+@dataclass(frozen=True)
+class FilmSamples:
+    """Films of a data set as batches."""
+
+    dataset: FilmDataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def fetch(self, epoch: int, indices: Sequence[int]) -> Batch:
+        """({"films": uint8 B1HW, "photometric": float32 BxP}, float32 BxKx2 in image pixels)."""
+        inputs, targets, _ = default_collate([self.dataset[epoch, index] for index in indices])
+        return inputs, targets
+
+
+@dataclass(frozen=True)
+class FilmTask:
+    """Training and validation films, and the landmark job on them."""
+
+    options: LandmarkOptions
+    training: FilmSamples
+    validation: FilmSamples
+    name: str = "hrnet"
+
+    @cached_property
+    def job(self) -> Job:
+        """The landmark job."""
+        return landmark_job(self.options)
+
+    def start_weights(self, model: nn.Module) -> str:
+        """Load `options.weights` into a new network; one sentence of which."""
+        return load_weights(model, self.options.model, self.options.weights)  # type: ignore[arg-type]  # our job's
+
+    def rows(self, outputs: Tensor, indices: Sequence[int]) -> Rows:
+        """Radial errors in millimetres, BxK, of heatmaps BxKxhxw."""
+        points = film_points(outputs, self.options.heatmap_stride, self.validation.dataset.cache, indices)
+        films = self.validation.dataset.cache.film_set
+        chosen = list(indices)
+        return radial_errors_mm(points, true_points(films)[chosen], pixel_sizes_mm(films)[chosen])
+
+    def judge(self, rows: Rows) -> Judgement:
+        """MRE in millimetres and SDR over all films and landmarks."""
+        overall = scores(rows)
+        return Judgement(overall.mre_mm, overall.sdr)
+
+    def describe(self) -> dict[str, Any]:
+        """Options, landmarks and mean shape."""
+        films = self.training.dataset.cache.film_set
+        return {
+            "kind": "landmark",
+            "options": plain_options(self.options),
+            "landmarks": [[landmark.symbol, landmark.title] for landmark in films.landmarks],
+            "mean_shape": mean_shape(films, self.options.image_size).tolist(),
+        }
+
+    @property
+    def notes(self) -> list[str]:
+        """Films that were skipped, one sentence a split."""
+        sets = [samples.dataset.cache.film_set for samples in (self.training, self.validation)]
+        return [
+            f"Skipped {len(films.skipped)} films of '{films.split}': "
+            + "; ".join(f"{skipped.id} ({skipped.reason})" for skipped in films.skipped)
+            for films in sets
+            if films.skipped
+        ]
+
+
+def film_points(heatmaps: Tensor, stride: int, cache: FilmCache, indices: Sequence[int]) -> Rows:
+    """Points of heatmaps BxKxhxw in native film pixels, float64 BxKx2."""
+    points, _ = decode(heatmaps, stride)
+    placed = points.cpu().numpy().astype(np.float64)
+    return np.stack([cache.letterboxes[index].to_film(mine) for index, mine in zip(indices, placed, strict=True)])
+
+
+def open_films(
+    root: Path,
+    make_options: Callable[[int], LandmarkOptions],
+    *,
+    annotator: Annotator = "mean",
+    skip_bad: bool = False,
+    augmentation: str = "standard",
+    cache_dir: Path | None = None,
+    seed: int = 0,
+) -> FilmTask:
+    """The task of a folder in 'Aariz layout; `make_options` is given the number of landmarks found.
+
+    Raises:
+        DataError: a folder, film or annotation that cannot be used.
+        UsageError: no such augmentation, or options that make no sense together.
+
+    """
+    training = load_films(root, "train", annotator, skip_bad=skip_bad)
+    validation = load_films(root, "valid", annotator, skip_bad=skip_bad, landmarks=training.landmarks)
+    options = make_options(len(training.landmarks))
+    caches = [
+        FilmCache.open(films, options.image_size, folder=cache_dir, skip_bad=skip_bad)
+        for films in (training, validation)
+    ]
+    return FilmTask(
+        options,
+        FilmSamples(FilmDataset(caches[0], preset(augmentation), seed=seed)),
+        FilmSamples(FilmDataset(caches[1])),
+    )
+
+
+def plain_options(options: LandmarkOptions) -> dict[str, Any]:
+    """Options in types that load with `weights_only`."""
+    return {**asdict(options), "levers": [lever.model_dump(mode="json") for lever in options.levers]}
+
+
+def options_of(description: dict[str, Any]) -> tuple[LandmarkOptions, tuple[Landmark, ...]]:
+    """Options and landmarks as `FilmTask.describe` wrote them."""
+    plain = dict(description["options"])
+    plain["levers"] = tuple(Lever.model_validate(lever) for lever in plain["levers"])
+    plain["image_size"] = tuple(plain["image_size"])
+    landmarks = tuple(Landmark(symbol, title) for symbol, title in description["landmarks"])
+    return LandmarkOptions(**plain), landmarks
+
+
+def empty_photometric(batch: int) -> Tensor:
+    """The photometric parameters of films that are not changed, float32 BxP."""
+    from vramfit.landmarks.photometric import NEUTRAL
+
+    return torch.tensor(NEUTRAL, dtype=torch.float32).expand(batch, -1)

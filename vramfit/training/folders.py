@@ -1,0 +1,49 @@
+"""Where a run leaves its files, and what becomes of those of the run before."""
+
+from datetime import datetime
+from pathlib import Path
+
+from vramfit.errors import CannotWrite
+from vramfit.training.checkpoint import LATEST
+
+PROFILE = "profile.json"
+_OURS = ("checkpoint_*.pth", PROFILE)
+
+
+def resume_file(resume: str | None, save_dir: Path) -> Path | None:
+    """The checkpoint that `--resume` means: a file, or the folder's latest."""
+    if resume is None:
+        return None
+    return save_dir / LATEST if resume == "latest" else Path(resume)
+
+
+def log_folder(log_dir: Path, name: str, now: datetime) -> Path:
+    """A new folder for one run's logs, such as `hrnet_20261123_061500`."""
+    return _unused(log_dir / f"{name}_{now:%Y%m%d_%H%M%S}")
+
+
+def make_room(save_dir: Path, resumed: Path | None, now: datetime) -> str | None:
+    """Move the files of an earlier run to `previous_DATE/`, unless it is that run which goes on; one sentence if so.
+
+    Raises:
+        CannotWrite: a file cannot be moved.
+
+    """
+    for half in save_dir.glob(".checkpoint_*.partial"):
+        half.unlink(missing_ok=True)  # left by a run that was killed while it wrote
+    ours = sorted(path for pattern in _OURS for path in save_dir.glob(pattern))
+    if not ours or (resumed is not None and resumed.resolve().parent == save_dir.resolve()):
+        return None
+    target = _unused(save_dir / f"previous_{now:%Y%m%d_%H%M%S}")
+    try:
+        target.mkdir(parents=True)
+        for path in ours:
+            path.rename(target / path.name)
+    except OSError as error:
+        raise CannotWrite(f"{save_dir}: the earlier run there could not be moved ({error.strerror}).") from error
+    return f"{save_dir} held an earlier run: its {len(ours)} files are now in {target}."
+
+
+def _unused(path: Path) -> Path:
+    names = [path, *(path.with_name(f"{path.name}_{number}") for number in range(2, 1000))]
+    return next(name for name in names if not name.exists())

@@ -1,0 +1,118 @@
+"""Landmarks on films that nobody has marked: through the same cache, step and decoding as marked ones.
+
+K landmarks. Films go through in groups, so that the space on disk and the time until the first result stay small
+whatever their number.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vramfit.errors import DataError, UsageError
+from vramfit.landmarks.cache import FilmCache
+from vramfit.landmarks.decode import Method
+from vramfit.landmarks.films import Film, FilmSet, Landmark, Skipped
+from vramfit.landmarks.image import SUFFIXES, film_size
+from vramfit.records import OomEvent
+from vramfit.training.score import predict_points, recovering
+from vramfit.training.trained import Trained
+
+_GROUP = 64
+
+
+@dataclass(frozen=True)
+class FoundLandmarks:
+    """The landmarks found on one film: float64 Kx2 in its native pixels, and float64 K confidence, 0 to 1."""
+
+    film: Film
+    points: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+
+
+def unmarked_films(inputs: Sequence[str | Path], landmarks: tuple[Landmark, ...], *, skip_bad: bool = False) -> FilmSet:
+    """Films without points: each input is a film, or a folder whose films are wanted.
+
+    Raises:
+        DataError: an input that is not there, a folder without films, or a film whose header is damaged.
+        UsageError: two films of one name, whose results would be one file.
+
+    """
+    paths = [path for given in inputs for path in _films_in(Path(given))]
+    _require_names_apart(paths)
+    films, skipped = [], []
+    for path in paths:
+        try:
+            films.append(_unmarked(path, len(landmarks)))
+        except DataError as error:
+            if not skip_bad:
+                raise
+            skipped.append(Skipped(path.stem, str(error)))
+    if not films:
+        raise DataError(f"none of the {len(paths)} films can be used; the first: {skipped[0].reason}")
+    return FilmSet(Path(inputs[0]), "infer", "mean", landmarks, tuple(films), tuple(skipped))
+
+
+def find_landmarks(
+    trained: Trained,
+    films: FilmSet,
+    *,
+    batch_size: int,
+    method: Method = "dark",
+    skip_bad: bool = False,
+    on_skip: Callable[[Skipped], None] = lambda _: None,
+    on_event: Callable[[OomEvent], None] = lambda _: None,
+) -> Iterator[FoundLandmarks]:
+    """The landmarks of each film, in order; less those that cannot be decoded, of which `on_skip` is told.
+
+    Raises:
+        DataError: a film that cannot be decoded, unless `skip_bad`.
+        OutOfMemory: a single film does not fit.
+
+    """
+    validate = recovering(trained.step, batch_size, on_event)
+    size = batch_size * max(1, _GROUP // batch_size)
+
+    def found_in(group: FilmSet, folder: Path) -> list[FoundLandmarks]:
+        cache = FilmCache.open(group, trained.options.image_size, folder=folder, skip_bad=skip_bad)
+        for skipped in cache.film_set.skipped[len(group.skipped) :]:
+            on_skip(skipped)
+        stride = trained.options.heatmap_stride
+        found = predict_points(validate, cache, batch_size=batch_size, stride=stride, method=method)
+        rows = zip(cache.film_set.films, found.points, found.confidence, strict=True)
+        return [FoundLandmarks(*row) for row in rows]
+
+    for start in range(0, len(films), size):
+        group = replace(films, films=films.films[start : start + size])
+        # Windows keeps a mapped file from being removed until the map is gone: not always at once.
+        with TemporaryDirectory(prefix="vramfit-", ignore_cleanup_errors=True) as folder:
+            found = found_in(group, Path(folder))
+        yield from found
+
+
+def _films_in(given: Path) -> Iterable[Path]:
+    if not given.is_dir():
+        if not given.is_file():
+            raise DataError(f"{given}: no such film or folder.")
+        return [given]
+    paths = sorted(path for path in given.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+    if not paths:
+        raise DataError(f"{given}: no films in it; the known types are {', '.join(SUFFIXES)}.")
+    return paths
+
+
+def _require_names_apart(paths: Iterable[Path]) -> None:
+    seen: dict[str, Path] = {}
+    for path in paths:
+        # Case does not tell files apart on Windows and macOS.
+        other = seen.setdefault(path.stem.casefold(), path)
+        if other is not path:
+            raise UsageError(f"{other} and {path} have one name, and so would their results; infer them one by one.")
+
+
+def _unmarked(path: Path, landmarks: int) -> Film:
+    nowhere = np.full((landmarks, 2), np.nan)
+    return Film(path.stem, path, film_size(path), (np.nan, np.nan), "", nowhere, {})

@@ -1,0 +1,292 @@
+"""The loop over epochs and steps, for any task.
+
+It knows of no landmarks: a task gives it samples, a job and a verdict. All that it carries from one step to the next
+is in `RunState` and `Step.state_dict`, and goes into every checkpoint.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from vramfit import __version__
+from vramfit.jobs.step import Step
+from vramfit.records import Budget, EpochRecord, OomEvent
+from vramfit.training import checkpoint
+from vramfit.training.distributed import Ranks
+from vramfit.training.events import Listener, Progress
+from vramfit.training.guard import random_state, set_random_state
+from vramfit.training.loading import Loader, cut, epoch_order, share
+from vramfit.training.recovery import Recovery
+from vramfit.training.schedule import WarmupCosine
+from vramfit.training.task import Judgement, Task
+from vramfit.training.watch import Clock, LossWatch, MemoryWatch, StopSignal
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopOptions:
+    """How the loop is to run; see `TrainOptions` for what each means. `config` is kept in checkpoints as it is."""
+
+    epochs: int
+    effective_batch: int
+    micro_batch: int
+    save_dir: Path
+    warmup_epochs: float = 0
+    seed: int = 0
+    num_workers: int = 0
+    pin_memory: bool = False
+    save_every: int = 10
+    keep: int = 3
+    save_every_steps: int | None = None
+    save_every_minutes: float = 10.0
+    watermark: float = 0.95
+    budget: Budget | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class RunState:
+    """Where a run is: `epoch` is the one under way, from 0, and `done` the samples of it that are behind."""
+
+    epoch: int = 0
+    done: int = 0
+    loss_total: float = 0.0
+    loss_samples: int = 0
+    best_epoch: int | None = None
+    best_value: float | None = None
+    history: list[EpochRecord] = field(default_factory=list)
+    oom_events: list[OomEvent] = field(default_factory=list)
+
+    def plain(self) -> dict[str, Any]:
+        """This state in types that load with `weights_only`."""
+        return {
+            **self.__dict__,
+            "history": [record.model_dump(mode="json") for record in self.history],
+            "oom_events": [event.model_dump(mode="json") for event in self.oom_events],
+        }
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> Self:
+        """The state that `plain` wrote."""
+        history = [EpochRecord.model_validate(record) for record in plain["history"]]
+        events = [OomEvent.model_validate(event) for event in plain["oom_events"]]
+        return cls(**{**plain, "history": history, "oom_events": events})
+
+
+class Loop:
+    """One run of a task on one device, alone or as one of several ranks."""
+
+    def __init__(
+        self,
+        task: Task,
+        step: Step,
+        options: LoopOptions,
+        *,
+        ranks: Ranks | None = None,
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        self.task, self.step, self.options = task, step, options
+        self.ranks = ranks or Ranks()
+        self.listeners = listeners if self.ranks.is_first else ()
+        self.state = RunState()
+        self.recovery = Recovery(step, options.micro_batch, ranks=self.ranks, on_event=self._on_event)
+        self.memory = MemoryWatch(step.device, options.budget, options.watermark)
+        self.step_times_s: list[float] = []
+        pin = options.pin_memory and step.device.type == "cuda"
+        self._training = Loader(task.training, workers=options.num_workers, pin_memory=pin)
+        self._validation = Loader(task.validation, workers=options.num_workers, pin_memory=pin)
+        self._schedule = WarmupCosine.of(
+            step.optimizer,
+            warmup_steps=round(options.warmup_epochs * self.steps_per_epoch),
+            total_steps=options.epochs * self.steps_per_epoch,
+        )
+        self._events: list[OomEvent] = []
+        self._losses = LossWatch()
+        self._steps_done = 0
+        self._began = self._saved = time.monotonic()
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of a whole epoch."""
+        return len(cut(range(len(self.task.training)), self.options.effective_batch))
+
+    def resume(self, content: checkpoint.Content) -> None:
+        """Take up where a checkpoint left off; call it before `run`."""
+        self.step.load_state_dict(content)
+        self.state = RunState.of(content["position"])
+        states = content["random"]
+        # A rank that the checkpoint does not know, of a run on fewer cards, keeps its own fresh state.
+        if self.ranks.rank < len(states):
+            set_random_state(states[self.ranks.rank], self.step.device)
+        self.recovery.micro_batch = min(self.recovery.micro_batch, content["micro_batch"])
+        self.recovery.validation_batch = min(self.recovery.validation_batch, content["validation_batch"])
+
+    def run(self) -> None:
+        """Train to the last epoch.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C, after a checkpoint.
+            NotFinite: the loss is NaN or infinite; the last checkpoint is from before.
+            OutOfMemory: a single sample does not fit.
+            CannotWrite: a checkpoint could not be written.
+
+        """
+        self._began = self._saved = time.monotonic()
+        if self.state.epoch < self.options.epochs:
+            self._save(checkpoint.LATEST)  # so that a kill at any time leaves something to resume
+        with StopSignal() as stop:
+            while self.state.epoch < self.options.epochs:
+                self._epoch(stop)
+
+    def _epoch(self, stop: StopSignal) -> None:
+        self.memory.begin_epoch()
+        self._events = []
+        self._losses = LossWatch()
+        self._losses.total, self._losses.samples = self.state.loss_total, self.state.loss_samples
+        clock = Clock()
+        rate = self._train(clock, stop)
+        self._losses.settle()
+        duration_s = clock.elapsed_s
+        judgement, loss = self._validate()
+        record = EpochRecord(
+            epoch=self.state.epoch + 1,
+            loss=self._losses.mean,
+            learning_rate=rate,
+            mre_mm=judgement.mre_mm,
+            sdr=judgement.sdr,
+            micro_batch=self.recovery.micro_batch,
+            images_per_s=clock.images / duration_s,
+            data_wait_share=min(1.0, clock.waited_s / duration_s),
+            duration_s=clock.elapsed_s,
+            oom_events=tuple(self._events),
+            **self.memory.figures(),
+        )
+        if clock.steps:
+            self.step_times_s.append((duration_s - clock.waited_s) / clock.steps)
+        self._close_epoch(record, loss if judgement.mre_mm is None else judgement.mre_mm)
+
+    def _train(self, clock: Clock, stop: StopSignal) -> float:
+        """The rest of the epoch; returns the last learning rate."""
+        state, options, ranks = self.state, self.options, self.ranks
+        order = epoch_order(len(self.task.training), seed=options.seed, epoch=state.epoch)
+        cuts = cut(order[state.done :], options.effective_batch)
+        mine = [share(samples, ranks.rank, ranks.world_size) for samples in cuts]
+        first = self.steps_per_epoch - len(cuts)
+        rate = self.step.optimizer.param_groups[0]["lr"]
+        batches = clock.batches(self._training.batches(state.epoch, mine))
+        for number, (samples, batch) in enumerate(zip(cuts, batches, strict=True), first):
+            rate = self._schedule.apply(self.step.optimizer, state.epoch * self.steps_per_epoch + number)
+            self.recovery.position = (state.epoch + 1, number + 1)
+            loss = self.recovery.train(batch, len(samples))
+            self._losses.add(loss, len(samples), self.recovery.position)
+            state.done += len(samples)
+            clock.images += len(samples)
+            clock.steps += 1
+            self._after_step(clock, stop, rate)
+        return float(rate)
+
+    def _after_step(self, clock: Clock, stop: StopSignal, rate: float) -> None:
+        self._steps_done += 1
+        epoch, number = self.recovery.position
+        total = self.options.epochs * self.steps_per_epoch
+        left = total - (epoch - 1) * self.steps_per_epoch - number
+        progress = Progress(
+            epoch=epoch,
+            step=number,
+            steps=self.steps_per_epoch,
+            loss=self._losses.last,
+            learning_rate=rate,
+            images_per_s=clock.images / clock.elapsed_s,
+            left_s=(time.monotonic() - self._began) / self._steps_done * left,
+        )
+        self._tell(lambda listener: listener.on_progress(progress))
+        if self.ranks.any(stop.asked):
+            self._save(checkpoint.LATEST)
+            raise KeyboardInterrupt
+        if self.ranks.any(self._save_is_due(number)):
+            self._save(checkpoint.LATEST)
+
+    def _save_is_due(self, number: int) -> bool:
+        steps, minutes = self.options.save_every_steps, self.options.save_every_minutes
+        by_steps = steps is not None and number % steps == 0
+        return by_steps or (minutes > 0 and time.monotonic() - self._saved > 60 * minutes)
+
+    def _validate(self) -> tuple[Judgement, float]:
+        """The verdict over all ranks' samples, and their mean loss."""
+        ranks, indices = self.ranks, list(range(len(self.task.validation)))
+        mine = share(indices, ranks.rank, ranks.world_size)
+        cuts = [mine[at : at + self.recovery.micro_batch] for at in range(0, len(mine), self.recovery.micro_batch)]
+        rows: dict[int, Any] = {}
+        total = torch.zeros((), dtype=torch.float64, device=self.step.device)
+        for samples, batch in zip(cuts, self._validation.batches(0, cuts), strict=True):
+            for outputs, loss, place in self.recovery.validate(batch) if batch is not None else ():
+                rows |= dict(zip(samples[place], self.task.rows(outputs, samples[place]), strict=True))
+                total += loss.double() * len(samples[place])
+        everyones: dict[int, Any] = {}
+        for theirs in ranks.gather(rows):
+            everyones |= theirs
+        judgement = self.task.judge(np.stack([everyones[index] for index in indices]))
+        return judgement, float(ranks.sum(total)) / len(indices)
+
+    def _close_epoch(self, record: EpochRecord, value: float) -> None:
+        state, options = self.state, self.options
+        is_best = state.best_value is None or value < state.best_value
+        if is_best:
+            state.best_epoch, state.best_value = record.epoch, value
+        state.history.append(record)
+        state.epoch, state.done, state.loss_total, state.loss_samples = record.epoch, 0, 0.0, 0
+        periodic = record.epoch % options.save_every == 0 or record.epoch == options.epochs
+        names = [checkpoint.BEST] if is_best else []
+        names += [checkpoint.epoch_file(options.save_dir, record.epoch).name] if periodic else []
+        # The latest goes last: a run killed in between repeats the epoch and writes the same files again.
+        self._save(*names, checkpoint.LATEST)
+        if self.ranks.is_first:
+            checkpoint.remove_oldest(options.save_dir, options.keep)
+        self._tell(lambda listener: listener.on_epoch(record))
+        warning = self.memory.warning()
+        if warning:
+            self._tell(lambda listener: listener.on_note(warning))
+
+    def _save(self, *names: str) -> None:
+        """Write a checkpoint under each name; every rank must call it."""
+        if self.state.done:
+            self._losses.settle()
+            self.state.loss_total, self.state.loss_samples = self._losses.total, self._losses.samples
+        random = self.ranks.gather(random_state(self.step.device))
+        if self.ranks.is_first:
+            paths = [self.options.save_dir / name for name in names]
+            checkpoint.save({**self._content(), "random": random}, *paths)
+        self._saved = time.monotonic()
+
+    def _content(self) -> checkpoint.Content:
+        steps = self.state.epoch * self.steps_per_epoch
+        return {
+            **self.step.state_dict(),
+            "vramfit_version": __version__,
+            "schedule": self._schedule.state_dict(steps + -(-self.state.done // self.options.effective_batch)),
+            "position": self.state.plain(),
+            "micro_batch": self.recovery.micro_batch,
+            "validation_batch": self.recovery.validation_batch,
+            "effective_batch": self.options.effective_batch,
+            "config": self.options.config,
+            "task": self.task.describe(),
+        }
+
+    def _on_event(self, event: OomEvent) -> None:
+        self._events.append(event)
+        self.state.oom_events.append(event)
+        self._tell(lambda listener: listener.on_event(event))
+
+    def _tell(self, what: Callable[[Listener], None]) -> None:
+        for listener in self.listeners:
+            what(listener)
+
+    @property
+    def step_time_s(self) -> float | None:
+        """Median over epochs of the seconds an optimizer step took, data loading left out."""
+        return median(self.step_times_s) if self.step_times_s else None

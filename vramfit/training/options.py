@@ -1,0 +1,129 @@
+"""What can be chosen about a training run."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from vramfit.errors import UsageError
+from vramfit.jobs.landmark import LandmarkOptions
+from vramfit.landmarks.films import Annotator
+from vramfit.records import Amp, Lever
+
+DeviceChoice = Literal["auto", "cuda", "cpu"]
+# What a resumed run may change without becoming another one.
+_INCIDENTAL = (
+    "batch_size",
+    "auto_batch",
+    "profile",
+    "resume",
+    "save_dir",
+    "log_dir",
+    "epochs",
+    "device",
+    "num_workers",
+    "pin_memory",
+    "cache_dir",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """A training run.
+
+    `batch_size` is the effective batch, None to take the profile's, what `auto_batch` finds, or 6; `image_size` is
+    (height, width); `warmup_epochs` may be a fraction; `save_every` the epochs between periodic checkpoints, of which
+    the newest `keep` stay; `save_every_steps` and `save_every_minutes` (0 for never) write checkpoint_latest.pth within
+    an epoch; `resume` is `latest` or a file; `watermark` the share of the budget above which a warning is due.
+    """
+
+    dataset_path: Path
+    model: str = "hrnet"
+    image_size: tuple[int, int] = (768, 768)
+    batch_size: int | None = None
+    epochs: int = 200
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    warmup_epochs: float = 10
+    loss: Literal["adaptive_wing"] = "adaptive_wing"
+    amp: Amp | None = "fp16"
+    heatmap_stride: int = 4
+    sigma: float | None = None
+    weights: str = "auto"
+    clip_norm: float | None = None
+    ema_decay: float | None = None
+    channels_last: bool = False
+    cudnn_benchmark: bool = False
+    compile: bool = False
+    annotator: Annotator = "mean"
+    skip_bad: bool = False
+    augmentation: str = "standard"
+    auto_batch: bool = False
+    profile: str | None = None
+    vram: str | None = None
+    reserve: str | None = None
+    gpu: str | None = None
+    device: DeviceChoice = "auto"
+    seed: int = 0
+    num_workers: int = 2
+    pin_memory: bool = True
+    save_dir: Path = Path("checkpoints")
+    log_dir: Path = Path("logs")
+    cache_dir: Path | None = None
+    resume: str | None = None
+    save_every: int = 10
+    keep: int = 3
+    save_every_steps: int | None = None
+    save_every_minutes: float = 10.0
+    watermark: float = 0.95
+
+    def __post_init__(self) -> None:
+        _require(self.batch_size is None or self.batch_size >= 1, "batch_size", self.batch_size, "use 1 or more")
+        for name in ("epochs", "save_every", "keep"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "use a whole number above 0")
+        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "use a positive number")
+        _require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "use 0 or more")
+        _require(self.num_workers >= 0, "num_workers", self.num_workers, "use 0 or more")
+        _require(self.save_every_steps is None or self.save_every_steps >= 1, "save_every_steps", 0, "use 1 or more")
+        if self.auto_batch and self.profile:
+            raise UsageError("--auto-batch and --profile each choose the batch; give one of them.")
+
+    def landmark_options(self, landmarks: int, levers: tuple[Lever, ...] = ()) -> LandmarkOptions:
+        """The job's own options."""
+        return LandmarkOptions(
+            model=self.model,
+            image_size=self.image_size,
+            landmarks=landmarks,
+            heatmap_stride=self.heatmap_stride,
+            sigma=self.sigma,
+            weights=self.weights,
+            amp=self.amp,
+            channels_last=self.channels_last,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            clip_norm=self.clip_norm,
+            ema_decay=self.ema_decay,
+            cudnn_benchmark=self.cudnn_benchmark,
+            levers=levers,
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """These options in types that load with `weights_only`."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+
+    def changes_from(self, config: dict[str, Any]) -> list[str]:
+        """What differs from the options of a checkpoint, as `name old -> new`, where it changes the result."""
+        mine = self.plain()
+        return [
+            f"{name} {config[name]} -> {value}"
+            for name, value in mine.items()
+            if name not in _INCIDENTAL and name in config and _comparable(config[name]) != _comparable(value)
+        ]
+
+
+def _comparable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _require(sound: bool, name: str, value: object, advice: str) -> None:
+    if not sound:
+        raise UsageError(f"--{name.replace('_', '-')} {value} makes no sense; {advice}.")

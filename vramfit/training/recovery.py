@@ -1,0 +1,186 @@
+"""Running out of memory without losing anything: the same samples again, in smaller micro-batches.
+
+A step that fails, wherever it fails, leaves no trace: memory is released outside the `except` (a caught error's
+traceback keeps the step's tensors alive), everything the step moved is put back, and its samples are split anew. The
+effective batch, the order of samples and the gradient they give stay what they were. All ranks do the same.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vramfit.errors import OutOfMemory
+from vramfit.jobs.job import Batch
+from vramfit.jobs.step import Step, batch_size, split
+from vramfit.oom import is_out_of_memory, release_memory
+from vramfit.records import OomEvent, Phase
+from vramfit.training.distributed import Ranks
+from vramfit.training.guard import Guard
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An OOM as it is remembered once its error is gone."""
+
+    phase: Phase
+    message: str
+
+
+def even_micro_batch(samples: int, micro_batch: int) -> int:
+    """The micro-batch that cuts samples into no more parts, but more even ones: 7 in parts of 6 are 4 and 3."""
+    parts = -(-samples // micro_batch)
+    return -(-samples // parts)
+
+
+class Recovery:
+    """Takes a step's batches in micro-batches that fit, and smaller ones once they do not.
+
+    `micro_batch` and `validation_batch` are what it has come down to; `position` is (epoch, step) for the events.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        micro_batch: int,
+        *,
+        ranks: Ranks | None = None,
+        on_event: Callable[[OomEvent], None] = lambda _: None,
+    ) -> None:
+        self.step = step
+        self.micro_batch = micro_batch
+        self.validation_batch = micro_batch
+        self.ranks = ranks or Ranks()
+        self.position = (0, 0)
+        self._on_event = on_event
+
+    def train(self, batch: Batch | None, total: int) -> Tensor:
+        """One optimizer step on this rank's samples, of `total` over all ranks; the mean loss over all, on the device.
+
+        Raises:
+            OutOfMemory: a single sample does not fit.
+
+        """
+        weight = batch_size(batch) / total if batch is not None else 0.0
+        while True:
+            loss, failure = self._attempt(batch, weight)
+            if loss is not None:
+                return loss
+            release_memory()
+            self._shrink(failure, batch)
+
+    def validate(self, batch: Batch) -> Iterator[tuple[Any, Tensor, slice]]:
+        """Outputs and mean loss of each part of a batch, and the part's place in it.
+
+        Raises:
+            OutOfMemory: a single sample does not fit.
+
+        """
+        done, total = 0, batch_size(batch)
+        while done < total:
+            part = next(split(_rest(batch, done), self.validation_batch))
+            size = batch_size(part)
+            result, failure = self._validate(part)
+            if failure is not None:
+                release_memory()
+                self.validation_batch = self._halved(failure, size)
+                continue
+            yield *result, slice(done, done + size)
+            done += size
+
+    def _attempt(self, batch: Batch | None, weight: float) -> tuple[Tensor | None, Failure | None]:
+        guard: Guard | None = None
+        loss: Tensor | None = None
+        failure: Failure | None = None
+        try:
+            guard = Guard(self.step)
+            loss = self._backward(batch, weight)
+        except Exception as error:
+            failure = _failure_of(error)
+        if guard is not None and not self.ranks.any(failure is not None):
+            self._reduce(weight)
+            try:
+                guard.before_optimizer()
+                self.step.update()
+            except Exception as error:
+                failure = _failure_of(error, "optimizer")
+            if loss is not None and not self.ranks.any(failure is not None):
+                return self.ranks.sum(loss), None
+        elif guard is None:
+            self.ranks.any(True)
+        if guard is not None:
+            guard.restore()
+        return None, failure
+
+    def _backward(self, batch: Batch | None, weight: float) -> Tensor:
+        loss = torch.zeros((), device=self.step.device)
+        if batch is not None:
+            loss = self.step.backward(batch, even_micro_batch(batch_size(batch), self.micro_batch)) * weight
+        self.ranks.fill_gradients(self._parameters())
+        return loss
+
+    def _reduce(self, weight: float) -> None:
+        self.ranks.average_gradients(self._parameters(), weight)
+        self.ranks.average_statistics(self.step.model, weight)
+
+    def _parameters(self) -> list[torch.nn.Parameter]:
+        return [parameter for parameter in self.step.model.parameters() if parameter.requires_grad]
+
+    def _validate(self, part: Batch) -> tuple[Any, Failure | None]:
+        try:
+            return self.step.validate(part), None
+        except Exception as error:
+            failure = _failure_of(error, "validation")
+        return None, failure
+
+    def _shrink(self, failure: Failure | None, batch: Batch | None) -> None:
+        failure = failure or Failure("backward", "another rank ran out of memory")
+        tried = self.micro_batch if batch is None else min(self.micro_batch, batch_size(batch))
+        self.micro_batch = self._halved(failure, self.ranks.minimum(tried))
+        self.validation_batch = min(self.validation_batch, self.micro_batch)
+
+    def _halved(self, failure: Failure, micro_batch: int) -> int:
+        epoch, step = self.position
+        if micro_batch == 1:
+            raise OutOfMemory(
+                f"out of memory in the {failure.phase} of epoch {epoch}, step {step}, with a micro-batch of 1; "
+                "use a smaller --image-size or --model, or free memory on the card, and go on with --resume."
+            )
+        event = OomEvent(
+            epoch=epoch,
+            step=step,
+            phase=failure.phase,
+            micro_batch_before=micro_batch,
+            micro_batch_after=-(-micro_batch // 2),
+            message=failure.message,
+        )
+        self._on_event(event)
+        return event.micro_batch_after
+
+
+def _failure_of(error: Exception, phase: Phase | None = None) -> Failure:
+    """What an OOM was, in words that hold no tensor; any other error goes on its way."""
+    if not is_out_of_memory(error):
+        raise error
+    words = str(error).strip().splitlines() or [type(error).__name__]
+    return Failure(phase or _phase_of(error.__traceback__), words[0][:200])
+
+
+def _phase_of(trace: TracebackType | None) -> Phase:
+    """Forward or backward: whether torch's own `backward` is among the calls that led to the error."""
+    while trace is not None:
+        frame = trace.tb_frame
+        if frame.f_code.co_name == "backward" and str(frame.f_globals.get("__name__", "")).startswith("torch."):
+            return "backward"
+        trace = trace.tb_next
+    return "forward"
+
+
+def _rest(batch: Batch, done: int) -> Batch:
+    from torch.utils._pytree import tree_map
+
+    rest: Batch = tree_map(lambda value: value[done:], batch)
+    return rest

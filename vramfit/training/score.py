@@ -1,0 +1,131 @@
+"""From films to points: every film of a cache through the validation step, decoded and put back into the film.
+
+N films, B batch, K landmarks, h w heatmap pixels. The one way from heatmaps to points: training's own validation,
+`vramfit evaluate` and `vramfit infer` all come through here.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from vramfit.jobs.job import Batch
+from vramfit.jobs.step import Step, batch_size
+from vramfit.landmarks.cache import FilmCache
+from vramfit.landmarks.dataset import FilmDataset
+from vramfit.landmarks.decode import Method, decode
+from vramfit.records import OomEvent
+from vramfit.training.recovery import Recovery
+
+Array = NDArray[np.float64]
+# A host batch in; heatmaps BxKxhxw and their mean loss out, on the device.
+Validate = Callable[[Batch], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a network found on some films.
+
+    `points` float64 NxKx2, (x, y) in pixels of the native film; `confidence` float64 NxK, 0 to 1; `loss` the mean over
+    films, 0 without films; `indices` the films' places in their cache.
+    """
+
+    points: Array
+    confidence: Array
+    loss: float
+    indices: tuple[int, ...]
+
+
+def predict_points(
+    validate: Validate,
+    cache: FilmCache,
+    *,
+    batch_size: int,
+    stride: int,
+    method: Method = "dark",
+    indices: Sequence[int] | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> Predictions:
+    """The points that a network finds, film by film, without augmentation.
+
+    Args:
+        validate: `Step.validate`, or `recovering` of a step.
+        cache: the films.
+        batch_size: films at once.
+        stride: image pixels to a heatmap pixel.
+        method: how points are decoded.
+        indices: the films wanted, by their place in the cache; None for all.
+        on_batch: called after each batch with the films done.
+
+    """
+    chosen = tuple(range(len(cache)) if indices is None else indices)
+    dataset = FilmDataset(cache)
+    found, losses = [], []
+    for start in range(0, len(chosen), batch_size):
+        part = chosen[start : start + batch_size]
+        inputs, targets, _ = default_collate([dataset[0, index] for index in part])
+        outputs, loss = validate((inputs, targets))
+        found.append(_decoded(outputs, stride, method))
+        losses.append(loss * len(part))
+        if on_batch is not None:
+            on_batch(start + len(part))
+    return _gathered(found, losses, chosen, cache)
+
+
+def film_points(
+    heatmaps: Tensor, stride: int, cache: FilmCache, indices: Sequence[int], method: Method = "dark"
+) -> tuple[Array, Array]:
+    """Points in native film pixels, float64 BxKx2, and confidence, float64 BxK, of heatmaps BxKxhxw."""
+    return _in_films(_decoded(heatmaps, stride, method), cache, indices)
+
+
+def recovering(step: Step, batch_size: int, on_event: Callable[[OomEvent], None] = lambda _: None) -> Validate:
+    """The step's validation, in smaller parts once the card runs out of memory.
+
+    Raises:
+        OutOfMemory: from the function returned, when a single film does not fit.
+
+    """
+    recovery = Recovery(step, batch_size, on_event=on_event)
+
+    def validate(batch: Batch) -> tuple[Tensor, Tensor]:
+        return _joined(recovery, batch)
+
+    return validate
+
+
+def _joined(recovery: Recovery, batch: Batch) -> tuple[Tensor, Tensor]:
+    parts = list(recovery.validate(batch))
+    losses = [loss * (place.stop - place.start) for _, loss, place in parts]
+    return torch.cat([outputs for outputs, _, _ in parts]), torch.stack(losses).sum() / batch_size(batch)
+
+
+def _decoded(heatmaps: Tensor, stride: int, method: Method) -> Tensor:
+    """Points in image pixels and confidence, float32 BxKx3, on the device: nothing waits for the card."""
+    return torch.cat(list(_film_by_film(heatmaps, stride, method)))
+
+
+def _film_by_film(heatmaps: Tensor, stride: int, method: Method) -> Iterator[Tensor]:
+    # Decoding makes a few float32 copies of its heatmaps; at stride 1 a whole batch of those would be gigabytes.
+    for one in heatmaps.split(1):
+        points, confidence = decode(one, stride, method)
+        yield torch.cat([points, confidence.unsqueeze(-1)], dim=-1)
+
+
+def _gathered(found: list[Tensor], losses: list[Tensor], indices: tuple[int, ...], cache: FilmCache) -> Predictions:
+    if not found:
+        landmarks = len(cache.film_set.landmarks)
+        return Predictions(np.empty((0, landmarks, 2)), np.empty((0, landmarks)), 0.0, indices)
+    points, confidence = _in_films(torch.cat(found), cache, indices)
+    return Predictions(points, confidence, float(torch.stack(losses).sum()) / len(indices), indices)
+
+
+def _in_films(decoded: Tensor, cache: FilmCache, indices: Sequence[int]) -> tuple[Array, Array]:
+    both = decoded.cpu().numpy().astype(np.float64)
+    boxes = [cache.letterboxes[index] for index in indices]
+    placed = [box.to_film(mine) for box, mine in zip(boxes, both[..., :2], strict=True)]
+    return np.stack(placed), both[..., 2]

@@ -1,0 +1,224 @@
+"""A training run from its options: data, plan, step, loop, summary."""
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vramfit.files import write_atomically
+from vramfit.jobs.step import Step
+from vramfit.training import checkpoint
+from vramfit.training.distributed import Ranks
+from vramfit.training.events import Listener, RunStart, RunSummary
+from vramfit.training.films import FilmTask, open_films
+from vramfit.training.folders import PROFILE, log_folder, make_room, resume_file
+from vramfit.training.loop import Loop, LoopOptions
+from vramfit.training.options import TrainOptions
+from vramfit.training.planning import Decision, choose_device, decide
+
+
+def train(options: TrainOptions, listeners: Sequence[Listener] = ()) -> RunSummary:
+    """Train a landmark network, from a checkpoint where `options.resume` says so.
+
+    Raises:
+        UsageError, NoUsableGpu, NothingFits, ProfileError: before anything is trained.
+        DataError: films, annotations or a checkpoint that cannot be used.
+        NotFinite, OutOfMemory, CannotWrite: the run ended early; the last checkpoint is whole.
+        KeyboardInterrupt: Ctrl-C, after a checkpoint.
+
+    """
+    ranks = Ranks.join("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
+    try:
+        return _train(options, listeners if ranks.is_first else (), ranks)
+    finally:
+        ranks.leave()
+
+
+@dataclass
+class _Resumed:
+    path: Path
+    content: checkpoint.Content
+
+    @property
+    def epochs_done(self) -> int:
+        return int(self.content["position"]["epoch"])
+
+
+def _train(options: TrainOptions, listeners: Sequence[Listener], ranks: Ranks) -> RunSummary:
+    began = time.monotonic()
+    resumed = _read_resumed(options)
+    if resumed is not None and resumed.epochs_done >= options.epochs:
+        return _finished_before(options, resumed, listeners)
+    device = choose_device(options, ranks)
+    task = _open_task(options)
+    wanted = options.batch_size or (resumed.content["effective_batch"] if resumed else None)
+    decision = decide(task.job, options, device, ranks, samples=len(task.training), effective=wanted)
+    step, notes = _build_step(task, options, device, ranks, resumed)
+    notes = [*task.notes, *_precision_note(options, device), *decision.notes, *notes]
+    now = datetime.now()
+    if ranks.is_first:
+        moved = make_room(options.save_dir, resumed.path if resumed else None, now)
+        notes += [moved] if moved else []
+    loop = Loop(task, step, _loop_options(options, decision), ranks=ranks, listeners=listeners)
+    if resumed is not None:
+        loop.resume(resumed.content)
+        notes.append(_resume_note(resumed, options))
+    start = _start(loop, options, decision, notes, log_folder(options.log_dir, task.name, now))
+    for listener in listeners:
+        listener.on_start(start)
+    loop.run()
+    return _end(loop, options, decision, listeners, time.monotonic() - began)
+
+
+def _read_resumed(options: TrainOptions) -> _Resumed | None:
+    path = resume_file(options.resume, options.save_dir)
+    return None if path is None else _Resumed(path, checkpoint.load(path))
+
+
+def _open_task(options: TrainOptions) -> FilmTask:
+    from vramfit.shipped import load_profile
+
+    levers = load_profile(options.profile).plan.levers if options.profile else ()
+    return open_films(
+        options.dataset_path,
+        lambda landmarks: options.landmark_options(landmarks, levers),
+        annotator=options.annotator,
+        skip_bad=options.skip_bad,
+        augmentation=options.augmentation,
+        cache_dir=options.cache_dir,
+        seed=options.seed,
+    )
+
+
+def _build_step(
+    task: FilmTask, options: TrainOptions, device: torch.device, ranks: Ranks, resumed: _Resumed | None
+) -> tuple[Step, list[str]]:
+    """The step with its first weights, the same on all ranks; random states are seeded before and after."""
+    _seed(options.seed)
+    step = Step(task.job, device)
+    notes = []
+    if resumed is not None:
+        checkpoint.require_same_model(resumed.content, step.model, resumed.path)
+    else:
+        notes.append(task.start_weights(step.model))
+    ranks.share_weights(step.model)
+    if step.average is not None:
+        step.average.model.load_state_dict(step.model.state_dict())
+    if options.compile:
+        step.model.compile()
+    _seed(options.seed + ranks.rank)
+    return step, notes
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _precision_note(options: TrainOptions, device: torch.device) -> list[str]:
+    if device.type == "cpu" and options.amp == "fp16":
+        return ["fp16 on a CPU runs as fp32."]
+    return []
+
+
+def _loop_options(options: TrainOptions, decision: Decision) -> LoopOptions:
+    return LoopOptions(
+        epochs=options.epochs,
+        effective_batch=decision.effective_batch,
+        micro_batch=decision.micro_batch,
+        save_dir=options.save_dir,
+        warmup_epochs=options.warmup_epochs,
+        seed=options.seed,
+        num_workers=options.num_workers,
+        pin_memory=options.pin_memory,
+        save_every=options.save_every,
+        keep=options.keep,
+        save_every_steps=options.save_every_steps,
+        save_every_minutes=options.save_every_minutes,
+        watermark=options.watermark,
+        budget=decision.profile.budget if decision.profile and options.gpu is None else None,
+        config=options.plain(),
+    )
+
+
+def _resume_note(resumed: _Resumed, options: TrainOptions) -> str:
+    position = resumed.content["position"]
+    where = f"Resumed from {resumed.path}: epoch {position['epoch'] + 1}, {position['done']} of its samples done"
+    changes = options.changes_from(resumed.content["config"])
+    return f"{where}; changed: {', '.join(changes)}." if changes else f"{where}."
+
+
+def _start(loop: Loop, options: TrainOptions, decision: Decision, notes: Sequence[str], log_dir: Path) -> RunStart:
+    return RunStart(
+        model=loop.task.job.model_name,
+        device=_device_name(loop.step.device),
+        samples=len(loop.task.training),
+        validation_samples=len(loop.task.validation),
+        epochs=options.epochs,
+        first_epoch=loop.state.epoch + 1,
+        steps_per_epoch=loop.steps_per_epoch,
+        effective_batch=decision.effective_batch,
+        micro_batch=loop.recovery.micro_batch,
+        world_size=loop.ranks.world_size,
+        save_dir=options.save_dir,
+        log_dir=log_dir,
+        notes=tuple(notes),
+    )
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def _end(
+    loop: Loop, options: TrainOptions, decision: Decision, listeners: Sequence[Listener], duration_s: float
+) -> RunSummary:
+    state, profile = loop.state, decision.profile
+    if profile is not None:
+        profile = profile.model_copy(update={"oom_events": tuple(state.oom_events)})
+        if loop.ranks.is_first:
+            write_atomically(options.save_dir / PROFILE, profile.to_json())
+    best = next((record for record in state.history if record.epoch == state.best_epoch), None)
+    summary = RunSummary(
+        epochs=options.epochs,
+        best_epoch=state.best_epoch,
+        best_mre_mm=best.mre_mm if best else None,
+        best_loss=best.loss if best else None,
+        duration_s=duration_s,
+        save_dir=options.save_dir,
+        profile=profile,
+        micro_batch=decision.micro_batch,
+        device_used_bytes=loop.memory.highest_bytes,
+        step_time_s=loop.step_time_s,
+        oom_events=tuple(state.oom_events),
+        history=tuple(state.history),
+    )
+    for listener in listeners:
+        listener.on_end(summary)
+    return summary
+
+
+def _finished_before(options: TrainOptions, resumed: _Resumed, listeners: Sequence[Listener]) -> RunSummary:
+    position = resumed.content["position"]
+    best: dict[str, Any] = next(
+        (record for record in position["history"] if record["epoch"] == position["best_epoch"]), {}
+    )
+    summary = RunSummary(
+        epochs=resumed.epochs_done,
+        best_epoch=position["best_epoch"],
+        best_mre_mm=best.get("mre_mm"),
+        best_loss=best.get("loss"),
+        duration_s=0.0,
+        save_dir=options.save_dir,
+        finished_before=True,
+    )
+    for listener in listeners:
+        listener.on_end(summary)
+    return summary

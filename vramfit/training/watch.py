@@ -1,0 +1,165 @@
+"""What is watched while a run goes on: its loss, its memory, its time, and whether someone wants it to end."""
+
+import math
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vramfit.errors import NotFinite
+from vramfit.measure.device import local_device
+from vramfit.measure.memory import CudaMemory
+from vramfit.records import Budget
+from vramfit.units import format_size
+
+
+class LossWatch:
+    """Reads each step's loss one step late: the card is then past it, and nothing waits for the step under way."""
+
+    def __init__(self) -> None:
+        self._pending: list[tuple[Tensor, torch.cuda.Event | None, int, tuple[int, int]]] = []
+        self.total = 0.0
+        self.samples = 0
+        self.last: float | None = None
+
+    def add(self, loss: Tensor, samples: int, position: tuple[int, int]) -> None:
+        """Take a step's mean loss, and check that of the step before.
+
+        Raises:
+            NotFinite: it is NaN or infinite.
+
+        """
+        self._pending.append((*_to_host(loss), samples, position))
+        if len(self._pending) > 1:
+            self._read()
+
+    def settle(self) -> None:
+        """Check all that is left, as before a checkpoint.
+
+        Raises:
+            NotFinite: a loss is NaN or infinite.
+
+        """
+        while self._pending:
+            self._read()
+
+    @property
+    def mean(self) -> float:
+        """The mean loss over the samples read so far."""
+        return self.total / self.samples if self.samples else math.nan
+
+    def _read(self) -> None:
+        value, event, samples, (epoch, step) = self._pending.pop(0)
+        if event is not None:
+            event.synchronize()
+        self.last = float(value)
+        if not math.isfinite(self.last):
+            raise NotFinite(
+                f"the loss became {self.last} in epoch {epoch}, step {step}; resume from the last checkpoint with a "
+                "smaller --lr or with --clip-norm 1."
+            )
+        self.total += self.last * samples
+        self.samples += samples
+
+
+def _to_host(loss: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+    if loss.device.type != "cuda":
+        return loss, None
+    host = torch.empty((), dtype=loss.dtype, pin_memory=True)
+    host.copy_(loss, non_blocking=True)
+    event = torch.cuda.Event()
+    event.record()
+    return host, event
+
+
+class MemoryWatch:
+    """The card's memory: a limit at the budget, peaks by the epoch, and one warning near the limit."""
+
+    def __init__(self, device: torch.device, budget: Budget | None, watermark: float) -> None:
+        self._memory = CudaMemory(local_device(device.index or 0)) if device.type == "cuda" else None
+        self._budget = budget
+        self._watermark = watermark
+        self._warned = False
+        self.highest_bytes: int | None = None
+        if self._memory is not None and budget is not None:
+            self._memory.start(budget)
+
+    def begin_epoch(self) -> None:
+        """Forget earlier peaks."""
+        if self._memory is not None:
+            torch.cuda.reset_peak_memory_stats(self._memory.device)
+
+    def figures(self) -> dict[str, int | None]:
+        """Peaks since `begin_epoch`, under the names of `EpochRecord`; empty without a card."""
+        if self._memory is None:
+            return {}
+        figures = self._memory.figures()
+        self.highest_bytes = max(self.highest_bytes or 0, figures.device_used_bytes)
+        return {
+            "peak_allocated_bytes": figures.peak_allocated_bytes,
+            "peak_reserved_bytes": figures.peak_reserved_bytes,
+            "device_used_bytes": figures.device_used_bytes,
+        }
+
+    def warning(self) -> str | None:
+        """One sentence, once, when the peak comes near the budget."""
+        used, budget = self.highest_bytes, self._budget
+        if self._warned or used is None or budget is None or used < self._watermark * budget.budget_bytes:
+            return None
+        self._warned = True
+        return (
+            f"{format_size(used)} of the budget of {format_size(budget.budget_bytes)} were in use: little is left; "
+            "an OOM would be recovered from, with smaller micro-batches."
+        )
+
+
+class Clock:
+    """Where an epoch's time goes: waiting for data, or training."""
+
+    def __init__(self) -> None:
+        self.begin = time.perf_counter()
+        self.waited_s = 0.0
+        self.images = 0
+        self.steps = 0
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the epoch began."""
+        return time.perf_counter() - self.begin
+
+    def batches(self, source: Any) -> Any:
+        """The batches of a loader, with the time that each was waited for."""
+        iterator = iter(source)
+        while True:
+            asked = time.perf_counter()
+            batch = next(iterator, self)
+            self.waited_s += time.perf_counter() - asked
+            if batch is self:
+                return
+            yield batch
+
+
+class StopSignal:
+    """Ctrl-C asks the run to end after a checkpoint; a second one ends it at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignal":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
