@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from vramfit.prediction.allocator import CachingAllocator, Settings
+from vramfit.prediction.hidden import context_bytes, convolution_workspaces, kept_workspaces
+from vramfit.prediction.predict import Predictor
 from vramfit.prediction.record import Trace
 from vramfit.prediction.timeline import WORKSPACE, Hidden, Timeline, draw_timeline, part_at
 from vramfit.records import Bytes, Record
@@ -56,6 +58,22 @@ class Explanation(Record):
     def tensors_bytes(self) -> int:
         """What the tensors alone take at the peak."""
         return sum(part.size_bytes for part in self.kinds)
+
+
+def explain_trial(predictor: Predictor, micro_batch: int) -> Explanation:
+    """The parts of what a predictor says of a micro-batch; they sum to its trial's `device_used_bytes`.
+
+    Raises:
+        NotTraceable: the step cannot run on storage-less tensors.
+
+    """
+    trace = predictor.trace(micro_batch)
+    hidden = Hidden(
+        workspaces=convolution_workspaces(trace.operations, benchmark=predictor.job.cudnn_benchmark),
+        kept_bytes=kept_workspaces(trace, predictor.card),
+        context_bytes=context_bytes(predictor.card),
+    )
+    return explain(trace, hidden)
 
 
 def explain(trace: Trace, hidden: Hidden, settings: Settings | None = None) -> Explanation:

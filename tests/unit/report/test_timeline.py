@@ -1,0 +1,79 @@
+"""The page of a timeline: whole in itself, every kind coloured, every part in its tables."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from vramfit.prediction.explain import explain
+from vramfit.prediction.record import StorageRecord, Trace
+from vramfit.prediction.timeline import KINDS, Hidden
+from vramfit.report.explain import PART_NAMES, modules_table, parts_table, words
+from vramfit.report.table import plain_text
+from vramfit.report.timeline import _COLOURS, timeline_page
+from vramfit.units import GIB, MIB
+
+VOID = {"meta", "br", "line", "rect"}
+
+
+class Balance(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def explanation():
+    storages = [
+        StorageRecord(2 * GIB, "to", "net.first", "setup", "parameter"),
+        StorageRecord(300 * MIB, "conv2d", "net.second", "forward", "activation"),
+        StorageRecord(5 * MIB, "</script><b>", "net.<i>", "backward", "gradient"),
+    ]
+    trace = Trace(6, storages, [0, 1, 2, ~2, ~1], marks={"step 1": 1})
+    return explain(trace, Hidden(context_bytes=400 * MIB, workspaces={1: 64 * MIB}))
+
+
+def test_the_page_loads_nothing_and_is_balanced(explanation):
+    page = timeline_page(explanation, "a <title> & more")
+    assert not re.search(r"https?:|@import|url\(|<link|src=", page)
+    assert "a &lt;title&gt; &amp; more" in page
+    assert "</script><b>" not in page
+    balance = Balance()
+    balance.feed(page)
+    assert balance.open == []
+
+
+def test_the_moments_can_be_read_from_the_page(explanation):
+    page = timeline_page(explanation, "title")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
+    assert len(data["columns"]) == len(explanation.timeline.columns)
+    assert max(sum(column[3]) for column in data["columns"]) == 2 * GIB + 305 * MIB
+
+
+def test_every_part_has_a_colour():
+    assert set(_COLOURS) == {*KINDS, *PART_NAMES}
+
+
+def test_the_tables_sum_to_the_peak(explanation):
+    rows = plain_text(parts_table(explanation)).splitlines()
+    *parts, peak = [int(row.split()[-1]) for row in rows[1:]]
+    assert sum(parts) == peak == explanation.peak_bytes
+    modules = plain_text(modules_table(explanation)).splitlines()
+    level_one = [int(row.split()[-1]) for row in modules[1:-1] if not row.startswith("  ")]
+    assert sum(level_one) == int(modules[-1].split()[-1]) == explanation.tensors_bytes
+
+
+def test_the_sentence_says_when(explanation):
+    assert words(explanation).startswith("Predicted peak 2.7")
+    assert "at batch 6: in step 1, backward" in words(explanation)

@@ -1,0 +1,113 @@
+"""`vramfit explain`: where the memory of a job's peak goes."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from vramfit.errors import CannotWrite
+
+if TYPE_CHECKING:
+    from vramfit.cards import Card
+    from vramfit.jobs.job import Job
+    from vramfit.prediction.explain import Explanation
+    from vramfit.prediction.predict import Predictor
+
+Size = tuple[int, int]
+
+
+def explain(
+    *,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="hrnet, a timm HRNet's name, timm:NAME, or package.module:factory, which returns a Job.",
+            metavar="NAME",
+        ),
+    ] = "hrnet",
+    image_size: Annotated[Size, typer.Option(help="Height and width in pixels.", metavar="H W")] = (768, 768),
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="The micro-batch; without it the largest predicted to fit."),
+    ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(help="A card that need not be here, such as rtx3070ti; without it the one here.", metavar="CARD"),
+    ] = None,
+    amp: Annotated[
+        Literal["fp16", "bf16", "off"], typer.Option(help="Mixed precision of the step; off is float32.")
+    ] = "fp16",
+    channels_last: Annotated[bool, typer.Option("--channels-last", help="NHWC memory order.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Draw the step's memory from moment to moment on this page.", metavar="FILE")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Let --html overwrite a file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
+) -> None:
+    """Say where the memory of the peak goes: by kind, by module, in hidden parts, in the allocator.
+
+    Predicted, without a GPU; the parts sum to the peak to the byte.
+    """
+    _check(html, force)
+    from vramfit.jobs.registry import resolve_job
+    from vramfit.prediction.explain import explain_trial
+    from vramfit.prediction.predict import Predictor, card_budget
+
+    job = resolve_job(model, image_size=image_size, amp=None if amp == "off" else amp, channels_last=channels_last)
+    card = _card(gpu)
+    predictor = Predictor(job, card, card_budget(card))
+    explanation = explain_trial(predictor, batch_size or _largest(predictor))
+    _report(explanation, title=_title(job, card, explanation.micro_batch), as_json=as_json)
+    if html is not None:
+        _write(explanation, _title(job, card, explanation.micro_batch), html, quiet=as_json)
+
+
+def _check(html: Path | None, force: bool) -> None:
+    if html is not None and html.exists() and not force:
+        raise CannotWrite(f"{html} exists and was left as it is; give --force to overwrite it, or another name.")
+
+
+def _card(gpu: str | None) -> "Card":
+    from vramfit.cards import find_card
+    from vramfit.errors import NoUsableGpu
+    from vramfit.measure.device import local_device
+    from vramfit.probe import DEFAULT_CARD
+
+    if gpu is not None:
+        return find_card(gpu)
+    try:
+        return find_card(local_device().name)
+    except NoUsableGpu:
+        return find_card(DEFAULT_CARD)
+
+
+def _largest(predictor: "Predictor") -> int:
+    return predictor.largest_that_fits() or 1
+
+
+def _title(job: "Job", card: "Card", micro_batch: int) -> str:
+    size = "{}x{} ".format(*job.image_size) if job.image_size else ""
+    return f"{job.model_name or job.name} {size}{job.amp or 'fp32'}, batch {micro_batch} on {card.name}"
+
+
+def _report(explanation: "Explanation", *, title: str, as_json: bool) -> None:
+    from vramfit.report.explain import modules_table, parts_table, words
+    from vramfit.report.table import show
+
+    if as_json:
+        document = {"title": title, **explanation.model_dump(mode="json", exclude={"timeline"})}
+        typer.echo(json.dumps(document, indent=2))
+        return
+    typer.echo(f"{title}\n{words(explanation)}\n")
+    show(parts_table(explanation))
+    typer.echo()
+    show(modules_table(explanation))
+
+
+def _write(explanation: "Explanation", title: str, html: Path, *, quiet: bool) -> None:
+    from vramfit.files import write_atomically
+    from vramfit.report.timeline import timeline_page
+
+    write_atomically(html, timeline_page(explanation, title))
+    typer.echo(f"Timeline written to {html}", err=quiet)
