@@ -16,7 +16,7 @@ def run(capsys, *arguments):
 def films(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli") / "films"
     with pytest.raises(SystemExit) as ended:
-        main(["sample", str(folder), "--films", "6", "--height", "96"])
+        main(["sample", str(folder), "--films", "6", "--height", "160"])
     assert not ended.value.code
     return folder
 

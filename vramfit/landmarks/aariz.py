@@ -52,7 +52,7 @@ def load_films(
     folder = split_folder(root, split)
     paths = film_paths(folder)
     raters = rater_folders(folder)
-    machines = read_machines(_machines_file(root))
+    machines = read_machines(machines_file(root))
     source = _Source(split, annotator, landmarks or _landmarks(root, raters), raters, machines)
     films, skipped = [], []
     for path in paths:
@@ -165,7 +165,8 @@ def _readable(files: Iterable[Path]) -> list[Annotation]:
     return annotations
 
 
-def _machines_file(root: Path) -> Path:
+def machines_file(root: Path) -> Path:
+    """The table of machines and pixel sizes."""
     file = _child(root, (MACHINES_FILE,))
     if file is None:
         raise DataError(f"{root}: no file '{MACHINES_FILE}' in it; without pixel sizes there are no millimetres.")

@@ -37,24 +37,30 @@ class Annotation:
 
         """
         wanted = [landmark.symbol for landmark in landmarks]
-        if len(self.positions) != len(wanted) or set(wanted) - set(self.positions):
-            raise DataError(f"{self.path}: {self._difference(wanted)}; correct the list or use --skip-bad.")
-        points = np.array([self.positions[symbol] for symbol in wanted], dtype=np.float64).reshape(-1, 2)
-        for symbol, (x, y) in zip(wanted, points, strict=True):
-            # A border pixel may have been marked on either side of its centre.
-            if not (math.isnan(x) or (-1 <= x <= size[0] and -1 <= y <= size[1])):
-                raise DataError(
-                    f"{self.path}: landmark '{symbol}' at ({x:g}, {y:g}) lies outside the film of "
-                    f"{size[0]}x{size[1]} pixels; correct it or use --skip-bad."
-                )
-        return points
+        if difference := self.difference(wanted):
+            raise DataError(f"{self.path}: {difference}; correct the list or use --skip-bad.")
+        for symbol in self.outside(size):
+            x, y = self.positions[symbol]
+            raise DataError(
+                f"{self.path}: landmark '{symbol}' at ({x:g}, {y:g}) lies outside the film of "
+                f"{size[0]}x{size[1]} pixels; correct it or use --skip-bad."
+            )
+        return np.array([self.positions[symbol] for symbol in wanted], dtype=np.float64).reshape(-1, 2)
 
-    def _difference(self, wanted: Sequence[str]) -> str:
+    def difference(self, wanted: Sequence[str]) -> str:
+        """How the list of landmarks differs from the symbols wanted; empty if it does not."""
         missing = [symbol for symbol in wanted if symbol not in self.positions]
         unknown = [symbol for symbol in self.positions if symbol not in wanted]
+        if not missing and not unknown:
+            return ""
         parts = [f"'{missing[0]}' is missing"] if missing else []
         parts += [f"'{unknown[0]}' is not one of them"] if unknown else []
         return f"{len(self.positions)} landmarks where the set has {len(wanted)}: {', '.join(parts)}"
+
+    def outside(self, size: tuple[int, int]) -> list[str]:
+        """The symbols of landmarks that lie outside a film of (width, height)."""
+        # A border pixel may have been marked on either side of its centre; NaN is missing, not outside.
+        return [symbol for symbol, (x, y) in self.positions.items() if x < -1 or y < -1 or x > size[0] or y > size[1]]
 
 
 def read_annotation(path: Path) -> Annotation:

@@ -44,9 +44,9 @@ _STANDARD = Augmentation(
     rotation_degrees=12,
     scale=0.15,
     shift=0.06,
-    brightness=0.12,
-    contrast=0.3,
-    gamma=0.35,
+    brightness=0.08,
+    contrast=0.2,
+    gamma=0.3,
     noise=0.04,
     blur=0.6,
     cutout=0.2,
@@ -58,7 +58,7 @@ PRESETS = {
         rotation_degrees=5, scale=0.06, shift=0.03, brightness=0.06, contrast=0.15, gamma=0.15, noise=0.02, blur=0.3
     ),
     "standard": _STANDARD,
-    "strong": replace(_STANDARD, rotation_degrees=20, scale=0.25, shift=0.1, contrast=0.45, gamma=0.5, noise=0.06),
+    "strong": replace(_STANDARD, rotation_degrees=20, scale=0.25, shift=0.1, contrast=0.35, gamma=0.5, noise=0.06),
 }
 
 

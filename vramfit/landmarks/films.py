@@ -68,6 +68,10 @@ class FilmSet:
     def __len__(self) -> int:
         return len(self.films)
 
+    def first(self, films: int) -> Self:
+        """This set with its first few films only."""
+        return replace(self, films=self.films[:films])
+
     def without(self, bad: Mapping[str, str]) -> Self:
         """This set less the films whose ids are keys of `bad`; the values say why."""
         skipped = tuple(Skipped(film.id, bad[film.id]) for film in self.films if film.id in bad)

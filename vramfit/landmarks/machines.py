@@ -6,7 +6,7 @@ Columns cephalogram_id, machine, pixel_size (mm), image_format, mode; pixel_size
 import csv
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +23,10 @@ class MachineOfFilm:
 
 @dataclass(frozen=True)
 class Machines:
-    """The rows of the file, by film id and split: an id that two splits use has a row for each."""
+    """The rows of the file, as written and by film id and split: an id that two splits use has a row for each."""
 
     path: Path
+    records: Sequence[Mapping[str, str]]
     rows: Mapping[tuple[str, str], Mapping[str, str]]
 
     def of(self, film_id: str, split: str) -> MachineOfFilm:
@@ -78,14 +79,14 @@ def read_machines(path: Path) -> Machines:
     reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
     if "cephalogram_id" not in reader.fieldnames:
         raise DataError(f"{path}: no column 'cephalogram_id'; its first line must name the columns.")
-    return Machines(path, _by_film(reader))
-
-
-def _by_film(reader: "csv.DictReader[str]") -> dict[tuple[str, str], dict[str, str]]:
     records = [
         {name: (value or "").strip() for name, value in record.items() if isinstance(name, str)} for record in reader
     ]
-    rows: dict[tuple[str, str], dict[str, str]] = {}
+    return Machines(path, records, _by_film(records))
+
+
+def _by_film(records: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], Mapping[str, str]]:
+    rows: dict[tuple[str, str], Mapping[str, str]] = {}
     # Ids as written come before ids without their zeros, for '1' and '01' may be two films.
     for shorten in (str, _without_zeros):
         for row in records:

@@ -18,6 +18,8 @@ from vramfit.landmarks.sample_drawing import draw_film
 
 SPLIT_SHARES = {"train": 0.7, "valid": 0.15, "test": 0.15}
 
+_MARGIN_MM = 8.0
+
 
 @dataclass(frozen=True)
 class SampleMachine:
@@ -100,10 +102,10 @@ def _write_film(folder: Path, film_id: str, machine: SampleMachine, height: int,
     pixel_size = round(machine.field_mm[1] / (height * machine.fineness), 5)
     size = round(machine.field_mm[0] / pixel_size), round(machine.field_mm[1] / pixel_size)
     skull = draw_skull(random)
-    to_pixels = _pose(machine, pixel_size, random)
+    truth = np.stack([skull.points[symbol] for symbol in PLACES])
+    to_pixels = _pose(machine, truth, pixel_size, random)
     image = draw_film(skull, size, to_pixels, random)
     _write(folder / "Cephalograms" / f"{film_id}.png", cv2.imencode(".png", image)[1].tobytes())
-    truth = np.stack([skull.points[symbol] for symbol in PLACES])
     for rater, name in RATERS.items():
         points = mark(truth, random, junior=rater == "junior") @ to_pixels[:, :2].T + to_pixels[:, 2]
         place = folder / "Annotations" / "Cephalometric Landmarks" / name / f"{film_id}.json"
@@ -117,12 +119,15 @@ def _write_film(folder: Path, film_id: str, machine: SampleMachine, height: int,
     }
 
 
-def _pose(machine: SampleMachine, pixel_size: float, random: Random) -> Array:
+def _pose(machine: SampleMachine, truth: Array, pixel_size: float, random: Random) -> Array:
     """From mm around the sella to pixels: the patient's nod, and where the head was in the field."""
     nod = np.deg2rad(random.normal(0, 4))
-    turn = np.array([[np.cos(nod), -np.sin(nod)], [np.sin(nod), np.cos(nod)]]) / pixel_size
-    sella = np.array(machine.field_mm) * [0.41, 0.47] + random.normal(0, 4, 2)
-    return np.column_stack([turn, sella / pixel_size])
+    turn = np.array([[np.cos(nod), -np.sin(nod)], [np.sin(nod), np.cos(nod)]])
+    field, placed = np.array(machine.field_mm), truth @ turn.T
+    sella = field * [0.41, 0.47] + random.normal(0, 4, 2)
+    # The operator sees to it that the whole face is on the film.
+    sella = np.clip(sella, _MARGIN_MM - placed.min(axis=0), field - _MARGIN_MM - placed.max(axis=0))
+    return np.column_stack([turn, sella]) / pixel_size
 
 
 def _annotation(film_id: str, points: Array, size: tuple[int, int]) -> str:

@@ -57,6 +57,9 @@ PLACES: dict[str, Place] = {
     "Sn": Place("Subnasale", 79, 51, 0.4),
 }
 
+# Standard deviations beyond which nothing is drawn: no freaks of nature, no slips of a rater's hand.
+_FREAK = 2.2
+
 _MANDIBLE = ("B", "Me", "Pog", "R", "Gn", "Go", "LPM", "LIT", "LMT", "LIA", "Li", "Pog`")
 _MAXILLA = ("A", "ANS", "PNS", "UPM", "UIA", "UIT", "UMT", "Ls", "Sn", "Pn")
 _SOFT = ("Pn", "Li", "Ls", "N`", "Pog`", "Sn")
@@ -74,27 +77,31 @@ class Skull:
 def draw_skull(random: Random) -> Skull:
     """A skull that differs from the mean as faces do: in size, jaws, chin, incisors and soft tissue."""
     points = {symbol: np.array([place.x, place.y], dtype=np.float64) for symbol, place in PLACES.items()}
-    vary = partial(random.normal, 0.0)
+    vary = partial(_vary, random)
     _shift(points, _MAXILLA, np.array([vary(2.0), vary(1.2)]))
-    _turn(points, _MANDIBLE, points["Co"].copy(), np.deg2rad(vary(2.5)))
-    _shift(points, _MANDIBLE, np.array([vary(2.0), abs(vary(1.0))]))
+    _turn(points, _MANDIBLE, points["Co"].copy(), np.deg2rad(vary(2.0)))
+    _shift(points, _MANDIBLE, np.array([vary(1.6), abs(vary(1.0))]))
     _shift(points, ("Pog", "Gn", "Me", "Pog`"), np.array([vary(1.5), vary(1.0)]))
     _turn(points, ("UIT",), points["UIA"].copy(), np.deg2rad(vary(5)))
     _turn(points, ("LIT",), points["LIA"].copy(), np.deg2rad(vary(5)))
     _shift(points, _SOFT, np.array([vary(1.2), 0.0]))
-    _shift(points, ("Po",), random.normal(0, 1.2, 2))
-    _shift(points, ("Or",), random.normal(0, 1.2, 2))
+    _shift(points, ("Po",), np.array([vary(1.2), vary(1.2)]))
+    _shift(points, ("Or",), np.array([vary(1.2), vary(1.2)]))
     for symbol in points:
-        points[symbol] += random.normal(0, 0.5, 2)
-    stretch = random.normal(1, [0.03, 0.03]) * random.normal(1, 0.05)
-    return Skull({symbol: point * stretch for symbol, point in points.items()}, random.normal(1, 0.03), vary(4.0))
+        points[symbol] += [vary(0.5), vary(0.5)]
+    stretch = np.array([1 + vary(0.03), 1 + vary(0.03)]) * (1 + vary(0.05))
+    return Skull({symbol: point * stretch for symbol, point in points.items()}, 1 + vary(0.03), vary(4.0))
 
 
 def mark(points: Array, random: Random, *, junior: bool) -> Array:
     """Where a rater marks the true points Kx2 (mm, in the order of PLACES); a junior strays further."""
     spread = np.array([place.spread_mm for place in PLACES.values()])[:, None]
-    marked: Array = points + random.normal(0, 1, points.shape) * spread * (1.6 if junior else 1.0)
+    marked: Array = points + random.normal(0, 1, points.shape).clip(-_FREAK, _FREAK) * spread * (1.6 if junior else 1.0)
     return marked
+
+
+def _vary(random: Random, spread: float) -> float:
+    return spread * min(_FREAK, max(-_FREAK, random.normal()))
 
 
 def _shift(points: dict[str, Array], symbols: tuple[str, ...], by: Array) -> None:

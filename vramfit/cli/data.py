@@ -1,0 +1,71 @@
+"""`vramfit data`: look at a film set before training on it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from vramfit.landmarks.check import CheckReport
+
+app = typer.Typer(help="Look at a film set before training on it.", no_args_is_help=True)
+
+Root = Annotated[Path, typer.Argument(metavar="PATH", help="The folder that holds train, valid and test.")]
+
+
+@app.command()
+def check(
+    path: Root,
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Find what is wrong with a film set; nothing is changed. Exits with 7 if there are errors."""
+    from vramfit.landmarks.check import check_films
+
+    report = check_films(path)
+    if json:
+        typer.echo(report.model_dump_json(indent=2))
+    else:
+        _tell(report)
+    if report.errors:
+        raise typer.Exit(7)
+
+
+@app.command()
+def preview(
+    path: Root,
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")] = Path("preview.png"),
+    augmentation: Annotated[str, typer.Option(help="none, light, standard or strong.")] = "standard",
+    image_size: Annotated[tuple[int, int], typer.Option(help="Height and width, as in training.")] = (384, 384),
+    films: Annotated[int, typer.Option(min=1, help="How many films, a row each.")] = 4,
+    draws: Annotated[int, typer.Option(min=1, help="How many changes of each film.")] = 4,
+    seed: Annotated[int, typer.Option(help="The seed of training.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Write a picture of training films as the network sees them, with their points."""
+    import cv2
+
+    from vramfit.errors import CannotWrite
+    from vramfit.files import write_atomically
+    from vramfit.landmarks.aariz import load_films
+    from vramfit.landmarks.augment import preset
+    from vramfit.landmarks.cache import FilmCache
+    from vramfit.landmarks.preview import preview as draw
+
+    if output.exists() and not force:
+        raise CannotWrite(f"{output} is there already; use --force to replace it, or another --output.")
+    how = preset(augmentation)
+    cache = FilmCache.open(load_films(path, "train", skip_bad=True).first(films), image_size, skip_bad=True)
+    picture = draw(cache, how, films=films, draws=draws, seed=seed)
+    write_atomically(output, cv2.imencode(".png", picture)[1].tobytes())
+    typer.echo(f"Wrote {output}: {len(cache)} films, each as it is and {draws} times changed ({augmentation}).")
+
+
+def _tell(report: "CheckReport") -> None:
+    counts = ", ".join(f"{films} {split}" for split, films in report.films.items())
+    typer.echo(f"{report.root}: {counts}; {len(report.landmarks)} landmarks.")
+    for found in report.findings:
+        typer.echo(f"{found.severity}: {found.kind}: {found.place}: {found.message}")
+    warnings = len(report.findings) - report.errors
+    typer.echo(f"{report.errors} errors, {warnings} warnings." if report.findings else "Nothing is wrong.")

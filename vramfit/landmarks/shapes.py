@@ -1,0 +1,116 @@
+"""Robust statistics of landmark shapes: which points are not where they are on other films.
+
+N shapes, K landmarks. Shapes are float NxKx2 in millimetres, NaN where missing. Every shape is laid over the median
+shape by a similarity whose fit trusts the points that agree (iteratively reweighted least squares), so that one wrong
+point pulls nothing else away.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+# Fewer shapes say too little of what is usual.
+FEWEST_SHAPES = 10
+_ROUNDS = 8
+_TRUST_MM = 2.0
+_SPREADS = 7.0
+_LEAST_MM = 6.0
+
+
+@dataclass(frozen=True)
+class Oddities:
+    """What is unusual about some shapes: indices into them."""
+
+    outlying: tuple[tuple[int, int], ...]
+    swapped: tuple[tuple[int, int, int], ...]
+    mirrored: tuple[int, ...]
+
+
+def find_oddities(shapes: Array) -> Oddities:
+    """Outlying landmarks (shape, landmark), swapped pairs (shape, first, second) and mirrored shapes."""
+    if len(shapes) < FEWEST_SHAPES:
+        return Oddities((), (), ())
+    shapes, mirrored = _faced(shapes)
+    model, laid = _lay(shapes)
+    distance = np.linalg.norm(laid - model, axis=2)
+    spread = np.nanmedian(distance, axis=0)
+    limit = np.maximum(_SPREADS * spread, _LEAST_MM)
+    odd = [(int(n), int(k)) for n, k in np.argwhere(distance > limit)]
+    swapped = _swapped(odd, laid, model, limit)
+    explained = {(n, k) for n, first, second in swapped for k in (first, second)}
+    return Oddities(tuple(pair for pair in odd if pair not in explained), tuple(swapped), mirrored)
+
+
+def sizes(shapes: Array) -> Array:
+    """The size of each shape: the median distance between two of its points, in mm."""
+    first, second = np.triu_indices(shapes.shape[1], k=1)
+    found: Array = np.nanmedian(np.linalg.norm(shapes[:, first] - shapes[:, second], axis=2), axis=1)
+    return found
+
+
+def _faced(shapes: Array) -> tuple[Array, tuple[int, ...]]:
+    """All shapes facing as most do, and which did not."""
+    model = _start(shapes)
+    flipped = shapes * [-1, 1]
+    plain, mirror = (_misfit(kind, model) for kind in (shapes, flipped))
+    away = mirror < 0.5 * plain
+    turned: Array = np.where(away[:, None, None], flipped, shapes)
+    return turned, tuple(int(n) for n in np.flatnonzero(away))
+
+
+def _misfit(shapes: Array, model: Array) -> Array:
+    laid = np.stack([_fit(shape, model) for shape in shapes])
+    misfit: Array = np.nanmedian(np.linalg.norm(laid - model, axis=2), axis=1)
+    return misfit
+
+
+def _start(shapes: Array) -> Array:
+    """A first model: the shapes' median, each centred on its own; films hang upright, which is enough to begin."""
+    centred = shapes - np.nanmedian(shapes, axis=1, keepdims=True)
+    model: Array = np.nanmedian(centred, axis=0)
+    return model
+
+
+def _lay(shapes: Array) -> tuple[Array, Array]:
+    model = _start(shapes)
+    for _ in range(2):
+        laid = np.stack([_fit(shape, model) for shape in shapes])
+        model = np.nanmedian(laid, axis=0)
+    return model, laid
+
+
+def _fit(shape: Array, model: Array) -> Array:
+    """The shape laid over the model by the similarity that most of its points agree on."""
+    known = np.isfinite(shape).all(axis=1) & np.isfinite(model).all(axis=1)
+    source, target = shape[known, 0] + 1j * shape[known, 1], model[known, 0] + 1j * model[known, 1]
+    weights = np.ones(len(source))
+    turn, shift = 1 + 0j, 0j
+    for _ in range(_ROUNDS):
+        turn, shift = _similarity(source, target, weights)
+        weights = 1 / (1 + (np.abs(turn * source + shift - target) / _TRUST_MM) ** 2)
+    laid = turn * (shape[:, 0] + 1j * shape[:, 1]) + shift
+    return np.column_stack([laid.real, laid.imag])
+
+
+def _similarity(
+    source: NDArray[np.complex128], target: NDArray[np.complex128], weights: Array
+) -> tuple[complex, complex]:
+    """Turn and shift with the least weighted sum of |turn source + shift - target|^2; turning scales too."""
+    total = weights.sum()
+    middle, aim = (weights * source).sum() / total, (weights * target).sum() / total
+    across = (weights * np.conj(source - middle) * (target - aim)).sum()
+    turn = complex(across / max(float((weights * np.abs(source - middle) ** 2).sum()), 1e-12))
+    return turn, complex(aim - turn * middle)
+
+
+def _swapped(odd: list[tuple[int, int]], laid: Array, model: Array, limit: Array) -> list[tuple[int, int, int]]:
+    pairs = [(n, first, second) for n, first in odd for m, second in odd if n == m and first < second]
+    return [
+        (n, first, second)
+        for n, first, second in pairs
+        if np.linalg.norm(laid[n, first] - model[second]) < limit[second]
+        and np.linalg.norm(laid[n, second] - model[first]) < limit[first]
+    ]
