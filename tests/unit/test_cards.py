@@ -100,3 +100,32 @@ def test_computed_rates_agree_with_the_printed_ones(name, tflops, gb_per_s):
     card = find_card(name)
     assert card.fp16_flops / 1e12 == pytest.approx(tflops, rel=0.012)
     assert card.bandwidth_bytes_per_s / 1e9 == pytest.approx(gb_per_s, rel=0.005)
+
+
+# float32 TFLOP/s of the public list huggingface.js keeps in packages/tasks/src/hardware.ts
+HARDWARE_LIST = {
+    "RTX 3060": 12.74,
+    "RTX 3060 Ti": 16.2,
+    "RTX 3070": 20.31,
+    "RTX 3070 Ti": 21.75,
+    "RTX 3080 12GB": 30.6,
+    "RTX 3080 Ti": 34.1,
+    "RTX 3090": 35.58,
+    "RTX 3090 Ti": 40,
+    "A10": 31.24,
+    "A40": 37.42,
+    "RTX 4070": 29.15,
+    "RTX 4070 Super": 35.48,
+    "RTX 4070 Ti": 40.09,
+    "RTX 4070 Ti Super": 44.1,
+    "RTX 4080": 48.7,
+    "RTX 4080 Super": 52.2,
+    "RTX 4090": 82.58,
+    "L40": 90.52,
+    "RTX 6000 Ada": 91.1,
+}
+
+
+@pytest.mark.parametrize("name", HARDWARE_LIST)
+def test_multiprocessors_and_clocks_agree_with_a_public_list(name):
+    assert find_card(name).fp32_flops / 1e12 == pytest.approx(HARDWARE_LIST[name], rel=0.005)

@@ -4,22 +4,22 @@ The table holds what NVIDIA publishes for each card: multiprocessors (SMs), boos
 The rest is computed, each figure from one formula:
 
 - bandwidth = bus width / 8 x data rate of a pin;
-- arithmetic rate = SMs x boost clock x operations an SM does in a clock (`_Family`, a multiply-add counts two). The
+- arithmetic rate = SMs x boost clock x operations an SM does in a clock (`Family`, a multiply-add counts two). The
   rate of fp16 is that of dense matrices on tensor cores with float32 accumulation, which training uses: GeForce cards
   of Turing, Ampere, Ada and Blackwell do it at half the rate of fp16 accumulation, which their data sheets advertise;
   workstation and most data-center cards of the same chips at the full rate. Cards without tensor cores multiply fp16
   matrices at the float32 rate at best; cards older than Ampere have no TF32 and compute it as float32.
 - memory = what a Linux driver lets CUDA use: the figure that PyTorch gives as "total capacity" where people have
-  reported it, else the size it is sold with less what drivers keep on cards of that family (`_kept_bytes`, fitted to
+  reported it, else the size it is sold with less what drivers keep on cards of that family (`_kept_gib`, fitted to
   the reported ones). It moves by up to 0.15 GiB between drivers; with ECC on GDDR6 a sixteenth is gone before that.
 
 A laptop part's clock depends on the power its maker grants it; the table has the upper figure that NVIDIA states.
 """
 
-from dataclasses import dataclass
-
 from pydantic import PositiveFloat, PositiveInt
 
+from vramfit.cards import families
+from vramfit.cards.families import Family
 from vramfit.records import Record
 from vramfit.units import GIB
 
@@ -44,50 +44,12 @@ class Card(Record):
     source: str
 
 
-@dataclass(frozen=True)
-class _Family:
-    """Cards of one chip generation and class: FLOP in a clock of one SM, and the memory that drivers keep.
-
-    `kept_gib` and `kept_share`: GiB kept of every card, and the share kept of its sold size.
-    """
-
-    architecture: str
-    compute_capability: tuple[int, int]
-    fp16: int
-    tf32: int
-    fp32: int
-    kept_gib: float
-    kept_share: float
-    source: str
-
-
-_PASCAL = _Family("pascal", (6, 1), 256, 256, 256, 0.06, 0.002, "NVIDIA GTX 1080 whitepaper and product page")
-_GP100 = _Family("pascal", (6, 0), 128, 128, 128, 0.0, 0.007, "NVIDIA Tesla P100 whitepaper")
-_VOLTA = _Family("volta", (7, 0), 1024, 128, 128, 0.0, 0.014, "NVIDIA Tesla V100 whitepaper")
-_TURING_GTX = _Family("turing", (7, 5), 128, 128, 128, 0.17, 0.006, "NVIDIA product page; no tensor cores")
-_TURING = _Family("turing", (7, 5), 512, 128, 128, 0.17, 0.006, "NVIDIA Turing whitepaper and product page")
-_TURING_PRO = _Family("turing", (7, 5), 1024, 128, 128, 0.17, 0.006, "NVIDIA Turing whitepaper and data sheet")
-_TURING_ECC = _Family("turing", (7, 5), 1024, 128, 128, 0.17, 0.068, "NVIDIA T4 data sheet; ECC on")
-_GA100 = _Family("ampere", (8, 0), 2048, 1024, 128, 0.15, 0.008, "NVIDIA A100 whitepaper or data sheet")
-_AMPERE = _Family("ampere", (8, 6), 512, 256, 256, 0.17, 0.006, "NVIDIA GA102 whitepaper and product page")
-_AMPERE_PRO = _Family("ampere", (8, 6), 1024, 512, 256, 0.17, 0.006, "NVIDIA GA102 whitepaper and data sheet")
-_AMPERE_ECC = _Family("ampere", (8, 6), 1024, 512, 256, 0.17, 0.068, "NVIDIA data sheet; ECC on")
-_AMPERE_HALF_ECC = _Family("ampere", (8, 6), 512, 256, 256, 0.17, 0.068, "AWS and NVIDIA data sheets; ECC on")
-_ADA = _Family("ada", (8, 9), 512, 256, 256, 0.2, 0.0065, "NVIDIA Ada whitepaper and product page")
-_ADA_PRO = _Family("ada", (8, 9), 1024, 512, 256, 0.2, 0.0065, "NVIDIA Ada professional whitepaper and data sheet")
-_ADA_ECC = _Family("ada", (8, 9), 1024, 512, 256, 0.2, 0.069, "NVIDIA data sheet; ECC on")
-_ADA_HALF_ECC = _Family("ada", (8, 9), 512, 256, 256, 0.2, 0.069, "NVIDIA data sheet; ECC on")
-_HOPPER = _Family("hopper", (9, 0), 4096, 2048, 256, 0.1, 0.009, "NVIDIA H100 whitepaper or data sheet")
-_GB100 = _Family("blackwell", (10, 0), 8192, 4096, 256, 1.0, 0.005, "NVIDIA HGX B200 data sheet")
-_BLACKWELL = _Family("blackwell", (12, 0), 512, 256, 256, 0.44, 0.0065, "NVIDIA RTX Blackwell whitepaper")
-_BLACKWELL_PRO = _Family("blackwell", (12, 0), 1024, 512, 256, 0.44, 0.0065, "NVIDIA RTX PRO Blackwell whitepaper")
-
 # name, sold GiB, reported GiB (None where no report was found), bus bits, Gbit/s a pin, SMs, boost MHz
 _Row = tuple[str, int, float | None, int, float, int, int]
 # Where names differ by memory or board alone, the commonest stands first: it is what the short name means.
-_TABLE: tuple[tuple[_Family, tuple[_Row, ...]], ...] = (
+_TABLE: tuple[tuple[Family, tuple[_Row, ...]], ...] = (
     (
-        _PASCAL,
+        families.PASCAL,
         (
             ("GTX 1050 Ti", 4, 3.94, 128, 7, 6, 1392),
             ("GTX 1060 6GB", 6, 5.93, 192, 8, 10, 1708),
@@ -100,9 +62,9 @@ _TABLE: tuple[tuple[_Family, tuple[_Row, ...]], ...] = (
             ("P40", 24, 22.38, 384, 7.2, 30, 1531),
         ),
     ),
-    (_GP100, (("P100 PCIe 16GB", 16, 15.9, 4096, 1.43, 56, 1303),)),
+    (families.GP100, (("P100 PCIe 16GB", 16, 15.9, 4096, 1.43, 56, 1303),)),
     (
-        _VOLTA,
+        families.VOLTA,
         (
             ("V100 SXM2 16GB", 16, 15.78, 4096, 1.758, 80, 1530),
             ("V100 SXM2 32GB", 32, 31.75, 4096, 1.758, 80, 1530),
@@ -112,18 +74,18 @@ _TABLE: tuple[tuple[_Family, tuple[_Row, ...]], ...] = (
         ),
     ),
     (
-        _TURING_GTX,
+        families.TURING_GTX,
         (
             ("GTX 1650", 4, 3.82, 128, 8, 14, 1665),
             ("GTX 1650 Super", 4, 3.82, 128, 12, 20, 1725),
             ("GTX 1660", 6, 5.8, 192, 8, 22, 1785),
             ("GTX 1660 Super", 6, 5.8, 192, 14, 22, 1785),
-            ("GTX 1660 Ti", 6, 5.8, 192, 12, 24, 1770),
+            ("GTX 1660 Ti", 6, 5.81, 192, 12, 24, 1770),
             ("GTX 1660 Ti Laptop", 6, 5.8, 192, 12, 24, 1590),
         ),
     ),
     (
-        _TURING,
+        families.TURING,
         (
             ("RTX 2060", 6, 5.79, 192, 14, 30, 1680),
             ("RTX 2060 12GB", 12, None, 192, 14, 34, 1650),
@@ -139,18 +101,18 @@ _TABLE: tuple[tuple[_Family, tuple[_Row, ...]], ...] = (
         ),
     ),
     (
-        _TURING_PRO,
+        families.TURING_PRO,
         (
             ("TITAN RTX", 24, 23.65, 384, 14, 72, 1770),
-            ("Quadro RTX 4000", 8, 7.79, 256, 13, 36, 1545),
+            ("Quadro RTX 4000", 8, 7.8, 256, 13, 36, 1545),
             ("Quadro RTX 5000", 16, 15.74, 256, 14, 48, 1815),
             ("Quadro RTX 6000", 24, 23.65, 384, 14, 72, 1770),
             ("Quadro RTX 8000", 48, 47.46, 384, 14, 72, 1770),
         ),
     ),
-    (_TURING_ECC, (("T4", 16, 14.75, 256, 10, 40, 1590),)),
+    (families.TURING_ECC, (("T4", 16, 14.75, 256, 10, 40, 1590),)),
     (
-        _GA100,
+        families.GA100,
         (
             ("A100 SXM 40GB", 40, 39.59, 5120, 2.43, 108, 1410),
             ("A100 SXM 80GB", 80, 79.2, 5120, 3.186, 108, 1410),
@@ -160,7 +122,7 @@ _TABLE: tuple[tuple[_Family, tuple[_Row, ...]], ...] = (
         ),
     ),
     (
-        _AMPERE,
+        families.AMPERE,
         (
             ("RTX 3050", 8, None, 128, 14, 20, 1777),
             ("RTX 3060", 12, 11.76, 192, 15, 28, 1777),
@@ -183,7 +145,7 @@ _TABLE: tuple[tuple[_Family, tuple[_Row, ...]], ...] = (
         ),
     ),
     (
-        _AMPERE_PRO,
+        families.AMPERE_PRO,
         (
             ("RTX A2000 12GB", 12, 11.76, 192, 12, 26, 1200),
             ("RTX A2000 6GB", 6, 5.8, 192, 12, 26, 1200),
@@ -195,18 +157,18 @@ _TABLE: tuple[tuple[_Family, tuple[_Row, ...]], ...] = (
         ),
     ),
     (
-        _AMPERE_ECC,
+        families.AMPERE_ECC,
         (
             ("A2", 16, 14.76, 128, 12.5, 10, 1770),
             ("A10", 24, 22.2, 384, 12.5, 72, 1695),
             ("A40", 48, 44.4, 384, 14.5, 84, 1740),
         ),
     ),
-    (_AMPERE_HALF_ECC, (("A10G", 24, 22.2, 384, 12.5, 80, 1710),)),
+    (families.AMPERE_HALF_ECC, (("A10G", 24, 22.2, 384, 12.5, 80, 1710),)),
     (
-        _ADA,
+        families.ADA,
         (
-            ("RTX 4060", 8, None, 128, 17, 24, 2460),
+            ("RTX 4060", 8, 7.63, 128, 17, 24, 2460),
             ("RTX 4060 Ti 8GB", 8, None, 128, 18, 34, 2535),
             ("RTX 4060 Ti 16GB", 16, 15.7, 128, 18, 34, 2535),
             ("RTX 4070", 12, 11.72, 192, 21, 46, 2475),
@@ -225,7 +187,7 @@ _TABLE: tuple[tuple[_Family, tuple[_Row, ...]], ...] = (
         ),
     ),
     (
-        _ADA_PRO,
+        families.ADA_PRO,
         (
             ("RTX 2000 Ada", 16, None, 128, 16, 22, 2130),
             ("RTX 4000 Ada", 20, None, 160, 18, 48, 2175),
@@ -234,10 +196,10 @@ _TABLE: tuple[tuple[_Family, tuple[_Row, ...]], ...] = (
             ("RTX 6000 Ada", 48, 47.5, 384, 20, 142, 2505),
         ),
     ),
-    (_ADA_ECC, (("L4", 24, 22.03, 192, 12.5, 58, 2040), ("L40S", 48, 44.4, 384, 18, 142, 2520))),
-    (_ADA_HALF_ECC, (("L40", 48, 44.4, 384, 18, 142, 2490),)),
+    (families.ADA_ECC, (("L4", 24, 22.03, 192, 12.5, 58, 2040), ("L40S", 48, 44.53, 384, 18, 142, 2520))),
+    (families.ADA_HALF_ECC, (("L40", 48, 44.4, 384, 18, 142, 2490),)),
     (
-        _HOPPER,
+        families.HOPPER,
         (
             ("H100 SXM 80GB", 80, 79.11, 5120, 5.24, 132, 1830),
             ("H100 PCIe 80GB", 80, 79.11, 5120, 3.186, 114, 1620),
@@ -246,30 +208,49 @@ _TABLE: tuple[tuple[_Family, tuple[_Row, ...]], ...] = (
             ("GH200 96GB", 96, None, 6144, 5.2, 132, 1830),
         ),
     ),
-    (_GB100, (("B200 SXM 180GB", 180, 178.35, 8192, 7.8, 148, 1850),)),
+    (families.GB100, (("B200 SXM 180GB", 180, 178.35, 7680, 7.992, 148, 1850),)),
     (
-        _BLACKWELL,
+        families.BLACKWELL,
         (
             ("RTX 5050", 8, None, 128, 20, 20, 2572),
             ("RTX 5060", 8, None, 128, 28, 30, 2497),
-            ("RTX 5060 Ti 16GB", 16, 15.48, 128, 28, 36, 2572),
+            ("RTX 5060 Ti 16GB", 16, 15.445, 128, 28, 36, 2572),
             ("RTX 5060 Ti 8GB", 8, None, 128, 28, 36, 2572),
             ("RTX 5070", 12, None, 192, 28, 48, 2512),
             ("RTX 5070 Ti", 16, 15.47, 256, 28, 70, 2452),
             ("RTX 5080", 16, 15.47, 256, 30, 84, 2617),
             ("RTX 5090", 32, 31.36, 512, 28, 170, 2407),
-            ("RTX 5060 Laptop", 8, None, 128, 24, 26, 1825),
-            ("RTX 5070 Laptop", 8, None, 128, 24, 36, 1825),
-            ("RTX 5070 Ti Laptop", 12, None, 192, 28, 46, 1825),
-            ("RTX 5080 Laptop", 16, None, 256, 28, 60, 1777),
-            ("RTX 5090 Laptop", 24, None, 256, 28, 82, 1692),
+            ("RTX 5060 Laptop", 8, None, 128, 24, 26, 2497),
+            ("RTX 5070 Laptop", 8, None, 128, 24, 36, 2347),
+            ("RTX 5070 Ti Laptop", 12, None, 192, 28, 46, 2220),
+            ("RTX 5080 Laptop", 16, None, 256, 28, 60, 2287),
+            ("RTX 5090 Laptop", 24, None, 256, 28, 82, 2160),
         ),
     ),
-    (_BLACKWELL_PRO, (("RTX PRO 6000 Blackwell", 96, 94.97, 512, 28, 188, 2617),)),
+    (families.BLACKWELL_PRO, (("RTX PRO 6000 Blackwell", 96, 94.97, 512, 28, 188, 2617),)),
 )
 
+# Public issues whose out-of-memory message shows the figure on Linux; what no issue is named for was not looked up.
+_REPORTS = {
+    "GTX 1660 Ti": "zhou13/lcnn#23",
+    "RTX 2080 Ti": "JDAI-CV/image-captioning#11",
+    "Quadro RTX 4000": "CompVis/stable-diffusion#485",
+    "A30": "LHRLAB/ChatKBQA#2",
+    "RTX 3070": "akshitac8/OW-DETR#46",
+    "RTX 3080": "zai-org/CogVideo#34",
+    "RTX 3060 Laptop": "JiehongLin/SAM-6D#13",
+    "RTX 4060": "AIRI-Institute/HairFastGAN#8",
+    "RTX 4070 Ti": "Kwai-Kolors/Kolors#11",
+    "RTX 4090": "ali-vilab/VGen#104",
+    "L40": "QwenLM/Qwen3-VL#2097",
+    "L40S": "Wan-Video/Wan2.1#205",
+    "B200 SXM 180GB": "pytorch/ao#4002",
+    "RTX 5060 Ti 16GB": "Luce-Org/lucebox#407",
+    "RTX 5090": "TrajectoryCrafter/TrajectoryCrafter#20",
+}
 
-def _card(family: _Family, row: _Row) -> Card:
+
+def _card(family: Family, row: _Row) -> Card:
     name, sold_gib, reported_gib, bus_bits, gbit_per_s, sms, boost_mhz = row
     per_s = sms * boost_mhz * 1e6
     return Card(
@@ -284,11 +265,17 @@ def _card(family: _Family, row: _Row) -> Card:
         fp16_flops=per_s * family.fp16,
         tf32_flops=per_s * family.tf32,
         fp32_flops=per_s * family.fp32,
-        source=f"{family.source}; memory {'as users report it' if reported_gib else 'by the rule of its family'}",
+        source=f"{family.source}; memory {_memory_source(name, reported_gib)}",
     )
 
 
-def _kept_gib(family: _Family, sold_gib: int) -> float:
+def _memory_source(name: str, reported_gib: float | None) -> str:
+    if name in _REPORTS:
+        return f"as in GitHub issue {_REPORTS[name]}"
+    return "as users report it, not looked up" if reported_gib else "by the rule of its family"
+
+
+def _kept_gib(family: Family, sold_gib: int) -> float:
     return family.kept_gib + family.kept_share * sold_gib
 
 
