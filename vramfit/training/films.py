@@ -50,7 +50,11 @@ class FilmTask:
     options: LandmarkOptions
     training: FilmSamples
     validation: FilmSamples
-    name: str = "hrnet"
+
+    @property
+    def name(self) -> str:
+        """The model as the user calls it."""
+        return self.options.model
 
     @cached_property
     def job(self) -> Job:
