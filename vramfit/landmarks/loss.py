@@ -48,38 +48,45 @@ def adaptive_wing(prediction: Tensor, target: Tensor, weights: Tensor | None = N
 
 
 class _AdaptiveWing(torch.autograd.Function):
-    """Adaptive wing over planes of BxK heatmaps."""
+    """Adaptive wing over BxKxhxw heatmaps, part by part."""
 
     @staticmethod
     def forward(ctx: Any, prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
         ctx.save_for_backward(prediction, target, weights)
         total = torch.zeros((), dtype=_wide(target), device=target.device)
         for part in _parts(target):
-            p, y, w = _planes(part, prediction, target, weights)
-            total += _value(p, y).mul_(_weight_map(y)).sum(dim=(1, 2)).mul_(w).sum()
+            p, y, w = _piece(part, prediction, target, weights)
+            total += _value(p, y).mul_(_weight_map(y)).sum(dim=(2, 3)).mul_(w).sum()
         return total / target.numel()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         prediction, target, weights = ctx.saved_tensors
         scale = gradients[0] / target.numel()
-        result = torch.empty_like(prediction, memory_format=torch.contiguous_format)
+        result = torch.empty_like(prediction)
         for part in _parts(target):
-            p, y, w = _planes(part, prediction, target, weights)
-            slope = _slope(p, y).mul_(_weight_map(y)).mul_(w.view(-1, 1, 1) * scale)
-            result[:, part] = slope.view(result.shape[0], -1, *slope.shape[1:]).to(result.dtype)
+            p, y, w = _piece(part, prediction, target, weights)
+            result[part] = _slope(p, y).mul_(_weight_map(y)).mul_((w * scale)[:, :, None, None])
         return result, None, None
 
 
-def _parts(target: Tensor) -> Iterator[slice]:
-    step = max(1, _CHUNK_ELEMENTS // (target.shape[2] * target.shape[3]))
-    return (slice(start, start + step) for start in range(0, target.shape[1], step))
+def _parts(target: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Slices of samples, or of one sample's landmarks where a sample alone is too large."""
+    batch, landmarks, height, width = target.shape
+    samples = max(1, _CHUNK_ELEMENTS // (landmarks * height * width))
+    planes = min(landmarks, max(1, _CHUNK_ELEMENTS // (height * width)))
+    for sample in range(0, batch, samples):
+        for plane in range(0, landmarks, planes):
+            yield slice(sample, sample + samples), slice(plane, plane + planes)
 
 
-def _planes(part: slice, prediction: Tensor, target: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _piece(
+    part: tuple[slice, slice], prediction: Tensor, target: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     wide = _wide(target)
-    p, y, w = (value[:, part].flatten(0, 1).to(wide) for value in (prediction, target, weights))
-    return p, y, w
+    # A prediction in NHWC order is brought into the target's order, a piece at a time.
+    p = prediction[part].to(wide, memory_format=torch.contiguous_format)
+    return p, target[part].to(wide), weights[part].to(wide)
 
 
 def _wide(target: Tensor) -> torch.dtype:
@@ -87,7 +94,7 @@ def _wide(target: Tensor) -> torch.dtype:
 
 
 def _weight_map(y: Tensor) -> Tensor:
-    dilated = F.max_pool2d(y.unsqueeze(0), kernel_size=3, stride=1, padding=1).squeeze(0)
+    dilated = F.max_pool2d(y, kernel_size=3, stride=1, padding=1)
     return (dilated > MAP_THRESHOLD).to(y.dtype).mul_(MAP_WEIGHT).add_(1)
 
 

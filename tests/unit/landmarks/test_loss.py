@@ -46,11 +46,26 @@ def test_gradient_check():
     assert torch.autograd.gradcheck(lambda p: adaptive_wing(p, target, weights), prediction.requires_grad_())
 
 
-def test_pieces_change_nothing(monkeypatch):
+def gradient(prediction, target, weights):
+    prediction = prediction.detach().clone().requires_grad_()
+    adaptive_wing(prediction, target, weights).backward()
+    return prediction.grad
+
+
+@pytest.mark.parametrize("elements", [40, 61, 90, 100])
+def test_pieces_change_nothing(monkeypatch, elements):
     prediction, target, weights = heatmaps()
-    whole = adaptive_wing(prediction, target, weights)
-    monkeypatch.setattr(module, "_CHUNK_ELEMENTS", 40)
+    whole, slope = adaptive_wing(prediction, target, weights), gradient(prediction, target, weights)
+    monkeypatch.setattr(module, "_CHUNK_ELEMENTS", elements)
     torch.testing.assert_close(adaptive_wing(prediction, target, weights), whole)
+    torch.testing.assert_close(gradient(prediction, target, weights), slope)
+
+
+def test_gradient_keeps_the_memory_order_of_the_prediction():
+    prediction, target, weights = heatmaps()
+    across = prediction.contiguous(memory_format=torch.channels_last)
+    assert gradient(across, target, weights).is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(gradient(across, target, weights), gradient(prediction, target, weights))
 
 
 def test_half_precision_prediction_is_judged_in_float32():
