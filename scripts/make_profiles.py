@@ -1,4 +1,4 @@
-"""Write the shipped profiles anew, each by the tool itself: `vramfit probe --gpu CARD --image-size N N --export FILE`.
+"""Write the shipped profiles anew, each by the tool itself, as `vramfit probe --gpu CARD --image-size N N` would.
 
 They are predictions, and say so; `vramfit train --profile` proves one by a trial on the real card before it is used.
 """
@@ -9,21 +9,23 @@ from vramfit.cli.main import main as vramfit
 
 PROFILES = Path(__file__).resolve().parents[1] / "profiles"
 CARDS = ("rtx3070ti",)
-IMAGE_SIZES = (256, 512, 768, 1024)
+# The effective batch for each image size: that of the guide whose owners these profiles serve, or near it.
+EFFECTIVE_BATCHES = {256: 8, 512: 6, 768: 6, 1024: 6}
 
 
 def main() -> None:
     """One profile for each card and image size; stops at the first that fails."""
     for card in CARDS:
-        for size in IMAGE_SIZES:
-            make(card, size)
+        for size, batch in EFFECTIVE_BATCHES.items():
+            make(card, size, batch)
 
 
-def make(card: str, size: int) -> None:
+def make(card: str, size: int, effective_batch: int) -> None:
     """Probe one image size on one card and write its profile."""
     file = PROFILES / f"{card}-{size}.json"
+    words = ["--gpu", card, "--image-size", str(size), str(size), "--effective-batch", str(effective_batch)]
     try:
-        vramfit(["probe", "--gpu", card, "--image-size", str(size), str(size), "--export", str(file), "--force"])
+        vramfit(["probe", *words, "--export", str(file), "--force"])
     except SystemExit as stop:
         if stop.code:
             raise

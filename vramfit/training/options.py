@@ -8,6 +8,7 @@ from vramfit.errors import UsageError
 from vramfit.jobs.landmark import LandmarkOptions
 from vramfit.landmarks.films import Annotator
 from vramfit.records import Amp, Lever
+from vramfit.units import parse_size
 
 DeviceChoice = Literal["auto", "cuda", "cpu"]
 # What a resumed run may change without becoming another one.
@@ -84,6 +85,9 @@ class TrainOptions:
         _require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "use 0 or more")
         _require(self.num_workers >= 0, "num_workers", self.num_workers, "use 0 or more")
         _require(self.save_every_steps is None or self.save_every_steps >= 1, "save_every_steps", 0, "use 1 or more")
+        for size in (self.vram, self.reserve):
+            if size is not None:
+                parse_size(size)
         if self.auto_batch and self.profile:
             raise UsageError("--auto-batch and --profile each choose the batch; give one of them.")
 
