@@ -8,6 +8,7 @@ of two runs that build the same one, whichever ends last replaces it by its equa
 import hashlib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,8 @@ from vramfit.landmarks.letterbox import Letterbox
 Progress = Callable[[int, int], None]
 
 _LAYOUT = 1
+_OURS = re.compile(r"\w+-\d+x\d+-[0-9a-f]{20}\.(npy|json)")
+_OURS_HALF = re.compile(rf"\.{_OURS.pattern}\..*\.partial")
 _UNUSED_S = 30 * 24 * 3600
 _ABANDONED_S = 6 * 3600
 
@@ -197,18 +200,23 @@ def _decode(image_size: tuple[int, int], film: Film) -> NDArray[np.uint8] | str:
 
 def _touch(path: Path) -> None:
     try:
-        os.utime(path)
+        for file in (path, _bad_file(path)):
+            os.utime(file)
     except OSError:
         return  # someone else's cache, read-only: its age is theirs to tell
 
 
 def _sweep(folder: Path) -> None:
-    """Remove caches unused for a month, and the halves of builds that were killed hours ago."""
+    """Remove caches unused for a month, and the halves of builds that were killed hours ago.
+
+    The folder may hold other people's files: only names that a cache has are looked at.
+    """
     now = time.time()
-    for file in folder.glob("*.npy*") if folder.is_dir() else ():
-        _remove_older(file, now - _UNUSED_S)
-    for file in folder.glob(".*.partial") if folder.is_dir() else ():
-        _remove_older(file, now - _ABANDONED_S)
+    for file in folder.iterdir() if folder.is_dir() else ():
+        if _OURS.fullmatch(file.name):
+            _remove_older(file, now - _UNUSED_S)
+        elif _OURS_HALF.fullmatch(file.name):
+            _remove_older(file, now - _ABANDONED_S)
 
 
 def _remove_older(file: Path, limit: float) -> None:

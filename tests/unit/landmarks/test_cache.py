@@ -132,16 +132,20 @@ def test_pickles_as_a_name(film_folder, tmp_path):
     np.testing.assert_array_equal(pickle.loads(packed).image(1), cache.image(1))
 
 
-def test_month_old_caches_and_dead_halves_are_swept(film_folder, tmp_path):
-    old, new, half = tmp_path / "old.npy", tmp_path / "new.npy", tmp_path / ".x.npy.abc.partial"
-    for file in (old, new, half):
+def test_month_old_caches_and_dead_halves_are_swept_and_nothing_else(film_folder, tmp_path):
+    digest = "0123456789abcdef0123"
+    old, half = tmp_path / f"train-64x96-{digest}.npy", tmp_path / f".train-64x96-{digest}.npy.abc.partial"
+    new, foreign = tmp_path / f"valid-64x96-{digest}.npy", tmp_path / "my-own-results.npy"
+    for file in (old, half, new, foreign):
         file.write_bytes(b"x")
-    os.utime(old, (1, 1))
+    for file in (old, foreign):
+        os.utime(file, (1, 1))
     os.utime(half, (time.time() - 24 * 3600,) * 2)
     FilmCache.open(load_films(film_folder, "test"), SIZE, folder=tmp_path)
     assert not old.exists()
     assert not half.exists()
     assert new.exists()
+    assert foreign.exists()
 
 
 def test_folder_can_be_chosen(monkeypatch, tmp_path):
