@@ -101,14 +101,22 @@ def _rows(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-class PlainSgd(torch.optim.SGD):
-    """SGD as torch 1.12 ran it: tensor by tensor, and gradients filled with zeros instead of dropped."""
+class KeptGradients:
+    """Optimizers as they were before torch 2: tensor by tensor, and gradients filled with zeros, not dropped."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
-        super().__init__(parameters, lr=0.1, momentum=0.9, foreach=False)
+    @staticmethod
+    def sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return _keeping(torch.optim.SGD(parameters, lr=0.1, momentum=0.9, foreach=False))
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        super().zero_grad(set_to_none=False)
+    @staticmethod
+    def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return _keeping(torch.optim.Adam(parameters, lr=1e-3, foreach=False))
+
+
+def _keeping(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    drop = optimizer.zero_grad
+    optimizer.zero_grad = lambda set_to_none=True: drop(set_to_none=False)  # type: ignore[method-assign]  # the old way
+    return optimizer
 
 
 def job_of(key: str) -> Job:
@@ -117,7 +125,7 @@ def job_of(key: str) -> Job:
     if source == "ladder":
         model, image = rest.rsplit("-", 1)
         job = backbone_job(model, image_size=(int(image), int(image)), amp="fp16", cudnn_benchmark=True)
-        return _with_optimizer(job, PlainSgd)
+        return _with_optimizer(job, KeptGradients.sgd)
     job = backbone_job(rest, amp=None)
     return _with_optimizer(job, partial(torch.optim.AdamW, lr=1e-3))
 
@@ -131,3 +139,7 @@ def _with_optimizer(job: Job, optimizer: object) -> Job:
 def uses_fused_attention(key: str) -> bool:
     """torch 1.12 had no fused attention."""
     return not key.startswith("ladder")
+
+
+def published_rows() -> list[dict[str, str]]:
+    return _rows("published_peaks.csv")

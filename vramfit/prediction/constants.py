@@ -20,12 +20,13 @@ class HiddenConstants(Record):
 
 
 class TimeConstants(Record):
-    """Shares of a card's peak rates that kernels reach, and the time to launch one."""
+    """Shares of a card's peak rates that kernels reach, by kind of operation, and the time to launch one.
+
+    `shares`: kind -> (share of the arithmetic rate, share of the bandwidth). Seconds.
+    """
 
     fitted_to: str
-    convolution_share: dict[str, PositiveFloat]
-    product_share: PositiveFloat
-    bandwidth_share: PositiveFloat
+    shares: dict[str, tuple[PositiveFloat, PositiveFloat]]
     kernel_s: PositiveFloat
     launch_s: PositiveFloat
 

@@ -1,13 +1,18 @@
-"""How long a step takes on a card: the sum over its operations of the slower of computing and moving bytes.
+"""How long a step takes on a card: the sum over its operations of the slower of computing and moving bytes. Seconds.
 
-time = max(launches x launch time, sum over operations of max(FLOP / rate, bytes / bandwidth)). Seconds.
+    operation: kernel time + max(FLOP / (rate x its share), bytes / (bandwidth x its share))
+    step:      max(sum of the operations, number of operations x launch time)
+
+The shares are by kind of operation (`kind_of`), fitted to measured steps; the rates are a card's own.
 """
 
 from collections.abc import Iterable
 
 from vramfit.cards import Card
 from vramfit.prediction.constants import CONSTANTS, TimeConstants
-from vramfit.prediction.record import OperationRecord
+from vramfit.prediction.record import Convolution, OperationRecord
+
+_HALF = ("float16", "bfloat16")
 
 
 def step_time_s(operations: Iterable[OperationRecord], card: Card, constants: TimeConstants = CONSTANTS.time) -> float:
@@ -19,14 +24,29 @@ def step_time_s(operations: Iterable[OperationRecord], card: Card, constants: Ti
 
 def operation_s(operation: OperationRecord, card: Card, constants: TimeConstants = CONSTANTS.time) -> float:
     """Seconds that one operation keeps the card busy."""
-    peak = card.fp16_flops if operation.dtype in ("float16", "bfloat16") else card.tf32_flops
-    moved_s = (operation.read_bytes + operation.written_bytes) / (
-        card.bandwidth_bytes_per_s * constants.bandwidth_share
-    )
-    return constants.kernel_s + max(operation.flops / (peak * _share(operation, constants)), moved_s)
+    rate_share, bandwidth_share = constants.shares[kind_of(operation)]
+    computing = operation.flops / (rate(operation, card) * rate_share)
+    moving = (operation.read_bytes + operation.written_bytes) / (card.bandwidth_bytes_per_s * bandwidth_share)
+    return constants.kernel_s + max(computing, moving)
 
 
-def _share(operation: OperationRecord, constants: TimeConstants) -> float:
-    if operation.convolution is None:
-        return constants.product_share
-    return constants.convolution_share["grouped" if operation.convolution.groups > 1 else "dense"]
+def rate(operation: OperationRecord, card: Card) -> float:
+    """A card's peak rate for an operation's dtype, FLOP/s; float32 convolutions run in TF32 where the card has it."""
+    if operation.dtype in _HALF:
+        return card.fp16_flops
+    return card.fp32_flops if operation.convolution is None else card.tf32_flops
+
+
+def kind_of(operation: OperationRecord) -> str:
+    """What decides how close to its peak an operation comes."""
+    if operation.convolution is not None:
+        return f"{_kernel(operation.convolution)} {'nhwc' if operation.convolution.channels_last else 'nchw'}"
+    if operation.flops:
+        return "product"
+    return "normalisation" if "_norm" in operation.name else "moving"
+
+
+def _kernel(convolution: Convolution) -> str:
+    if convolution.groups == 1:
+        return "pointwise" if max(convolution.weight_shape[2:], default=1) == 1 else "dense"
+    return "depthwise" if convolution.weight_shape[1] == 1 else "grouped"

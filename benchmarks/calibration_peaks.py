@@ -1,0 +1,117 @@
+"""What the allocator's replay says of every calibration row, kept on disk; the traces are those of calibration_traces."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from calibration_rows import DeviceRow, LadderRow, device_rows, ladder_rows
+from calibration_traces import load
+
+from vramfit.cards import find_card
+from vramfit.files import write_atomically
+from vramfit.prediction.affine import AffineTrace
+from vramfit.prediction.constants import HiddenConstants
+from vramfit.prediction.hidden import convolution_workspaces, kept_workspaces
+from vramfit.prediction.record import Trace
+from vramfit.prediction.replay import Peaks, replay_trace
+from vramfit.units import GIB, MIB
+
+# Shares tried for (pointwise, spatial) convolutions in NCHW.
+SHARES = ((0.0, 0.0), (1.0, 1.0), (0.0, 2.0))
+# What an RTX 3090 may leave to the allocator, of the 23.69 GiB it has: contexts of 0.4 to 2.2 GiB.
+LIMITS = tuple(round((23.69 - context) * GIB) for context in (0.4, 0.7, 1.0, 1.3, 1.6, 1.9, 2.2))
+_A100_LIMIT = round((39.39 - 1.7) * GIB)
+
+
+@dataclass(frozen=True)
+class DevicePeaks:
+    """Reserved bytes by shares of workspace, beside what was measured."""
+
+    row: DeviceRow
+    reserved_bytes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LadderPeaks:
+    """Which limits were enough, for the size that ran and for the next."""
+
+    row: LadderRow
+    ran: tuple[bool, ...]
+    above: tuple[bool, ...] | None
+
+
+def device_peaks(cache: Path) -> list[DevicePeaks]:
+    found = []
+    for key, rows in _by_key(device_rows()).items():
+        kept = _kept(cache, key)
+        if kept is None and isinstance(trace := load(cache, key), AffineTrace):
+            kept = _keep(cache, key, {str(row.batch): _reserved(trace.at(row.batch)) for row in rows})
+        found += [DevicePeaks(row, tuple(kept[str(row.batch)])) for row in rows if kept]
+    return found
+
+
+def ladder_peaks(cache: Path) -> list[LadderPeaks]:
+    found = []
+    for key, rows in _by_key(ladder_rows()).items():
+        kept = _kept(cache, key)
+        if kept is None and isinstance(trace := load(cache, key), AffineTrace):
+            batches = {batch for row in rows for batch in (row.fits, row.above) if batch}
+            kept = _keep(cache, key, {str(batch): _limits(trace.at(batch)) for batch in batches})
+        for row in rows if kept else []:
+            above = tuple(kept[str(row.above)]) if row.above else None
+            found.append(LadderPeaks(row, tuple(kept[str(row.fits)]), above))
+    return found
+
+
+def _by_key(rows: Iterable[DeviceRow | LadderRow]) -> dict[str, list]:  # type: ignore[type-arg]  # one kind a call
+    found: dict[str, list] = {}  # type: ignore[type-arg]  # one kind a call
+    for row in rows:
+        found.setdefault(row.key, []).append(row)
+    return found
+
+
+def _reserved(trace: Trace) -> list[int]:
+    # The optimizer is not stated; Adam without the temporaries of foreach explains the large models best.
+    trace.storages[:] = [
+        replace(storage, size_bytes=0) if storage.phase == "optimizer" and storage.kind == "temporary" else storage
+        for storage in trace.storages
+    ]
+    kept = kept_workspaces(trace, find_card("A100 40GB"))
+    return [_peaks(trace, share, kept).reserved_bytes for share in SHARES]
+
+
+def _peaks(trace: Trace, share: tuple[float, float], kept: dict[int, int]) -> Peaks:
+    constants = with_shares(share)
+    workspaces = convolution_workspaces(trace.operations, benchmark=False, constants=constants)
+    return replay_trace(trace, workspaces, kept_bytes=kept, limit_bytes=_A100_LIMIT)
+
+
+def with_shares(share: tuple[float, float]) -> HiddenConstants:
+    shares = {"nchw pointwise": share[0], "nchw spatial": share[1], "nhwc pointwise": 0.0, "nhwc spatial": 0.0}
+    return HiddenConstants(
+        fitted_to="", context_bytes={"other": 0}, heuristic_share=shares, benchmark_share=dict.fromkeys(shares, 0.0)
+    )
+
+
+def _limits(trace: Trace) -> list[bool]:
+    kept = kept_workspaces(trace, find_card("rtx3090"))
+    free = replay_trace(trace, kept_bytes=kept)
+    return [_enough(trace, kept, free, limit) for limit in LIMITS]
+
+
+def _enough(trace: Trace, kept: dict[int, int], free: Peaks, limit: int) -> bool:
+    if free.reserved_bytes <= limit:
+        return True
+    # Libraries need a little more than nothing to start; below the allocated peak no order of segments helps.
+    return free.allocated_bytes + 20 * MIB <= limit and replay_trace(trace, kept_bytes=kept, limit_bytes=limit).fits
+
+
+def _kept(cache: Path, key: str) -> dict | None:  # type: ignore[type-arg]  # JSON
+    path = cache / f"{key}.peaks.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+
+def _keep(cache: Path, key: str, value: dict) -> dict:  # type: ignore[type-arg]  # JSON
+    write_atomically(cache / f"{key}.peaks.json", json.dumps(value).encode())
+    return value
