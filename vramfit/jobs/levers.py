@@ -52,6 +52,21 @@ def on_card(job: Job) -> Job:
     return replace(job, ema_decay=None) if setting_of(job.levers, "ema_on_host") else job
 
 
+def free_levers(job: Job) -> tuple[Lever, ...]:
+    """The levers that cost this job nothing and that it does not use yet."""
+    job = settled(job)
+    optimizer = job.optimizer([nn.Parameter(torch.zeros(1))])
+    with torch.device("meta"):
+        upsamples = any(isinstance(module, nn.Upsample) for module in job.model().modules())
+    found = {
+        "expandable_segments": sys.platform != "win32",
+        "half_upsample": job.amp is not None and upsamples,
+        "fused_optimizer": optimizer.defaults.get("fused", True) in (False, None),
+    }
+    used = {lever.name for lever in job.levers}
+    return tuple(Lever(name=name) for name, helps in found.items() if helps and name not in used)
+
+
 def apply_levers(model: nn.Module, levers: Iterable[Lever]) -> None:
     """Make a network, in place, upsample in half precision and recompute where the levers say so.
 

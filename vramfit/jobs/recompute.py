@@ -39,11 +39,19 @@ class Recomputable:
     Attributes:
         blocks: the smallest: members of a Sequential or ModuleList with layers of their own, such as a residual block.
         modules: the modules whose members are blocks, such as a HighResolutionModule or a stage.
+        chains: Sequentials of blocks outside those modules, such as a ResNet's layers; only a planner knows when to
+            recompute a whole one.
 
     """
 
     blocks: tuple[str, ...]
     modules: tuple[str, ...]
+    chains: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.blocks, *self.modules, *self.chains)
 
     def of_setting(self, setting: str) -> tuple[str, ...]:
         """The names that a setting without names means: all blocks, or all modules and the blocks outside them."""
@@ -59,7 +67,10 @@ def find_recomputable(model: nn.Module) -> Recomputable:
     blocks = tuple(name for name in members if not _holds(name, members))
     holders = [name for name, module in members.items() if name not in blocks and not isinstance(module, _CONTAINERS)]
     modules = tuple(name for name in holders if not _holds(name, holders))
-    return Recomputable(blocks, modules)
+    inside = tuple(f"{name}." for name in modules)
+    held = {name.rpartition(".")[0] for name in blocks if not name.startswith(inside)}
+    chains = tuple(name for name, module in model.named_modules() if name in held and type(module) is nn.Sequential)
+    return Recomputable(blocks, modules, chains)
 
 
 def recompute(model: nn.Module, names: Iterable[str], *, selective: bool) -> None:

@@ -92,13 +92,19 @@ def smallest_budget(layout: Layout) -> int:
 
 
 def uniform(layout: Layout, setting: str) -> Selection:
-    """The selection that gives one setting to every part that has it, outermost parts first."""
+    """The selection that treats all alike: `selective` or `module` for the outermost parts, `block` for the innermost.
+
+    A part of which the setting is not possible is left plain; outside modules `module` means the block.
+    """
     chosen: dict[str, str] = {}
     for part in layout.parts:
-        if any(choice.setting == setting for choice in part.choices):
-            chosen[part.name] = setting
-        elif part.inner is not None:
+        if setting == "block" and part.inner is not None:
             chosen |= uniform(part.inner, setting)
+            continue
+        wanted = ("selective",) if setting == "selective" else ("module", "block")
+        found = next((choice.setting for choice in part.choices if choice.setting in wanted), None)
+        if found is not None:
+            chosen[part.name] = found
     return chosen
 
 

@@ -5,7 +5,9 @@ Sizes in bytes, times in seconds. A prediction is the middle of a 90 % band, and
 
 from vramfit.cards import Card, find_card
 from vramfit.jobs.job import Job
+from vramfit.jobs.levers import setting_of
 from vramfit.prediction.affine import AffineTrace
+from vramfit.prediction.allocator import Settings
 from vramfit.prediction.constants import CONSTANTS
 from vramfit.prediction.hidden import context_bytes, convolution_workspaces, kept_workspaces
 from vramfit.prediction.record import Trace
@@ -99,6 +101,7 @@ class Predictor:
             trace,
             convolution_workspaces(trace.operations, benchmark=self.job.cudnn_benchmark),
             kept_bytes=kept_workspaces(trace, self.card),
+            settings=Settings(expandable_segments=setting_of(self.job.levers, "expandable_segments") is not None),
         )
         context = context_bytes(self.card)
         used = peaks.reserved_bytes + context

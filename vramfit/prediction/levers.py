@@ -1,0 +1,172 @@
+"""The cheapest levers with which a job fits a card, and what each of the others would have cost.
+
+Free levers come first; then the planner chooses what to recompute, and a replay of the whole step judges its choice.
+Sizes in bytes, times in seconds.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import torch
+
+from vramfit.cards import Card
+from vramfit.jobs.job import Job
+from vramfit.jobs.levers import free_levers
+from vramfit.jobs.recompute import find_recomputable
+from vramfit.plan.frontier import Layout, Selection, choose_parts, smallest_budget, uniform
+from vramfit.plan.levers import in_order
+from vramfit.prediction.layout import lay_out
+from vramfit.prediction.levered import recomputing
+from vramfit.prediction.predict import Predictor
+from vramfit.prediction.record import OperationRecord, Trace
+from vramfit.prediction.roofline import step_time_s
+from vramfit.records import Budget, Lever, Trial, Verdict
+
+# The planner stops looking for time once within this share of the plain step's.
+TOLERANCE = 0.002
+_REFINEMENTS = 3
+_SPARE = 0.01  # of the budget; less is not worth another look
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """Levers with which one micro-batch was predicted, and the trial."""
+
+    levers: tuple[Lever, ...]
+    trial: Trial
+
+    @property
+    def fits(self) -> bool:
+        """Whether the high end of the band is within the budget."""
+        return self.trial.verdict is Verdict.FITS
+
+
+class LeverSearch:
+    """One job on one card, with any levers; the job is traced with its free levers alone.
+
+    Raises:
+        NotTraceable: the step cannot run on storage-less tensors.
+
+    """
+
+    def __init__(self, job: Job, card: Card, budget: Budget) -> None:
+        kept = tuple(lever for lever in job.levers if lever.name != "recompute")
+        self.as_it_is = Predictor(replace(job, levers=kept), card, budget)
+        self.levers = in_order((*kept, *free_levers(job)))
+        free = self.levers != kept
+        self.plain = Predictor(replace(job, levers=self.levers), card, budget) if free else self.as_it_is
+        self.budget = budget
+        self.card = card
+        with torch.device("meta"):
+            self._recomputable = find_recomputable(job.model())
+        self._traces: dict[int, Trace] = {}
+        self._layouts: dict[int, Layout] = {}
+        self._fitted: dict[int, Fitted | None] = {}
+
+    def without(self, micro_batch: int) -> Fitted:
+        """The job with its free levers, and nothing recomputed."""
+        return Fitted(self.levers, self.plain.trial(micro_batch))
+
+    def uniform(self, micro_batch: int, setting: str) -> Fitted:
+        """The job with every block, every module, or all selectively recomputed."""
+        return self.recomputed(micro_batch, uniform(self.layout(micro_batch), setting))
+
+    def recomputed(self, micro_batch: int, selection: Selection) -> Fitted:
+        """The job with the selected parts recomputed."""
+        predictor = _Recomputing(self.plain, self._trace(micro_batch), selection)
+        return Fitted(in_order((*self.levers, *recompute_levers(selection))), predictor.trial(micro_batch))
+
+    def cheapest(self, micro_batch: int) -> Fitted | None:
+        """What fits at the least added time; None where nothing does."""
+        if micro_batch not in self._fitted:
+            plain = self.without(micro_batch)
+            self._fitted[micro_batch] = plain if plain.fits else self._chosen(micro_batch, plain.trial)
+        return self._fitted[micro_batch]
+
+    def smallest(self, micro_batch: int) -> Fitted:
+        """What takes the least memory."""
+        layout = self.layout(micro_batch)
+        chosen = choose_parts(layout, smallest_budget(layout))
+        return self.recomputed(micro_batch, chosen.selection if chosen else {})
+
+    def largest(self, maximum: int) -> int:
+        """The largest micro-batch that some levers make fit, at most `maximum`; 0 if not even 1 does."""
+        size = max(1, min(maximum, self._guess()))
+        while size < maximum and self.cheapest(size) is not None and self.cheapest(size + 1) is not None:
+            size += 1
+        while size > 0 and self.cheapest(size) is None:
+            size -= 1
+        return size
+
+    def layout(self, micro_batch: int) -> Layout:
+        """The parts of the network, as the planner sees them."""
+        if micro_batch not in self._layouts:
+            self._layouts[micro_batch] = lay_out(self._trace(micro_batch), self._recomputable, self._seconds)
+        return self._layouts[micro_batch]
+
+    def _trace(self, micro_batch: int) -> Trace:
+        if micro_batch not in self._traces:
+            self._traces = {micro_batch: self.plain.trace(micro_batch)}  # one at a time: a trace is tens of megabytes
+        return self._traces[micro_batch]
+
+    def _seconds(self, operations: Iterable[OperationRecord]) -> float:
+        return step_time_s(operations, self.card)
+
+    def _chosen(self, micro_batch: int, plain: Trial) -> Fitted | None:
+        """Plan for a limit, judge by replay, and move the limit by what the replay found to spare or to be missing."""
+        layout, budget = self.layout(micro_batch), self.budget.budget_bytes
+        limit = round((plain.peak_allocated_bytes or 0) * budget / _high(plain))
+        tolerance_s = TOLERANCE * (plain.step_time_s or 0.0)
+        fitting: list[Fitted] = []
+        for _ in range(_REFINEMENTS):
+            chosen = choose_parts(layout, limit, tolerance_s=tolerance_s)
+            if chosen is None:
+                break
+            tried = self.recomputed(micro_batch, chosen.selection)
+            spare = budget - _high(tried.trial)
+            if tried.fits:
+                fitting.append(tried)
+            if 0 <= spare < _SPARE * budget:
+                break
+            limit += round(0.9 * spare if spare > 0 else 1.1 * spare)
+        last = [] if fitting else [self.smallest(micro_batch)]
+        return min((tried for tried in fitting + last if tried.fits), key=_step_time_s, default=None)
+
+    def _guess(self) -> int:
+        """The largest micro-batch by the line through two layouts."""
+        small, large = 4, 8
+        first, second = (smallest_budget(self.layout(size)) for size in (small, large))
+        plain = self.plain.trial(large)
+        limit = (plain.peak_allocated_bytes or 0) * self.budget.budget_bytes / _high(plain)
+        return int(small + (limit - first) * (large - small) / max(1, second - first))
+
+
+class _Recomputing(Predictor):
+    """Predicts a job from its plain trace, rewritten as recomputation would make it."""
+
+    def __init__(self, plain: Predictor, trace: Trace, selection: Selection) -> None:
+        super().__init__(plain.job, plain.card, plain.budget)
+        self._rewritten = recomputing(trace, selection)
+
+    def trace(self, micro_batch: int) -> Trace:
+        """The rewritten trace, which is of one micro-batch."""
+        if micro_batch != self._rewritten.micro_batch:
+            raise ValueError(f"the trace is of micro-batch {self._rewritten.micro_batch}, not {micro_batch}")
+        return self._rewritten
+
+
+def recompute_levers(selection: Selection) -> tuple[Lever, ...]:
+    """A selection as levers: one for each setting, with its modules in order."""
+    names = defaultdict(list)
+    for name, setting in selection.items():
+        names[setting].append(name)
+    return tuple(Lever(name="recompute", setting=setting, modules=tuple(found)) for setting, found in names.items())
+
+
+def _high(trial: Trial) -> int:
+    return trial.device_used_band_bytes[1] if trial.device_used_band_bytes else trial.device_used_bytes or 0
+
+
+def _step_time_s(fitted: Fitted) -> float:
+    return fitted.trial.step_time_s or 0.0
