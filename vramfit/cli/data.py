@@ -36,7 +36,7 @@ def preview(
     path: Root,
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")] = Path("preview.png"),
-    augmentation: Annotated[str, typer.Option(help="none, light, standard or strong.")] = "standard",
+    augmentation: Annotated[str, typer.Option(help="none, light, standard, strong or elastic.")] = "standard",
     image_size: Annotated[tuple[int, int], typer.Option(help="Height and width, as in training.")] = (384, 384),
     films: Annotated[int, typer.Option(min=1, help="How many films, a row each.")] = 4,
     draws: Annotated[int, typer.Option(min=1, help="How many changes of each film.")] = 4,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vramfit.errors import UsageError
+from vramfit.landmarks.elastic import KNOTS, move_elastic, warp_elastic
 from vramfit.landmarks.photometric import NEUTRAL, Photometric
 
 Matrix = NDArray[np.float64]
@@ -23,13 +24,15 @@ class Augmentation:
 
     rotation_degrees, scale (share larger or smaller) and shift (share of the image) are limits to both sides;
     brightness, contrast, gamma and blur likewise, in the units of `Photometric`; noise and cutout (share of a side)
-    are upper limits; cutout_probability and flip_probability are chances. A lateral film faces one way: it is not
+    are upper limits; elastic is the largest displacement of a knot as a share of the image's shorter side;
+    cutout_probability and flip_probability are chances. A lateral film faces one way: it is not
     flipped unless asked.
     """
 
     rotation_degrees: float = 0.0
     scale: float = 0.0
     shift: float = 0.0
+    elastic: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
     gamma: float = 0.0
@@ -59,6 +62,7 @@ PRESETS = {
     ),
     "standard": _STANDARD,
     "strong": replace(_STANDARD, rotation_degrees=20, scale=0.25, shift=0.1, contrast=0.35, gamma=0.5, noise=0.06),
+    "elastic": replace(_STANDARD, elastic=0.02),
 }
 
 
@@ -76,10 +80,24 @@ def preset(name: str) -> Augmentation:
 
 @dataclass(frozen=True)
 class Change:
-    """What happens to one film in one epoch: `matrix` 2x3 from old to new image pixels, and its look."""
+    """What happens to one film in one epoch: `matrix` 2x3 from old to new image pixels, its look, and displacements.
+
+    `knots` are KNOTSxKNOTSx2 displacements in pixels, or None.
+    """
 
     matrix: Matrix
     photometric: Photometric
+    knots: Matrix | None = None
+
+    def of_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The changed image HxW; its look changes on the card."""
+        return warp(image, self.matrix) if self.knots is None else warp_elastic(image, self.matrix, self.knots)
+
+    def of_points(self, points: NDArray[np.float64], image_size: tuple[int, int]) -> NDArray[np.float64]:
+        """The points Kx2 on the changed image of (H, W)."""
+        if self.knots is None:
+            return move(points, self.matrix)
+        return move_elastic(points, self.matrix, self.knots, image_size)
 
 
 UNCHANGED = Change(np.eye(2, 3), NEUTRAL)
@@ -105,7 +123,10 @@ def draw(how: Augmentation, image_size: tuple[int, int], seed: int, epoch: int, 
         cutout_width=side * chance[6],
         cutout_height=side * chance[7],
     )
-    return Change(matrix, look)
+    if not how.elastic:
+        return Change(matrix, look)
+    knots = random.uniform(-1, 1, size=(KNOTS, KNOTS, 2)) * how.elastic * min(image_size)
+    return Change(matrix, look, knots)
 
 
 def warp(image: NDArray[np.uint8], matrix: Matrix) -> NDArray[np.uint8]:

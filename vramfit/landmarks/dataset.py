@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from vramfit.landmarks.augment import UNCHANGED, Augmentation, draw, move, warp
+from vramfit.landmarks.augment import UNCHANGED, Augmentation, draw
 from vramfit.landmarks.cache import FilmCache
 
 Sample = tuple[dict[str, Tensor], Tensor, int]
@@ -46,8 +46,8 @@ class FilmDataset(Dataset[Sample]):
         if self.augmentation is not None:
             film_id = self.cache.film_set.films[index].id
             change = draw(self.augmentation, self.cache.image_size, self.seed, epoch, film_id)
-        image = np.array(image) if change is UNCHANGED else warp(image, change.matrix)
-        points = move(self._points[index], change.matrix)
+        image = np.array(image) if change is UNCHANGED else change.of_image(image)
+        points = change.of_points(self._points[index], self.cache.image_size)
         inputs = {
             "films": torch.from_numpy(image).unsqueeze(0),
             "photometric": torch.tensor(change.photometric, dtype=torch.float32),

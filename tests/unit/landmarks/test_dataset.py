@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from vramfit.errors import UsageError
 from vramfit.landmarks.aariz import load_films
-from vramfit.landmarks.augment import Augmentation, draw, move, preset, warp
+from vramfit.landmarks.augment import Augmentation, draw, move, preset
 from vramfit.landmarks.cache import FilmCache
 from vramfit.landmarks.dataset import FilmDataset, FilmSampler
 from vramfit.landmarks.photometric import NEUTRAL
@@ -29,15 +29,24 @@ def test_plain_sample_is_the_cached_film(cache):
     np.testing.assert_allclose(points.numpy(), cache.points()[3], atol=1e-4)
 
 
-def test_points_move_with_the_pixels():
+@pytest.mark.parametrize("name", ["strong", "elastic"])
+def test_points_move_with_the_pixels(name):
     image = np.zeros((96, 64), dtype=np.uint8)
     image[30:33, 20:23] = 255
     for number in range(5):
-        change = draw(preset("strong"), SIZE, 3, number, "a")
-        warped = warp(image, change.matrix).astype(float)
+        change = draw(preset(name), SIZE, 3, number, "a")
+        warped = change.of_image(image).astype(float)
         y, x = np.indices(warped.shape)
         centre = np.array([(x * warped).sum(), (y * warped).sum()]) / warped.sum()
-        np.testing.assert_allclose(move(np.array([21.0, 31.0]), change.matrix), centre, atol=0.15)
+        np.testing.assert_allclose(change.of_points(np.array([[21.0, 31.0]]), SIZE)[0], centre, atol=0.15)
+
+
+def test_elastic_bends_beyond_the_affine_and_keeps_missing_points():
+    change = draw(preset("elastic"), (512, 512), 0, 0, "a")
+    points = np.array([[100.0, 100.0], [400.0, 300.0], [np.nan, np.nan]])
+    bent = change.of_points(points, (512, 512))
+    assert np.abs(bent[:2] - move(points[:2], change.matrix)).max() > 1
+    assert np.isnan(bent[2]).all()
 
 
 def test_randomness_is_a_function_of_seed_epoch_and_film():
