@@ -66,7 +66,7 @@ def _steps(folder: Path, epochs: int) -> list[tuple[str, list[str]]]:
         ),
         (
             "Evaluate the best weights on films that training never saw.",
-            ["evaluate", weights, "--dataset-path", films, "--json-file", str(folder / "evaluation.json")],
+            ["evaluate", "--checkpoint", weights, "--dataset-path", films, "--export", str(folder / "evaluation.json")],
         ),
     ]
 

@@ -1,53 +1,78 @@
-"""`vramfit evaluate`: how far a checkpoint's points are from the truth."""
+"""`vramfit evaluate`: how good a trained network is."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from vramfit.errors import CannotWrite
+
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, such as checkpoint_best.pth.", metavar="FILE")],
     *,
-    dataset_path: Annotated[Path, typer.Option(help="A film set in 'Aariz layout.", metavar="FOLDER")],
-    split: Annotated[Literal["train", "valid", "test"], typer.Option(help="Which of its films.")] = "test",
-    annotator: Annotated[Literal["mean", "senior", "junior"], typer.Option(help="Whose points count.")] = "mean",
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out films that cannot be used.")] = False,
+    checkpoint: Annotated[Path, typer.Option(help="What `vramfit train` wrote: checkpoint_best.pth.", metavar="FILE")],
+    dataset_path: Annotated[Path, typer.Option(help="The folder that holds train, valid and test.", metavar="DIR")],
+    split: Annotated[
+        Literal["train", "valid", "test"], typer.Option(help="Which films; training never sees test.")
+    ] = "test",
+    annotator: Annotated[
+        Literal["mean", "senior", "junior"],
+        typer.Option(help="Whose points to judge by; mean is the set's official policy."),
+    ] = "mean",
+    decode: Annotated[
+        Literal["dark", "argmax", "soft"], typer.Option(help="How a point is found in its heatmap.")
+    ] = "dark",
     device: Annotated[
-        Literal["auto", "cuda", "cpu"], typer.Option(help="auto takes the GPU where there is one.")
+        Literal["auto", "cpu", "cuda"], typer.Option(help="auto is the GPU where there is one.")
     ] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Films at once; halved where too many.")] = 8,
-    cache_dir: Annotated[Path | None, typer.Option(help="Where decoded films are kept.", metavar="FOLDER")] = None,
-    json_file: Annotated[
-        Path | None, typer.Option(help="Write every figure to this JSON file.", metavar="FILE")
-    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Films at once; fewer after running out of memory.")
+    ] = 4,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out films that cannot be used, and list them.")
+    ] = False,
+    cache_dir: Annotated[Path | None, typer.Option(help="Where decoded films are kept.", metavar="DIR")] = None,
+    export: Annotated[Path | None, typer.Option(help="Write the JSON document to this file.", metavar="FILE")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Let --export overwrite a file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
 ) -> None:
-    """Judge a checkpoint: MRE and SDR in millimetres, by landmark and by machine, beside the mean shape."""
-    from vramfit.files import write_atomically
-    from vramfit.report.evaluation import headline, landmark_table, machine_table, overall_table
-    from vramfit.report.table import show
-    from vramfit.training.evaluate import evaluate as judge
+    """Judge a checkpoint: MRE +- SD with its 95 % interval, and SDR, in all, by landmark and by machine.
 
-    report = judge(
-        checkpoint,
-        dataset_path,
+    Beside them stand the mean-shape baseline and the error between both raters.
+    """
+    from vramfit.cli.progress import film_progress, tell_oom
+    from vramfit.report.evaluation import show_evaluation
+    from vramfit.training.evaluation import EvaluationOptions, evaluate_checkpoint
+
+    _check_export(export, force)
+    options = EvaluationOptions(
+        dataset_path=dataset_path,
         split=split,
         annotator=annotator,
-        skip_bad=skip_bad,
+        method=decode,
         device=device,
         batch_size=batch_size,
+        skip_bad=skip_bad,
         cache_dir=cache_dir,
     )
+    with film_progress() as progress:
+        report = evaluate_checkpoint(checkpoint, options, progress=progress, on_event=tell_oom)
     document = report.model_dump_json(indent=2) + "\n"
-    if json_file is not None:
-        write_atomically(json_file, document)
     if as_json:
         typer.echo(document, nl=False)
-        return
-    typer.echo(headline(report))
-    for table in (overall_table(report), landmark_table(report), machine_table(report)):
-        typer.echo("")
-        show(table)
-    if json_file is not None:
-        typer.echo(f"\nEvery figure is in {json_file}")
+    else:
+        show_evaluation(report)
+    if export is not None:
+        _write(export, document, quiet=as_json)
+
+
+def _check_export(export: Path | None, force: bool) -> None:
+    if export is not None and export.exists() and not force:
+        raise CannotWrite(f"{export} exists and was left as it is; give --force to overwrite it, or another name.")
+
+
+def _write(export: Path, document: str, *, quiet: bool) -> None:
+    from vramfit.files import write_atomically
+
+    write_atomically(export, document)
+    typer.echo(f"Evaluation written to {export}", err=quiet)

@@ -1,63 +1,137 @@
-"""`vramfit infer`: the landmarks of films that nobody has marked."""
+"""`vramfit infer`: landmarks on films that nobody has marked."""
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vramfit.errors import CannotWrite
+from vramfit.errors import CannotWrite, UsageError
+
+if TYPE_CHECKING:
+    from vramfit.landmarks.films import Film, FilmSet, Landmark
+    from vramfit.training.inference import FoundLandmarks
+
+Format = Literal["json", "csv", "both"]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where results go: points/NAME.json and overlays/NAME.png for each film, points.csv for all."""
+
+    folder: Path
+    json: bool
+    csv: bool
+    overlay: bool
+
+    @property
+    def table(self) -> Path:
+        """The CSV of all films."""
+        return self.folder / "points.csv"
+
+    def points(self, film: "Film") -> Path:
+        """The JSON of one film."""
+        return self.folder / "points" / f"{film.id}.json"
+
+    def picture(self, film: "Film") -> Path:
+        """The PNG of one film."""
+        return self.folder / "overlays" / f"{film.id}.png"
+
+    def of(self, films: "Iterable[Film]") -> Iterator[Path]:
+        """Every file that will be written."""
+        for film in films:
+            if self.json:
+                yield self.points(film)
+            if self.overlay:
+                yield self.picture(film)
+        if self.csv:
+            yield self.table
 
 
 def infer(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, such as checkpoint_best.pth.", metavar="FILE")],
-    films: Annotated[list[Path], typer.Argument(help="Films, or folders of films.", metavar="FILM...")],
+    inputs: Annotated[list[Path], typer.Argument(help="Films, and folders of films.", metavar="INPUT...")],
     *,
-    output: Annotated[Path, typer.Option(help="Where points and pictures go.", metavar="FOLDER")] = Path("landmarks"),
-    overlays: Annotated[
-        bool, typer.Option("--overlays/--no-overlays", help="Draw the points on each film, as PNG.")
+    checkpoint: Annotated[Path, typer.Option(help="What `vramfit train` wrote: checkpoint_best.pth.", metavar="FILE")],
+    output: Annotated[Path, typer.Option(help="The folder for the results.", metavar="DIR")],
+    file_format: Annotated[
+        Format, typer.Option("--format", help="json: a file a film, in 'Aariz layout; csv: one file for all.")
+    ] = "json",
+    overlay: Annotated[
+        bool, typer.Option("--overlay/--no-overlay", help="Draw the points on each film, as PNG.")
     ] = True,
+    decode: Annotated[
+        Literal["dark", "argmax", "soft"], typer.Option(help="How a point is found in its heatmap.")
+    ] = "dark",
     device: Annotated[
-        Literal["auto", "cuda", "cpu"], typer.Option(help="auto takes the GPU where there is one.")
+        Literal["auto", "cpu", "cuda"], typer.Option(help="auto is the GPU where there is one.")
     ] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Films at once; halved where too many.")] = 8,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what is in the folder.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the points as one JSON document, too.")] = False,
+    batch_size: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Films at once; fewer after running out of memory.")
+    ] = 4,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out films that cannot be read, and list them.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite results that are there.")] = False,
 ) -> None:
-    """Find the landmarks of films: points.json, points.csv, and a picture of each film with its points."""
+    """Find the landmarks on films: symbol, x, y in pixels of the film, and confidence.
+
+    Nothing that is there is overwritten unless --force is given; the films themselves never are.
+    """
+    from vramfit.cli.progress import film_progress, tell_oom
+    from vramfit.training.inference import find_landmarks, unmarked_films
+    from vramfit.training.trained import load_trained
+
+    outputs = Outputs(output, file_format != "csv", file_format != "json", overlay)
+    trained = load_trained(checkpoint, device)
+    films = unmarked_films(inputs, trained.landmarks, skip_bad=skip_bad)
+    _check(outputs, films, force)
+    done, skipped = [], list(films.skipped)
+    with film_progress() as progress:
+        for found in find_landmarks(
+            trained,
+            films,
+            batch_size=batch_size,
+            method=decode,
+            skip_bad=skip_bad,
+            on_skip=skipped.append,
+            on_event=tell_oom,
+        ):
+            _write(found, outputs, trained.landmarks)
+            done.append(found)
+            progress("finding landmarks", len(done), len(films))
+    if outputs.csv:
+        _write_table(done, outputs, trained.landmarks)
+    for film in skipped:
+        typer.echo(f"Skipped {film.id}: {film.reason}", err=True)
+    typer.echo(f"{len(trained.landmarks)} landmarks on each of {len(done)} films; written to {output}")
+
+
+def _check(outputs: Outputs, films: "FilmSet", force: bool) -> None:
+    inputs = {film.path.resolve() for film in films.films}
+    for target in outputs.of(films.films):
+        if target.resolve() in inputs:
+            raise UsageError(f"{target} is one of the films and would be overwritten; name another --output.")
+        if target.exists() and not force:
+            raise CannotWrite(f"{target} exists and was left as it is; give --force to overwrite it.")
+
+
+def _write(found: "FoundLandmarks", outputs: Outputs, landmarks: "tuple[Landmark, ...]") -> None:
     from vramfit.files import write_atomically
-    from vramfit.report.evaluation import points_csv, points_json
+    from vramfit.landmarks.image import read_film
     from vramfit.report.overlay import overlay
-    from vramfit.training.finder import Finder, usable_device
-    from vramfit.training.infer import find_landmarks, list_films
+    from vramfit.report.points import film_json
 
-    _refuse_used(output, force=force)
-    paths = list_films(films)
-    finder = Finder(checkpoint, usable_device(device), batch_size=batch_size)
-    names = _picture_names(paths)
-    found = []
-    for one, film in find_landmarks(finder, paths):
-        if overlays:
-            picture = overlay(film, one.points, finder.symbols, one.confidence)
-            write_atomically(output / names[one.path], picture)
-        found.append(one)
-    document = points_json(found, finder.symbols)
-    write_atomically(output / "points.json", document)
-    write_atomically(output / "points.csv", points_csv(found, finder.symbols))
-    if as_json:
-        typer.echo(document, nl=False)
-    else:
-        typer.echo(f"{len(found)} films with {len(finder.symbols)} landmarks each; points and pictures in {output}")
+    if outputs.json:
+        write_atomically(outputs.points(found.film), film_json(found, landmarks))
+    if outputs.overlay:
+        symbols = [landmark.symbol for landmark in landmarks]
+        picture = overlay(read_film(found.film.path), found.points, symbols, found.confidence)
+        write_atomically(outputs.picture(found.film), picture)
 
 
-def _refuse_used(output: Path, *, force: bool) -> None:
-    if (output / "points.json").exists() and not force:
-        raise CannotWrite(f"{output} holds points already and was left as it is; give --force, or another --output.")
+def _write_table(done: "list[FoundLandmarks]", outputs: Outputs, landmarks: "tuple[Landmark, ...]") -> None:
+    from vramfit.files import write_atomically
+    from vramfit.report.points import films_csv
 
-
-def _picture_names(paths: list[Path]) -> dict[Path, str]:
-    """A picture's name for each film; films of one name in two folders get a number."""
-    names: dict[Path, str] = {}
-    for path in paths:
-        tries = [f"{path.stem}.png", *(f"{path.stem}_{number}.png" for number in range(2, len(paths) + 1))]
-        names[path] = next(name for name in tries if name not in names.values() or names.get(path) == name)
-    return names
+    write_atomically(outputs.table, films_csv(done, landmarks))

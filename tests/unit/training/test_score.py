@@ -1,0 +1,112 @@
+"""From films to points: the truth comes back, whatever the batch, and so it does after running out of memory."""
+
+import numpy as np
+import pytest
+import torch
+from made_checkpoint import SIZE, films_of, make_films
+
+from vramfit.landmarks.cache import FilmCache
+from vramfit.landmarks.heatmap import render
+from vramfit.landmarks.metrics import evaluate_points, true_points
+from vramfit.records import OomEvent
+from vramfit.training.score import film_points, predict_points, recovering
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("score")
+    return FilmCache.open(films_of(make_films(folder / "films"), "train"), (192, 160), folder=folder / "cache")
+
+
+def perfect(batch):
+    """A network that knows: the heatmaps of the truth, and the number of films as the loss."""
+    inputs, targets = batch
+    assert inputs["films"].dtype == torch.uint8
+    assert inputs["films"].shape[1:] == (1, 192, 160)
+    return render(targets, (192, 160), 2, 2.0), torch.tensor(float(len(targets)))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_a_network_that_knows_is_right_in_native_pixels(cache, batch_size):
+    found = predict_points(perfect, cache, batch_size=batch_size, stride=2)
+    assert found.points.dtype == np.float64
+    assert found.points.shape == (len(cache), len(cache.film_set.landmarks), 2)
+    # Half an image pixel is about a third of a millimetre here; decoding is far better inside the image.
+    assert evaluate_points(found.points, cache.film_set).overall.mre_mm < 0.1
+    assert found.confidence.min() > 0.8
+    assert found.confidence.max() <= 1
+
+
+def test_the_loss_is_the_mean_over_films_and_not_over_batches(cache):
+    assert len(cache) == 8
+    found = predict_points(perfect, cache, batch_size=5, stride=2)
+    assert found.loss == pytest.approx((5 * 5 + 3 * 3) / 8)
+
+
+def test_chosen_films_come_in_their_order(cache):
+    every = predict_points(perfect, cache, batch_size=4, stride=2)
+    some = predict_points(perfect, cache, batch_size=2, stride=2, indices=[5, 0, 3])
+    assert some.indices == (5, 0, 3)
+    np.testing.assert_allclose(some.points, every.points[[5, 0, 3]])
+
+
+def test_no_films_give_no_points(cache):
+    found = predict_points(perfect, cache, batch_size=2, stride=2, indices=[])
+    assert found.points.shape == (0, len(cache.film_set.landmarks), 2)
+    assert found.loss == 0
+
+
+def test_progress_counts_films(cache):
+    seen = []
+    predict_points(perfect, cache, batch_size=3, stride=2, on_batch=seen.append)
+    assert seen == [3, 6, 8]
+
+
+def test_methods_differ_as_they_should(cache):
+    truth = true_points(cache.film_set)
+    error = {
+        method: np.abs(predict_points(perfect, cache, batch_size=8, stride=2, method=method).points - truth).mean()
+        for method in ("dark", "soft", "argmax")
+    }
+    assert error["dark"] < error["argmax"] / 3
+    assert error["soft"] < error["argmax"] / 3
+
+
+def test_heatmaps_alone_give_the_same_points(cache):
+    targets = torch.from_numpy(cache.points()[[2, 4]].astype(np.float32))
+    points, confidence = film_points(render(targets, (192, 160), 2, 2.0), 2, cache, [2, 4])
+    every = predict_points(perfect, cache, batch_size=8, stride=2)
+    np.testing.assert_allclose(points, every.points[[2, 4]])
+    np.testing.assert_allclose(confidence, every.confidence[[2, 4]])
+
+
+class SmallCard:
+    """A step that validates at most two samples at a time."""
+
+    def validate(self, batch):
+        _, targets = batch
+        if len(targets) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return targets * 2, targets.mean()
+
+
+def test_out_of_memory_changes_neither_outputs_nor_loss():
+    events: list[OomEvent] = []
+    targets = torch.arange(14.0).reshape(7, 2)
+    validate = recovering(SmallCard(), 7, events.append)
+    outputs, loss = validate(({"films": torch.zeros(7)}, targets))
+    assert torch.equal(outputs, targets * 2)
+    assert loss == pytest.approx(targets.mean())
+    assert [(event.micro_batch_before, event.micro_batch_after) for event in events] == [(7, 4), (4, 2)]
+
+
+def test_missing_landmarks_do_not_reach_the_points(tmp_path):
+    films = make_films(tmp_path / "films")
+    train = films_of(films)
+    blank = [np.full_like(film.points, np.nan) for film in train.films]
+    from dataclasses import replace
+
+    hidden = replace(train, films=tuple(replace(f, points=p) for f, p in zip(train.films, blank, strict=True)))
+    cache = FilmCache.open(hidden, SIZE, folder=tmp_path / "cache")
+    flat = lambda batch: (torch.full((len(batch[1]), 29, 16, 16), 0.5), torch.tensor(0.0))  # noqa: E731
+    assert np.isfinite(predict_points(flat, cache, batch_size=2, stride=4).points).all()
