@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from vramfit.prediction.kernels import CUDA_KERNELS
+
 # Run in the autocast dtype on CUDA, and have no kernel (or another one) in the CPU's autocast.
 HALF = """
     _convolution convolution addmv addr mv chain_matmul einsum linalg_multi_dot _thnn_fused_lstm_cell
@@ -70,7 +72,8 @@ def _register(library: torch.library.Library) -> None:
     on_cuda = registered("AutocastCUDA") or set(kernels)
     for name in registered("AutocastCPU") - on_cuda - set(kernels):
         library.impl(name, torch.library.fallthrough_kernel, "AutocastCPU", allow_override=True)
-    library.impl("dropout", _dropout, "AutogradCPU", allow_override=True)
+    for name, kernel in CUDA_KERNELS.items():
+        library.impl(name, kernel, "AutogradCPU", allow_override=True)
 
 
 def registered(key: str) -> set[str]:
@@ -174,11 +177,3 @@ def _widest(op: Kernel) -> Kernel:
             return op(*args, **kwargs)
 
     return kernel
-
-
-def _dropout(value: Tensor, probability: float, train: bool) -> Tensor:
-    """CUDA drops out in one kernel that keeps a mask of bytes; a CPU keeps one of the value's own dtype."""
-    if train and 0 < probability < 1:
-        result: Tensor = torch.ops.aten.native_dropout(value, probability, True)[0]
-        return result
-    return value * 0 if train and probability == 1 else value

@@ -37,7 +37,7 @@ def cuda_everywhere() -> Iterator[None]:
 
 def storageless_model(job: Job, recorder: Recorder) -> nn.Module:
     """The job's network without memory, moved to the card in the order in which `Module.to` moves it."""
-    model = _built(job)
+    model = built_on_meta(job)
     moved: dict[int, tuple[Tensor, Tensor]] = {}  # originals are kept, for a number may stand for a new object else
     for name, module in _children_first(model, "", set()):
         for tensors in (module._parameters, module._buffers):
@@ -49,7 +49,7 @@ def storageless_model(job: Job, recorder: Recorder) -> nn.Module:
     return model
 
 
-def _built(job: Job) -> nn.Module:
+def built_on_meta(job: Job) -> nn.Module:
     """The network on meta tensors, or on the CPU if its construction needs values."""
     try:
         with torch.device("meta"), _Unfilled():
