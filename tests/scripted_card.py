@@ -48,6 +48,7 @@ class ScriptedCard(Device):
     per_image_bytes: int = GIB
     optimizer_bytes: int = 0
     average_bytes: int = 0
+    averaging: bool = True
     granularity_bytes: int = 2 * MIB
     extra: Callable[[int], int] = lambda _: 0
     validation: float = 0.0
@@ -99,7 +100,7 @@ class ScriptedCard(Device):
         """Bytes that a step of so many images reserves."""
         share = 1.0 if training else self.validation
         state = 0 if first else self.optimizer_bytes
-        taken = self.fixed_bytes + self.average_bytes + state + int(self.per_image_bytes * images * share)
+        taken = self.fixed_bytes + self.average_bytes * self.averaging + state + int(self.per_image_bytes * images * share)
         taken += self.extra(images) if training else 0
         return -(-taken // self.granularity_bytes) * self.granularity_bytes
 

@@ -90,7 +90,7 @@ def _try(try_batch: TryBatch, size: int, budget_bytes: int | None) -> Tried:
 def _uses_cuda() -> bool:
     import torch
 
-    return torch.cuda.is_initialized()
+    return bool(torch.cuda.is_initialized())
 
 
 def _reason(answer: int, tried: list[Tried], search: Search) -> str:
