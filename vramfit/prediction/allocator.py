@@ -11,11 +11,11 @@ Not modelled: private pools of CUDA graphs, and physical fragmentation of the ca
 from bisect import bisect_left, insort
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
-from vramfit.errors import VramfitError
 from vramfit.prediction.allocator_settings import UNLIMITED, Settings
-from vramfit.prediction.block import Block, Pool, insert_after, mapped_from, merge
+from vramfit.prediction.block import Block, Pool, chained, insert_after, mapped_from, merge
 from vramfit.prediction.expandable import ExpandableSegments, least_growing
-from vramfit.units import GIB, MIB, format_size
+from vramfit.prediction.refusal import AllocatorOom
+from vramfit.units import GIB, MIB
 
 __all__ = ["AllocatorOom", "CachingAllocator", "Settings"]
 
@@ -28,19 +28,6 @@ _SMALL_REST = 512
 _FIRST_ADDRESS = 1 << 48
 _GAP = 512
 _UNKNOWN_CARD = 1024 * GIB
-
-
-class AllocatorOom(VramfitError):
-    """A request that the limit does not allow, even after everything cached was released."""
-
-    def __init__(self, requested_bytes: int, reserved_bytes: int, limit_bytes: int) -> None:
-        super().__init__(
-            f"out of memory: {format_size(requested_bytes)} more than the {format_size(reserved_bytes)} reserved "
-            f"exceed the limit of {format_size(limit_bytes)}; use a smaller batch."
-        )
-        self.requested_bytes = requested_bytes
-        self.reserved_bytes = reserved_bytes
-        self.limit_bytes = limit_bytes
 
 
 class CachingAllocator:
@@ -129,30 +116,36 @@ class CachingAllocator:
         for pool in sorted(self._pools.values(), key=lambda pool: pool.small):
             self._release(pool)
 
-    def adopt(self, address: int, blocks: Sequence[tuple[int, Hashable | None]], *, small: bool, stream: int) -> None:
+    def adopt(
+        self,
+        address: int,
+        blocks: Sequence[tuple[int, Hashable | None]],
+        *,
+        small: bool,
+        stream: int,
+        expandable: bool = False,
+    ) -> None:
         """Take over a segment that is older than the replay.
 
         Args:
             address: where it begins; no other segment may be there.
-            blocks: size and key of each block from its beginning to its end; None as key for a free one.
+            blocks: size and key of each block, in order; None as key for a free one, `UNMAPPED` for bare address space.
             small: whether it belongs to the pool of small requests.
             stream: the stream it belongs to.
+            expandable: whether it is an expandable segment; then address space to grow into follows it.
 
         """
         pool = self._pool(stream, small)
-        previous: Block | None = None
-        for size, key in blocks:
-            block = Block(address, size, pool, free=key is None)
-            if previous is not None:
-                insert_after(previous, block)
-            if key is None:
-                pool.add(block)
-            else:
+        chain = chained(pool, address, blocks, expandable=expandable)
+        for block, (_, key) in zip(chain, blocks, strict=True):
+            if not block.free:
                 self._live[key] = block
-                self.allocated_bytes += size
-            previous, address = block, address + size
-        self._plain_segments += 1
-        self._reserve(sum(size for size, _ in blocks))
+                self.allocated_bytes += block.size
+        if self._expandable is not None and expandable:
+            self._expandable.take_over(chain[-1])
+        else:
+            self._plain_segments += 1
+        self._reserve(sum(block.size for block in chain if block.mapped))
         self.peak_allocated_bytes = max(self.peak_allocated_bytes, self.allocated_bytes)
 
     def segment_sizes(self) -> list[int]:

@@ -1,10 +1,14 @@
 """Blocks of a segment, and the pools of free ones that the allocator looks through. Sizes in bytes."""
 
 from bisect import bisect_left, insort
+from collections.abc import Hashable, Sequence
+from typing import Final
 
 from vramfit.prediction.allocator_settings import UNLIMITED, Settings
 from vramfit.units import MIB
 
+# In place of a key: address space of an expandable segment that holds no memory.
+UNMAPPED: Final = object()
 # An entry of a pool: the size first, so that the list is in the order in which a best fit is sought.
 Entry = tuple[int, int, "Block"]
 
@@ -86,6 +90,23 @@ def insert_after(block: Block, new: Block) -> None:
     if block.next is not None:
         block.next.previous = new
     block.next = new
+
+
+def chained(
+    pool: Pool, address: int, blocks: Sequence[tuple[int, Hashable | None]], *, expandable: bool
+) -> list[Block]:
+    """Blocks side by side from an address on; (size, key), None as key for a free one, `UNMAPPED` for no memory."""
+    chain: list[Block] = []
+    for size, key in blocks:
+        bare = key is UNMAPPED
+        block = Block(address, size, pool, bare or key is None, mapped=not bare, expandable=expandable)
+        if chain:
+            insert_after(chain[-1], block)
+        if block.free:
+            pool.add(block)
+        chain.append(block)
+        address += size
+    return chain
 
 
 def merge(block: Block, neighbour: Block | None) -> None:

@@ -49,10 +49,23 @@ class ExpandableSegments:
         """Unmap every page of a pool that no block in use touches."""
         for _, _, block in list(pool.free):
             if block.expandable:
-                self._unmap(block)
-                if block.alone and not block.mapped:
-                    pool.remove(block)
-                    self.count -= 1
+                self.unmap(block)
+
+    def take_over(self, last: Block) -> None:
+        """Count a segment made elsewhere, and give it address space to grow into after its last block."""
+        pool = last.pool
+        space = Block(last.address + last.size, self._space(pool), pool, True, mapped=False, expandable=True)
+        insert_after(last, space)
+        merge(space, last)
+        pool.add(space)
+        self.count += 1
+
+    def map_at(self, pool: Pool, address: int, size: int) -> None:
+        """Map the beginning of an unmapped block, as a recording tells; a new segment begins where there is none."""
+        if not any(entry[0] == address for entry in pool.unmapped):
+            pool.add(Block(address, self._space(pool), pool, True, mapped=False, expandable=True))
+            self.count += 1
+        self._map(next(entry[2] for entry in pool.unmapped if entry[0] == address), size)
 
     def _candidate(self, pool: Pool, size: int) -> Block:
         """The lowest unmapped space, or the free block before it, from which on `size` bytes are free."""
@@ -64,12 +77,16 @@ class ExpandableSegments:
         return self._new_segment(pool)
 
     def _new_segment(self, pool: Pool) -> Block:
-        wanted = self._card_bytes + self._card_bytes // 8
-        size = -(-wanted // pool.page) * pool.page
-        block = Block(self._new_addresses(size), size, pool, free=True, mapped=False, expandable=True)
+        size = self._space(pool)
+        block = Block(self._new_addresses(size), size, pool, True, mapped=False, expandable=True)
         pool.add(block)
         self.count += 1
         return block
+
+    def _space(self, pool: Pool) -> int:
+        """Address space of one segment: 9/8 of the card, in whole pages."""
+        wanted = self._card_bytes + self._card_bytes // 8
+        return -(-wanted // pool.page) * pool.page
 
     def _map(self, block: Block, size: int) -> bool:
         """Back the beginning of an unmapped block with whole pages for `size` bytes; join free neighbours."""
@@ -90,8 +107,8 @@ class ExpandableSegments:
         self._reserve(mapped)
         return True
 
-    def _unmap(self, block: Block) -> None:
-        """Give the whole pages inside a free block back; what is left of it on either side stays cached."""
+    def unmap(self, block: Block) -> None:
+        """Give the whole pages inside a free block back; what is left on either side stays, an empty segment goes."""
         pool = block.pool
         first = _first(block)
         start = first + -(-(block.address - first) // pool.page) * pool.page
@@ -104,7 +121,10 @@ class ExpandableSegments:
         block.mapped = False
         merge(block, block.previous)
         merge(block, block.next)
-        pool.add(block)
+        if block.alone:
+            self.count -= 1
+        else:
+            pool.add(block)
         self._reserve(start - end)
 
 

@@ -4,15 +4,19 @@ The recording's figures follow from its addresses: each request lies where it wa
 The replay is told sizes and order alone, and must find the same. Sizes in bytes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
 from vramfit.errors import DataError
 from vramfit.prediction.allocator import AllocatorOom, CachingAllocator
 from vramfit.prediction.allocator_settings import Settings
-from vramfit.prediction.block import Block, Pool
-from vramfit.prediction.snapshot import Event, Segment, Snapshot
+from vramfit.prediction.block import UNMAPPED, Block, Pool
+from vramfit.prediction.expandable import ExpandableSegments
+from vramfit.prediction.rewind import Event, Segment
+from vramfit.prediction.snapshot import Snapshot
 from vramfit.units import MIB
+
+_SMALL_SEGMENT = 2 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,7 @@ class _Player:
 
 
 class _Recorded(CachingAllocator):
-    """Puts every request where the recording has it, in the segments that the recording has."""
+    """Puts every request where the recording has it, in the segments and pages that the recording has."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -165,34 +169,66 @@ class _Recorded(CachingAllocator):
         """Take one event as it was recorded."""
         self._address = event.address
         if event.action == "segment_alloc":
-            small = event.size == 2 * MIB
+            small = event.size == _SMALL_SEGMENT
             self.adopt(event.address, [(event.size, None)], small=small, stream=event.stream)
         elif event.action == "segment_free":
-            self._release_segment(self._free_block(self._all_free()))
+            self._release_segment(self._block_here(self._free_blocks()))
+        elif event.action == "segment_map":
+            self._map(event)
+        elif event.action == "segment_unmap":
+            self._paged().unmap(self._block_here(self._free_blocks()))
         else:
             self._player.play(event)
 
     def _find(self, pool: Pool, size: int) -> Block:
-        block = self._free_block(entry[2] for entry in pool.free)
-        if block.size < size:
+        block = self._block_here(entry[2] for entry in pool.free)
+        if block.size < size or block.address != self._address:
             raise DataError("the snapshot's addresses contradict each other; record one without a gap.")
         pool.remove(block)
         return block
 
-    def _all_free(self) -> Iterable[Block]:
+    def _map(self, event: Event) -> None:
+        pools = [self._pool(event.stream, small) for small in (True, False)]
+        small = event.size % self.settings.large_segment_bytes != 0
+        known = (pool for pool in pools if any(entry[0] == event.address for entry in pool.unmapped))
+        self._paged().map_at(next(known, self._pool(event.stream, small)), event.address, event.size)
+
+    def _paged(self) -> ExpandableSegments:
+        if self._expandable is None:
+            raise DataError("the snapshot maps pages without expandable_segments; record it with one setting.")
+        return self._expandable
+
+    def _free_blocks(self) -> Iterable[Block]:
         return (entry[2] for pool in self._pools.values() for entry in pool.free)
 
-    def _free_block(self, blocks: Iterable[Block]) -> Block:
+    def _block_here(self, blocks: Iterable[Block]) -> Block:
         for block in blocks:
-            if block.address == self._address:
+            if block.address <= self._address < block.address + block.size:
                 return block
         raise DataError("the snapshot has a request where no free memory was; record one without a gap.")
 
 
 def _adopt(allocator: CachingAllocator, snapshot: Snapshot) -> None:
     for segment in snapshot.before:
-        blocks = _blocks(segment, snapshot.settings)
-        allocator.adopt(segment.address, blocks, small=segment.small, stream=segment.stream)
+        if not segment.expandable:
+            blocks = _blocks(segment, snapshot.settings)
+            allocator.adopt(segment.address, blocks, small=segment.small, stream=segment.stream)
+    stretches = [segment for segment in snapshot.before if segment.expandable]
+    for key in sorted({(stretch.stream, stretch.small) for stretch in stretches}):
+        _adopt_stretches(allocator, snapshot, [s for s in stretches if (s.stream, s.small) == key])
+
+
+def _adopt_stretches(allocator: CachingAllocator, snapshot: Snapshot, stretches: list[Segment]) -> None:
+    """One expandable segment from its mapped stretches, in order of address; it begins with the first."""
+    blocks: list[tuple[int, Hashable | None]] = []
+    end = stretches[0].address
+    for stretch in stretches:
+        if stretch.address > end:
+            blocks.append((stretch.address - end, UNMAPPED))
+        blocks.extend(_blocks(stretch, snapshot.settings))
+        end = stretch.end
+    first = stretches[0]
+    allocator.adopt(first.address, blocks, small=first.small, stream=first.stream, expandable=True)
 
 
 def _blocks(segment: Segment, settings: Settings) -> list[tuple[int, int | None]]:

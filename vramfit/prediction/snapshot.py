@@ -6,39 +6,16 @@ the live requests at the beginning. Sizes in bytes.
 """
 
 import pickle
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from vramfit.errors import DataError
 from vramfit.prediction.allocator_settings import Settings
-from vramfit.units import MIB
+from vramfit.prediction.rewind import SEGMENT_ACTIONS, Event, Segment, rewind
 
-_PAGED = ("segment_map", "segment_unmap")
-_KNOWN = ("alloc", "free_requested", "free_completed", "segment_alloc", "segment_free", "oom", *_PAGED)
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One line of a device's trace: what happened, where, how many bytes, on which stream."""
-
-    action: str
-    address: int
-    size: int
-    stream: int
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A segment at one moment: its live requests, each as (offset, requested bytes, block bytes if they are known)."""
-
-    address: int
-    size: int
-    small: bool
-    stream: int
-    expandable: bool
-    live: tuple[tuple[int, int, int | None], ...]
+_KNOWN = ("alloc", "free_requested", "free_completed", "oom", *SEGMENT_ACTIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +71,10 @@ def parse_snapshot(data: Mapping[str, Any]) -> Snapshot:
     events = tuple(_event(entry) for entry in traces[device] if entry["action"] in _KNOWN)
     if not events:
         raise ValueError("it holds no allocator events; record them before the step")
-    if any(event.action in _PAGED for event in events):
-        raise ValueError("it was recorded with expandable_segments, which cannot be rebuilt; record it without")
     after = tuple(_segment(entry) for entry in data["segments"] if entry.get("device", 0) == device)
-    settings = _settings(data.get("allocator_settings") or {})
-    return Snapshot(device, settings, _undo(after, events), events, after, len(traces[device]))
+    settings = _settings(data.get("allocator_settings") or {}, after)
+    before = rewind(after, events, settings.large_segment_bytes)
+    return Snapshot(device, settings, before, events, after, len(traces[device]))
 
 
 def _read_plain(file: BinaryIO, path: str | Path) -> Any:
@@ -133,61 +109,10 @@ def _segment(entry: Mapping[str, Any]) -> Segment:
     )
 
 
-def _settings(recorded: Mapping[str, Any]) -> Settings:
+def _settings(recorded: Mapping[str, Any], segments: Sequence[Segment]) -> Settings:
     """What the snapshot says of the allocator; older ones say nothing, and PyTorch's defaults are taken."""
     text = recorded.get("PYTORCH_CUDA_ALLOC_CONF") or recorded.get("PYTORCH_ALLOC_CONF") or ""
-    return Settings.parse(str(text))
-
-
-class _Undo:
-    """Goes back in time over a device's events, from the segments after them."""
-
-    def __init__(self, after: Sequence[Segment]) -> None:
-        self.segments = {segment.address: segment for segment in after}
-        self.live: dict[int, tuple[int, int | None]] = {
-            segment.address + offset: (requested, size) for segment in after for offset, requested, size in segment.live
-        }
-        self._steps: dict[str, Callable[[Event], None]] = {
-            "alloc": self._alloc,
-            "free_completed": self._free,
-            "segment_alloc": self._segment_alloc,
-            "segment_free": self._segment_free,
-        }
-
-    def undo(self, event: Event) -> None:
-        step = self._steps.get(event.action)
-        if step is not None:
-            step(event)
-
-    def result(self) -> tuple[Segment, ...]:
-        found: dict[int, list[tuple[int, int, int | None]]] = {address: [] for address in self.segments}
-        starts = sorted(found)
-        place = 0
-        for address in sorted(self.live):
-            while place + 1 < len(starts) and starts[place + 1] <= address:
-                place += 1
-            found[starts[place]].append((address - starts[place], *self.live[address]))
-        return tuple(
-            Segment(s.address, s.size, s.small, s.stream, s.expandable, tuple(found[s.address]))
-            for s in self.segments.values()
-        )
-
-    def _alloc(self, event: Event) -> None:
-        self.live.pop(event.address, None)
-
-    def _free(self, event: Event) -> None:
-        self.live[event.address] = (event.size, None)
-
-    def _segment_alloc(self, event: Event) -> None:
-        self.segments.pop(event.address, None)
-
-    def _segment_free(self, event: Event) -> None:
-        small = event.size == 2 * MIB
-        self.segments[event.address] = Segment(event.address, event.size, small, event.stream, False, ())
-
-
-def _undo(after: Sequence[Segment], events: Sequence[Event]) -> tuple[Segment, ...]:
-    undo = _Undo(after)
-    for event in reversed(events):
-        undo.undo(event)
-    return undo.result()
+    settings = Settings.parse(str(text))
+    if any(segment.expandable for segment in segments):
+        settings = replace(settings, expandable_segments=True)
+    return settings

@@ -68,6 +68,18 @@ def test_a_recording_that_broke_the_rules_shows():
     assert not comparison.segments_match
 
 
+@pytest.mark.parametrize(("room", "block"), [(5.5, 5.5), (6, 6), (6.5, 5), (9, 5)])
+def test_the_block_of_an_older_request_takes_a_rest_that_is_never_split_off(room, block):
+    """5 MiB older than the trace and freed in it; up to 1 MiB before its neighbour can only be its own."""
+    low, size = made_snapshot.LARGE, round(room * MIB)
+    data = made_snapshot.snapshot()
+    data["device_traces"] = [made_snapshot.freed(low, 5 * MIB)]
+    blocks = [(low, size), (low + size, 2 * MIB, 2 * MIB), (low + size + 2 * MIB, 18 * MIB - size)]
+    data["segments"][0]["blocks"] = [made_snapshot.block(*entry) for entry in blocks]
+    small = 512 + 1024
+    assert recorded(parse_snapshot(data)).peak_allocated_bytes == round(block * MIB) + 2 * MIB + small
+
+
 def test_a_gap_in_the_recording_is_an_error():
     data = made_snapshot.snapshot()
     del data["device_traces"][0][2:4]  # the free of the 5 MiB at the same address
