@@ -62,7 +62,8 @@ def test_the_launchers_say_the_same_and_their_options_exist():
     assert options[0] == options[1]
     assert options[0][0] == "--profile rtx3070ti-768"
     for option in options[0]:
-        assert f"vramfit train {option.split()[0].replace('_', '-')}" in known
+        name = option.split()[0].replace("_", "-")
+        assert any(line.startswith("vramfit train ") and name in line.split() for line in known), name
 
 
 def test_the_windows_launcher_has_windows_line_ends():
