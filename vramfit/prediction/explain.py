@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from vramfit.prediction.allocator import CachingAllocator, Settings
 from vramfit.prediction.hidden import context_bytes, convolution_workspaces, kept_workspaces
-from vramfit.prediction.predict import Predictor
+from vramfit.prediction.predict import Predictor, allocator_settings
 from vramfit.prediction.record import Trace
 from vramfit.prediction.timeline import WORKSPACE, Hidden, Timeline, draw_timeline, part_at
 from vramfit.records import Bytes, Record
@@ -73,7 +73,7 @@ def explain_trial(predictor: Predictor, micro_batch: int) -> Explanation:
         kept_bytes=kept_workspaces(trace, predictor.card),
         context_bytes=context_bytes(predictor.card),
     )
-    return explain(trace, hidden)
+    return explain(trace, hidden, allocator_settings(predictor.job))
 
 
 def explain(trace: Trace, hidden: Hidden, settings: Settings | None = None) -> Explanation:

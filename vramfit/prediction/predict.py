@@ -51,6 +51,11 @@ def card_budget(card: Card, *, vram: str | None = None, reserve: str | None = No
     )
 
 
+def allocator_settings(job: Job) -> Settings:
+    """How the allocator is set when a job runs with its levers."""
+    return Settings(expandable_segments=setting_of(job.levers, "expandable_segments") is not None)
+
+
 class Predictor:
     """Predicts trials of one job on one card; the job is traced once."""
 
@@ -101,7 +106,7 @@ class Predictor:
             trace,
             convolution_workspaces(trace.operations, benchmark=self.job.cudnn_benchmark),
             kept_bytes=kept_workspaces(trace, self.card),
-            settings=Settings(expandable_segments=setting_of(self.job.levers, "expandable_segments") is not None),
+            settings=allocator_settings(self.job),
         )
         context = context_bytes(self.card)
         used = peaks.reserved_bytes + context

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from vramfit.prediction.explain import explain, explain_trial
 from vramfit.prediction.predict import Predictor, card_budget
 from vramfit.prediction.record import StorageRecord, Trace
 from vramfit.prediction.timeline import KINDS, Hidden, draw_timeline, part_at
+from vramfit.records import Lever
 from vramfit.units import MIB
 
 
@@ -114,8 +116,10 @@ def batch(samples):
     return torch.zeros(samples, 3, 32, 32), torch.zeros(samples, dtype=torch.long)
 
 
-def test_it_explains_what_the_predictor_says():
-    job = Job(model=built, batch=batch, loss=nn.CrossEntropyLoss(), optimizer=partial(torch.optim.SGD, lr=0.1))
+@pytest.mark.parametrize("levers", [(), (Lever(name="expandable_segments"),)])
+def test_it_explains_what_the_predictor_says(levers):
+    optimizer = partial(torch.optim.SGD, lr=0.1)
+    job = Job(model=built, batch=batch, loss=nn.CrossEntropyLoss(), optimizer=optimizer, levers=levers)
     card = find_card("rtx3090")
     predictor = Predictor(job, card, card_budget(card))
     for micro_batch in (2, 64):
