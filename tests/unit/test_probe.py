@@ -1,0 +1,213 @@
+"""The probe on scripted benches: what it tries, what it chooses, and what it says."""
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import pytest
+import torch
+from scripted_card import ScriptedCard, other_process
+from torch import nn
+
+import vramfit
+from vramfit.errors import NothingFits, NotTraceable, UsageError, VramfitError
+from vramfit.jobs.job import Job
+from vramfit.measure import bench as bench_module
+from vramfit.measure.bench import MeasuredBench
+from vramfit.measure.budget import read_budget
+from vramfit.probe import Probe, Wanted
+from vramfit.records import Machine, Schedule, Verdict
+from vramfit.units import GIB
+
+
+@dataclass
+class ScriptedBench:
+    card: ScriptedCard
+    guessed: int | None = None
+    source: str = "measured"
+    machine: Machine = field(default_factory=Machine)
+    notes: list = field(default_factory=list)
+
+    def __post_init__(self):
+        self.budget = read_budget(self.card)
+
+    def trial(self, micro_batch):
+        return self.card.trial(micro_batch, self.budget)
+
+    def guess(self, maximum):
+        return self.guessed
+
+
+def probe(card, guessed=None, **wanted):
+    return Probe(ScriptedBench(card, guessed), Wanted(**wanted), lambda _: None)
+
+
+def test_the_table_runs_from_one_to_one_past_and_every_row_was_measured():
+    under_way = probe(ScriptedCard(), guessed=6, objective="fastest")
+    plan = under_way.plan()
+    assert [trial.micro_batch for trial in under_way._latest()] == list(range(1, 9))
+    assert plan.micro_batch == 6
+    assert plan.reason == "batch 6: 7 fits too, but is only 1% faster."
+    assert under_way.bench.card.ooms == 1
+
+
+def test_largest_costs_a_handful_of_trials():
+    under_way = probe(ScriptedCard(), guessed=7, objective="largest")
+    assert under_way.plan().reason == "batch 7: 8 runs out of memory."
+    assert len(under_way.trials) <= 4
+
+
+def test_fastest_is_not_always_largest():
+    card = ScriptedCard(seconds=lambda n: 0.1 * n if n < 5 else 0.3 * n)
+    assert probe(card, objective="fastest").plan().micro_batch == 1
+    assert probe(card, objective="largest").plan().micro_batch == 7
+
+
+def test_a_users_list_is_tried_in_order_and_the_first_that_fits_is_taken():
+    under_way = probe(ScriptedCard(per_image_bytes=int(1.3 * GIB)), batch_sizes=(6, 5, 4))
+    assert under_way.plan().micro_batch == 5
+    assert [trial.micro_batch for trial in under_way.trials] == [6, 5]
+    with pytest.raises(NothingFits, match=r"None of the batches 9, 8 fits 8\.00 GiB"):
+        probe(ScriptedCard(), batch_sizes=(9, 8)).plan()
+
+
+def test_the_data_set_and_the_effective_batch_are_limits():
+    small = probe(ScriptedCard(), guessed=7, maximum=3)
+    assert small.plan().micro_batch <= 3
+    assert max(small.bench.card.sizes) == 3
+
+
+def test_an_effective_batch_is_split_into_a_size_that_was_run():
+    under_way = probe(ScriptedCard(), objective="largest", effective_batch=9, maximum=9)
+    plan = under_way.plan(batch_norm=True)
+    assert (plan.micro_batch, plan.accumulation_steps, plan.effective_batch) == (5, 2, 9)
+    assert plan.last_micro_batch == 4
+    assert plan.micro_batch in under_way.bench.card.sizes
+    assert "5 and a last one of 4" in plan.notes[0]
+    assert "BatchNorm sees micro-batches of 5" in plan.notes[1]
+
+
+def test_nothing_fits_and_every_trial_was_told():
+    told = []
+    under_way = Probe(ScriptedBench(ScriptedCard(fixed_bytes=8 * GIB), 4), Wanted(), told.append)
+    with pytest.raises(NothingFits, match=r"Not even batch 1 fits 8\.00 GiB"):
+        under_way.plan()
+    assert [trial.micro_batch for trial in told] == under_way.bench.card.sizes
+    assert told[-1].micro_batch == 1
+
+
+def test_a_child_killed_once_costs_one_trial():
+    @dataclass
+    class KilledOnce(ScriptedBench):
+        def trial(self, micro_batch):
+            self.card.killed_at = (7,) if 7 not in self.card.sizes else ()
+            return super().trial(micro_batch)
+
+    under_way = Probe(KilledOnce(ScriptedCard(), 7), Wanted(objective="largest"), lambda _: None)
+    assert under_way.plan().micro_batch == 7
+    assert under_way.bench.card.sizes.count(7) == 2
+
+
+def test_a_size_that_is_always_killed_does_not_fit():
+    under_way = probe(ScriptedCard(killed_at=(5,)), guessed=7, objective="largest")
+    assert under_way.plan().micro_batch in (4, 7)
+    with pytest.raises(VramfitError, match="Batch 1 could not be tried"):
+        probe(ScriptedCard(killed_at=tuple(range(1, 20))), guessed=7).plan()
+
+
+def test_memory_that_does_not_grow_evenly_is_said():
+    card = ScriptedCard(extra=lambda n: 7 * GIB if n == 3 else 0)
+    under_way = probe(card, guessed=7, objective="fastest")
+    assert under_way.plan().micro_batch == 6
+    assert under_way.bench.notes == ["Memory does not grow evenly here: batch 7 fits and 3 does not."]
+
+
+def test_other_processes_make_the_answer_smaller():
+    card = ScriptedCard(others=(other_process(2 * GIB),))
+    assert probe(card, objective="largest").plan().micro_batch == 5
+
+
+def measured(card, monkeypatch, **changes):
+    monkeypatch.setattr(bench_module, "measure_trial", lambda job, size, budget, **_: card.trial(size, budget))
+    return MeasuredBench(None, card, read_budget(card), Schedule(images=20), lambda _: 5, **changes)
+
+
+def test_windows_spill_is_seen_by_its_cliff_and_named(monkeypatch):
+    # The laptop of FACTS: three times the time an image from 9 GiB on, and no error.
+    card = ScriptedCard(capacity_bytes=20 * GIB, spills=True, seconds=lambda n: n * (5.0 if n < 8 else 15.0))
+    bench = measured(card, monkeypatch)
+    assert bench.trial(6).verdict is Verdict.FITS
+    spilled = bench.trial(9)
+    assert spilled.verdict is Verdict.SPILLED
+    assert "3.0 times as long" in spilled.note
+    assert "Sysmem Fallback Policy" in spilled.note
+    under_way = Probe(measured(card, monkeypatch), Wanted(objective="largest"), lambda _: None)
+    assert under_way.plan().micro_batch == 7
+
+
+def test_a_cliff_on_linux_is_only_slow(monkeypatch):
+    card = ScriptedCard(capacity_bytes=20 * GIB, seconds=lambda n: n * (5.0 if n < 8 else 15.0))
+    bench = measured(card, monkeypatch)
+    bench.trial(6)
+    assert bench.trial(9).verdict is Verdict.FITS
+
+
+def test_a_card_that_cannot_be_predicted_is_searched_without(monkeypatch):
+    def refuse(maximum):
+        raise NotTraceable("aten::nonzero in line 7")
+
+    bench = measured(ScriptedCard(), monkeypatch)
+    bench.predicted = refuse
+    assert bench.guess(100) is None
+    assert bench.notes == ["Searched without a prediction: aten::nonzero in line 7"]
+
+
+def batch(size):
+    return torch.randn(size, 8), torch.randn(size, 1)
+
+
+def small_job():
+    return Job(
+        model=partial(nn.Linear, 8, 1),
+        batch=batch,
+        loss=nn.functional.mse_loss,
+        optimizer=partial(torch.optim.SGD, lr=0.1),
+        amp=None,
+        name="small",
+    )
+
+
+def test_fit_predicts_for_a_named_card_and_the_profile_loads_back():
+    trials = []
+    profile = vramfit.fit(
+        small_job(),
+        gpu="rtx3070ti",
+        vram="4GB",
+        objective="largest",
+        schedule=Schedule(images=6),
+        on_trial=trials.append,
+    )
+    assert profile.source == "predicted"
+    assert profile.plan.micro_batch == 6
+    assert profile.plan.reason == "batch 6: the largest that was allowed, and it fits."
+    assert profile.budget.budget_bytes == 4 * GIB
+    assert profile.job.name == "small"
+    assert [trial.micro_batch for trial in profile.trials] == list(range(1, 7))
+    assert {trial.micro_batch for trial in trials} == set(range(1, 7))
+    assert vramfit.Profile.from_json(profile.to_json()) == profile
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mode": "guess"},
+        {"mode": "measure", "gpu": "rtx3090"},
+        {"batch_sizes": []},
+        {"batch_sizes": [4, 0]},
+        {"effective_batch": 0},
+        {"vram": "8 bananas"},
+        {"gpu": "rtx9999"},
+    ],
+)
+def test_arguments_that_make_no_sense(wrong):
+    with pytest.raises(UsageError):
+        vramfit.fit(small_job(), **wrong)
