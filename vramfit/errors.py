@@ -9,6 +9,7 @@ VramfitError                exit 1  something vramfit did not expect
 ├── OutOfMemory             exit 6  out of memory, and no smaller batch is left
 ├── DataError               exit 7  a film, annotation, checkpoint or snapshot that cannot be used
 │   └── NotTraceable        exit 7  a step that cannot run on storage-less tensors
+├── AllocatorOom            exit 1  a replayed request that the limit refuses (prediction alone)
 ├── CannotWrite             exit 8  a file could not be written; what was there is untouched
 └── NotFinite               exit 1  the loss became NaN or infinite
 
