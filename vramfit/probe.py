@@ -23,6 +23,7 @@ from vramfit.records import Budget, Machine, Objective, Plan, Profile, Schedule,
 from vramfit.units import format_size
 
 if TYPE_CHECKING:
+    from vramfit.prediction.frontier import Frontier
     from vramfit.prediction.predict import Predictor
 
 Mode = Literal["auto", "measure", "predict"]
@@ -104,6 +105,44 @@ def fit(
     bench = _open_bench(job, built, schedule, sizes, gpu=gpu, mode=mode)
     wanted = _within_host_memory(wanted, built, bench)
     return Probe(bench, wanted, on_trial or (lambda _: None)).profile(built, schedule)
+
+
+def levers_for(
+    job: Job,
+    *,
+    vram: str | int | None = None,
+    gpu: str | None = None,
+    reserve: str | int | None = None,
+    batch_size: int | None = None,
+    objective: Objective = "fastest",
+    schedule: Schedule | None = None,
+) -> "Frontier":
+    """What levers make of a job on a card: every choice predicted, and the cheapest that fits picked.
+
+    Args:
+        job: what to train; its own levers stay, but for recomputation.
+        vram, gpu, reserve: as `fit` takes them; without `gpu` the card that is here, if there is one.
+        batch_size: the micro-batch that must fit; None for the one that the objective prefers.
+        objective: `fastest` or `largest`.
+        schedule: images an epoch, which no micro-batch exceeds.
+
+    Raises:
+        NothingFits: no levers make even one sample fit.
+        UnknownCard: no such card.
+        NotTraceable: the step cannot run on storage-less tensors.
+
+    """
+    from vramfit.prediction.frontier import CEILING as LARGEST
+    from vramfit.prediction.frontier import find_frontier
+    from vramfit.prediction.levers import LeverSearch
+
+    schedule = schedule or Schedule()
+    sizes = size_in_bytes(vram), size_in_bytes(reserve)
+    bench = _open_bench(job, job, schedule, sizes, gpu=gpu, mode="predict")
+    if not isinstance(bench, PredictedBench):
+        raise UsageError("levers are chosen by prediction; use mode 'predict'.")
+    search = LeverSearch(job, bench.predictor.card, bench.budget)
+    return find_frontier(search, batch_size=batch_size, objective=objective, maximum=min(schedule.images, LARGEST))
 
 
 @dataclass

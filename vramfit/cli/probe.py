@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,10 +12,13 @@ from vramfit.errors import CannotWrite, NothingFits, UsageError
 from vramfit.units import format_size, parse_size
 
 if TYPE_CHECKING:
+    from vramfit.jobs.job import Job
+    from vramfit.prediction.frontier import Frontier
     from vramfit.records import Profile, Schedule, Trial
 
 Size = tuple[int, int]
 Mode = Literal["auto", "measure", "predict"]
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Question:
     reserve: str | None = None
     mode: Mode = "auto"
     batch_sizes: list[int] | None = None
+    batch_size: int | None = None
+    levers: str = "none"
     objective: Literal["fastest", "largest"] = "fastest"
     effective_batch: int | None = None
     amp: Literal["fp16", "bf16"] | None = "fp16"
@@ -50,24 +55,66 @@ class Question:
 
         return Schedule(images=self.images, epochs=self.epochs)
 
+    def job(self, case: Case) -> "Job":
+        """The job, with the levers that are named."""
+        from vramfit.jobs.registry import resolve_job
+        from vramfit.plan.levers import in_order, parse_levers
+
+        named = () if self.levers == AUTO else parse_levers(self.levers)
+        job = resolve_job(self.model, image_size=case.image_size, amp=self.amp, channels_last=self.channels_last)
+        return replace(job, levers=in_order((*job.levers, *named)))
+
+    def frontier(self, case: Case) -> "Frontier | None":
+        """What every choice of levers makes of the job, where the choice is left to us."""
+        from vramfit.probe import levers_for
+
+        if self.levers != AUTO:
+            return None
+        return levers_for(
+            self.job(case),
+            vram=self.vram,
+            gpu=case.gpu,
+            reserve=self.reserve,
+            batch_size=self.batch_size,
+            objective=self.objective,
+            schedule=self.schedule,
+        )
+
     def answer(self, case: Case, on_trial: "Callable[[Trial], None]") -> "Profile":
         """Probe one case; `on_trial` is told of every trial as it ends."""
-        from vramfit.jobs.registry import resolve_job
         from vramfit.probe import fit
 
-        job = resolve_job(self.model, image_size=case.image_size, amp=self.amp, channels_last=self.channels_last)
+        frontier = self.frontier(case)
+        if frontier is not None:
+            return self.proven(case, on_trial, frontier)
         return fit(
-            job,
+            self.job(case),
             vram=self.vram,
             gpu=case.gpu,
             reserve=self.reserve,
             mode=self.mode,
-            batch_sizes=self.batch_sizes,
+            batch_sizes=self.batch_sizes or ([self.batch_size] if self.batch_size else None),
             objective=self.objective,
             effective_batch=self.effective_batch,
             schedule=self.schedule,
             on_trial=on_trial,
         )
+
+    def proven(self, case: Case, on_trial: "Callable[[Trial], None]", frontier: "Frontier") -> "Profile":
+        """The profile of a frontier's pick: its levers, and its batch tried by itself."""
+        from vramfit.plan.levers import describe_levers
+
+        choice = frontier.choice
+        divided = self.batch_size if choice.accumulation_steps > 1 else None
+        question = replace(
+            self,
+            levers=describe_levers(choice.levers),
+            batch_size=choice.trial.micro_batch,
+            effective_batch=self.effective_batch or divided,
+        )
+        profile = question.answer(case, on_trial)
+        plan = profile.plan.model_copy(update={"reason": f"batch {profile.plan.micro_batch}: {choice.reason}."})
+        return profile.model_copy(update={"plan": plan})
 
 
 def probe(
@@ -96,6 +143,18 @@ def probe(
     batch_sizes: Annotated[
         str | None, typer.Option(help="Try these in this order and take the first that fits: 6,5,4.", metavar="LIST")
     ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="The one micro-batch that is wanted; --levers auto makes it fit."),
+    ] = None,
+    levers: Annotated[
+        str,
+        typer.Option(
+            help="Settings that trade time for memory: auto chooses and says why, none, or a list such as "
+            "half_upsample,recompute=block.",
+            metavar="LIST",
+        ),
+    ] = "none",
     mode: Annotated[Mode, typer.Option(help="auto measures where there is a GPU, else predicts.")] = "auto",
     objective: Annotated[
         Literal["fastest", "largest"],
@@ -129,6 +188,8 @@ def probe(
         reserve=_checked(reserve),
         mode=_mode(mode, gpu),
         batch_sizes=_numbers(batch_sizes) if batch_sizes is not None else None,
+        batch_size=_one_size(batch_size, batch_sizes),
+        levers=_levers(levers),
         objective=objective,
         effective_batch=effective_batch,
         amp=None if amp == "off" else amp,
@@ -146,18 +207,39 @@ def _one(case: Case, question: Question, *, export: Path | None, as_json: bool) 
     from vramfit.report.table import show, show_profile, trial_table
 
     trials: list[Trial] = []
+    frontier = question.frontier(case)
+    if frontier is not None and not as_json:
+        _show_frontier(frontier, question.schedule)
     try:
-        profile = question.answer(case, _watch(trials))
+        if frontier is None:
+            profile = question.answer(case, _watch(trials))
+        else:
+            profile = question.proven(case, _watch(trials), frontier)
     except NothingFits:
         if trials and not as_json:
             show(trial_table(trials, None, question.schedule))
         raise
     if as_json:
-        typer.echo(profile.to_json(), nl=False)
+        typer.echo(_one_document(profile, frontier), nl=False)
     else:
         show_profile(profile)
     if export is not None:
         _write(profile, export, quiet=as_json)
+
+
+def _show_frontier(frontier: "Frontier", schedule: "Schedule") -> None:
+    from vramfit.report.frontier import show_frontier
+
+    show_frontier(frontier, schedule)
+
+
+def _one_document(profile: "Profile", frontier: "Frontier | None") -> str:
+    import json
+
+    if frontier is None:
+        return profile.to_json()
+    both = {"frontier": frontier.model_dump(mode="json")["rows"], "profile": profile.model_dump(mode="json")}
+    return json.dumps(both, indent=2) + "\n"
 
 
 def _several(cases: list[Case], question: Question, *, label: str, as_json: bool) -> None:
@@ -216,6 +298,20 @@ def _checked(size: str | None) -> str | None:
     if size is not None:
         parse_size(size)
     return size
+
+
+def _levers(levers: str) -> str:
+    from vramfit.plan.levers import parse_levers
+
+    if levers != AUTO:
+        parse_levers(levers)
+    return levers
+
+
+def _one_size(batch_size: int | None, batch_sizes: str | None) -> int | None:
+    if batch_size is not None and batch_sizes is not None:
+        raise UsageError("--batch-size names the one batch that is wanted; give it or --batch-sizes, not both.")
+    return batch_size
 
 
 def _mode(mode: Mode, gpu: list[str] | None) -> Mode:

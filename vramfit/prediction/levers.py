@@ -26,7 +26,9 @@ from vramfit.records import Budget, Lever, Trial, Verdict
 # The planner stops looking for time once within this share of the plain step's.
 TOLERANCE = 0.002
 _REFINEMENTS = 3
-_SPARE = 0.01  # of the budget; less is not worth another look
+_SPARE = 0.015  # of the budget; less is not worth another look
+# Of the budget: a rewritten trace and a traced recomputation differ by this much at most.
+_MARGIN = 0.006
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ class LeverSearch:
 
     def _chosen(self, micro_batch: int, plain: Trial) -> Fitted | None:
         """Plan for a limit, judge by replay, and move the limit by what the replay found to spare or to be missing."""
-        layout, budget = self.layout(micro_batch), self.budget.budget_bytes
+        layout, budget = self.layout(micro_batch), round((1 - _MARGIN) * self.budget.budget_bytes)
         limit = round((plain.peak_allocated_bytes or 0) * budget / _high(plain))
         tolerance_s = TOLERANCE * (plain.step_time_s or 0.0)
         fitting: list[Fitted] = []
@@ -125,13 +127,14 @@ class LeverSearch:
                 break
             tried = self.recomputed(micro_batch, chosen.selection)
             spare = budget - _high(tried.trial)
-            if tried.fits:
+            if spare >= 0:
                 fitting.append(tried)
             if 0 <= spare < _SPARE * budget:
                 break
             limit += round(0.9 * spare if spare > 0 else 1.1 * spare)
         last = [] if fitting else [self.smallest(micro_batch)]
-        return min((tried for tried in fitting + last if tried.fits), key=_step_time_s, default=None)
+        fitting += [tried for tried in last if _high(tried.trial) <= budget]
+        return min(fitting, key=_step_time_s, default=None)
 
     def _guess(self) -> int:
         """The largest micro-batch by the line through two layouts."""

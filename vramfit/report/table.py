@@ -20,7 +20,7 @@ from vramfit.units import GIB, format_duration, format_size
 
 MARK = "> "
 _NATURAL_WIDTH = 2000
-_RISKS: dict[Verdict, str] = {
+RISKS: dict[Verdict, str] = {
     Verdict.FITS: "fits",
     Verdict.RISKY: "risky",
     Verdict.OVER_BUDGET: "over budget",
@@ -30,7 +30,7 @@ _RISKS: dict[Verdict, str] = {
 }
 _PLAN_COLUMNS = ("device\nGiB", "headroom\nGiB", "risk", "step\ntime", "time per\nepoch", "total", "source")
 _TRIAL_COLUMNS = ("batch", "allocated\nGiB", "reserved\nGiB", *_PLAN_COLUMNS)
-_LEFT = ("risk", "source", "image", "card", "name", "model", "torch", "made")
+_LEFT = ("choice", "levers", "why", "risk", "source", "image", "card", "name", "model", "torch", "made")
 
 
 def trial_table(trials: Sequence[Trial], chosen: int | None, schedule: Schedule) -> Table:
@@ -38,7 +38,7 @@ def trial_table(trials: Sequence[Trial], chosen: int | None, schedule: Schedule)
 
     A predicted device figure carries its 90 % band. Time per epoch counts training steps alone.
     """
-    table = _table(_TRIAL_COLUMNS)
+    table = make_table(_TRIAL_COLUMNS)
     for trial in trials:
         marked = trial.micro_batch == chosen
         table.add_row(*_trial_cells(trial, schedule, marked), style="bold" if marked else None)
@@ -47,7 +47,7 @@ def trial_table(trials: Sequence[Trial], chosen: int | None, schedule: Schedule)
 
 def plan_table(label: str, plans: Sequence[tuple[str, Profile | None]]) -> Table:
     """One row a case, such as an image size or a card, each with the plan chosen for it; None where nothing fits."""
-    table = _table((label, "batch", *_PLAN_COLUMNS))
+    table = make_table((label, "batch", *_PLAN_COLUMNS))
     for case, profile in plans:
         table.add_row(case, *_plan_cells(profile))
     return table
@@ -55,7 +55,7 @@ def plan_table(label: str, plans: Sequence[tuple[str, Profile | None]]) -> Table
 
 def profile_list(profiles: Mapping[str, Profile]) -> Table:
     """One row a profile: its name, the job, the plan, and how it was obtained."""
-    table = _table(("name", "card", "model", "image", "batch", "source", "torch", "made"))
+    table = make_table(("name", "card", "model", "image", "batch", "source", "torch", "made"))
     for name, profile in profiles.items():
         size = "x".join(map(str, profile.job.image_size or ()))
         what = (profile.machine.card or "-", profile.job.model, size or "-", str(profile.plan.micro_batch))
@@ -165,7 +165,8 @@ def plain_text(table: Table) -> str:
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
-def _table(columns: Sequence[str]) -> Table:
+def make_table(columns: Sequence[str]) -> Table:
+    """An empty table in the house's form; words to the left, figures to the right."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         table.add_column(column, justify="left" if column in _LEFT else "right", overflow="fold")
@@ -185,8 +186,8 @@ def _one_line(header: RenderableType) -> str:
 def _trial_cells(trial: Trial, schedule: Schedule, marked: bool) -> tuple[str, ...]:
     return (
         f"{MARK if marked else ''}{trial.micro_batch}",
-        _gib(trial.peak_allocated_bytes),
-        _gib(trial.peak_reserved_bytes),
+        gib(trial.peak_allocated_bytes),
+        gib(trial.peak_reserved_bytes),
         *_figures(trial, schedule),
     )
 
@@ -201,9 +202,9 @@ def _plan_cells(profile: Profile | None) -> tuple[str, ...]:
 def _figures(trial: Trial, schedule: Schedule) -> tuple[str, ...]:
     epoch = epoch_time_s(trial, schedule)
     return (
-        _device(trial),
-        _gib(trial.headroom_bytes, signed=True),
-        _RISKS[trial.verdict],
+        device_cell(trial),
+        gib(trial.headroom_bytes, signed=True),
+        RISKS[trial.verdict],
         format_duration(trial.step_time_s),
         format_duration(epoch),
         format_duration(None if epoch is None else epoch * schedule.epochs),
@@ -211,15 +212,17 @@ def _figures(trial: Trial, schedule: Schedule) -> tuple[str, ...]:
     )
 
 
-def _device(trial: Trial) -> str:
-    middle = _gib(trial.device_used_bytes)
+def device_cell(trial: Trial) -> str:
+    """What a trial takes of the card in GiB, and the range of a predicted one."""
+    middle = gib(trial.device_used_bytes)
     if trial.device_used_band_bytes is None:
         return middle
     low, high = trial.device_used_band_bytes
-    return f"{middle} ({_gib(low)}-{_gib(high)})"
+    return f"{middle} ({gib(low)}-{gib(high)})"
 
 
-def _gib(size_bytes: int | None, *, signed: bool = False) -> str:
+def gib(size_bytes: int | None, *, signed: bool = False) -> str:
+    """A size in GiB with two decimals; `-` for None."""
     if size_bytes is None:
         return "-"
     return f"{size_bytes / GIB:+.2f}" if signed else f"{size_bytes / GIB:.2f}"

@@ -1,0 +1,211 @@
+"""The frontier: what levers make of one job on one card, the pick, and why the others were not picked.
+
+Sizes in bytes, times in seconds; every row is predicted.
+"""
+
+import math
+from collections.abc import Sequence
+
+from vramfit.errors import NothingFits
+from vramfit.plan.choose import choose_trial
+from vramfit.plan.levers import describe_levers
+from vramfit.prediction.levers import Fitted, LeverSearch
+from vramfit.records import Lever, Objective, Record, Trial
+from vramfit.units import format_size
+
+_SIDE_MULTIPLE = 32
+_EVERYWHERE = ("selective", "block", "module")
+_STEPS_BETWEEN = 4  # rows between the largest batch without and with recomputation
+CEILING = 1024
+
+
+class FrontierRow(Record):
+    """One choice of levers: what it is called, the levers, its trial, and what speaks for or against it."""
+
+    label: str
+    levers: tuple[Lever, ...]
+    trial: Trial
+    accumulation_steps: int = 1
+    reason: str = ""
+    chosen: bool = False
+
+
+class Frontier(Record):
+    """All rows, in the order in which levers cost; exactly one is chosen."""
+
+    rows: tuple[FrontierRow, ...]
+
+    @property
+    def choice(self) -> FrontierRow:
+        """The row to train with."""
+        return next(row for row in self.rows if row.chosen)
+
+
+def find_frontier(
+    search: LeverSearch, *, batch_size: int | None = None, objective: Objective = "fastest", maximum: int = CEILING
+) -> Frontier:
+    """The rows and the pick.
+
+    Args:
+        search: the job on its card.
+        batch_size: the micro-batch that is wanted; None for the one that the objective prefers.
+        objective: `fastest` or `largest`, where no batch is wanted.
+        maximum: the largest micro-batch worth trying.
+
+    Raises:
+        NothingFits: no levers make even one sample fit; names the shortfall and the cheapest change that would do.
+
+    """
+    if batch_size is None:
+        return _over_batches(search, objective, maximum)
+    return _at_batch(search, batch_size)
+
+
+def _at_batch(search: LeverSearch, batch_size: int) -> Frontier:
+    rows = [_row("as it is", _as_it_is(search, batch_size)), _row("free levers", search.without(batch_size))]
+    rows += [_row(f"{setting}, everywhere", search.uniform(batch_size, setting)) for setting in _EVERYWHERE]
+    cheapest = search.cheapest(batch_size)
+    if cheapest is not None and rows[1].trial.verdict != "fits":
+        rows.append(_row("planned recomputation", cheapest))
+    divided = _accumulated(search, batch_size)
+    rows += [divided] if divided is not None else []
+    picked = _pick(rows, cheapest, divided, search, batch_size)
+    return Frontier(rows=tuple(_reasoned(row, picked, search.without(batch_size).trial) for row in _unlike(rows)))
+
+
+def _pick(
+    rows: Sequence[FrontierRow],
+    cheapest: Fitted | None,
+    divided: FrontierRow | None,
+    search: LeverSearch,
+    batch_size: int,
+) -> FrontierRow:
+    """The plainest row that fits; else the planned one; else the batch in parts."""
+    plain = next((row for row in rows[:2] if row.trial.verdict == "fits"), None)
+    if plain is not None:
+        return plain
+    if cheapest is not None:
+        return next(row for row in rows if row.trial is cheapest.trial)
+    if divided is not None:
+        return divided
+    raise _nothing_fits(search, batch_size)
+
+
+def _over_batches(search: LeverSearch, objective: Objective, maximum: int) -> Frontier:
+    plain = search.plain.largest_that_fits(maximum)
+    largest = search.largest(maximum)
+    if largest == 0:
+        raise _nothing_fits(search, 1)
+    as_it_is = search.as_it_is.largest_that_fits(maximum)
+    rows = [_row("as it is", _as_it_is(search, as_it_is))] if as_it_is else []
+    rows += [_row("free levers", search.without(plain))] if plain else []
+    for size in _between(plain, largest):
+        cheapest = search.cheapest(size)
+        rows += [_row("planned recomputation", cheapest)] if cheapest is not None else []
+    rows = _unlike(rows)
+    trial = choose_trial([row.trial for row in rows], objective)
+    picked = next(row for row in rows if row.trial is trial)
+    return Frontier(rows=tuple(_reasoned(row, picked, search.without(row.trial.micro_batch).trial) for row in rows))
+
+
+def _between(plain: int, largest: int) -> list[int]:
+    """A few sizes above the largest plain one, up to the largest of all."""
+    step = max(1, math.ceil((largest - plain) / _STEPS_BETWEEN))
+    return sorted({*range(plain + step, largest, step), largest} - {plain})
+
+
+def _accumulated(search: LeverSearch, batch_size: int) -> FrontierRow | None:
+    """The batch in micro-batches that fit, with free levers if they do, else with recomputation."""
+    largest = search.plain.largest_that_fits(batch_size - 1) if batch_size > 1 else 0
+    fitted = None
+    if largest:
+        fitted = search.without(math.ceil(batch_size / math.ceil(batch_size / largest)))
+    elif batch_size > 1 and search.cheapest(batch_size) is None:
+        largest = search.largest(batch_size - 1)
+        fitted = search.cheapest(largest) if largest else None
+    if fitted is None:
+        return None
+    steps = math.ceil(batch_size / fitted.trial.micro_batch)
+    return _row("accumulation", fitted).model_copy(update={"accumulation_steps": steps})
+
+
+def _as_it_is(search: LeverSearch, micro_batch: int) -> Fitted:
+    return Fitted(search.as_it_is.job.levers, search.as_it_is.trial(micro_batch))
+
+
+def _row(label: str, fitted: Fitted) -> FrontierRow:
+    return FrontierRow(label=label, levers=fitted.levers, trial=fitted.trial)
+
+
+def _unlike(rows: Sequence[FrontierRow]) -> list[FrontierRow]:
+    """Rows without those that say again what an earlier one says."""
+    kept: dict[tuple[str, int], FrontierRow] = {}
+    for row in rows:
+        kept.setdefault((describe_levers(row.levers), row.trial.micro_batch), row)
+    return list(kept.values())
+
+
+def _reasoned(row: FrontierRow, picked: FrontierRow, plain: Trial) -> FrontierRow:
+    chosen = row.trial is picked.trial
+    return row.model_copy(update={"chosen": chosen, "reason": _for(row, plain) if chosen else _against(row, picked)})
+
+
+def _for(row: FrontierRow, plain: Trial) -> str:
+    slower = _share(row.trial, plain)
+    if row.accumulation_steps > 1:
+        return f"no levers fit the batch at once; BatchNorm sees {row.trial.micro_batch} images at a time"
+    if any(lever.name == "recompute" for lever in row.levers):
+        return f"fits at {slower:.1%} more time than the same batch without recomputation"
+    return "fits, and nothing that costs time is needed"
+
+
+def _against(row: FrontierRow, picked: FrontierRow) -> str:
+    if row.trial.verdict != "fits":
+        return _excess(row.trial)
+    slower = _per_image(row.trial) / _per_image(picked.trial) - 1
+    speed = f"{abs(slower):.1%} {'slower' if slower > 0 else 'faster'} an image" if abs(slower) >= 0.0005 else "as fast"
+    if row.accumulation_steps > 1:
+        return f"{speed}, but BatchNorm sees {row.trial.micro_batch} images at a time"
+    return speed
+
+
+def _excess(trial: Trial) -> str:
+    could = "may exceed" if trial.verdict == "risky" else "exceeds"
+    return f"{could} the budget by {format_size(_high(trial) - trial.budget_bytes)}"
+
+
+def _share(trial: Trial, plain: Trial) -> float:
+    return (trial.step_time_s or 0.0) / plain.step_time_s - 1 if plain.step_time_s else 0.0
+
+
+def _per_image(trial: Trial) -> float:
+    return (trial.step_time_s or 0.0) / trial.micro_batch
+
+
+def _nothing_fits(search: LeverSearch, micro_batch: int) -> NothingFits:
+    least = search.smallest(micro_batch)
+    short = format_size(_high(least.trial) - least.trial.budget_bytes)
+    advice = _cheapest_change(search, least)
+    return NothingFits(
+        f"Batch {micro_batch} does not fit {format_size(least.trial.budget_bytes)} with any levers: {short} are "
+        f"missing with every part recomputed that helps; {advice}."
+    )
+
+
+def _cheapest_change(search: LeverSearch, least: Fitted) -> str:
+    """The image size that would fit, where the job has one: activations grow with the area."""
+    size = search.plain.job.image_size
+    more = search.smallest(least.trial.micro_batch + 1)
+    per_image = _high(more.trial) - _high(least.trial)
+    fixed = _high(least.trial) - per_image * least.trial.micro_batch
+    room = (least.trial.budget_bytes - fixed) / max(1, per_image * least.trial.micro_batch)
+    if size is None or room <= 0:
+        return "a smaller model is needed" if room <= 0 else f"{room:.0%} of the activations would"
+    shrunk = [int(side * math.sqrt(room)) // _SIDE_MULTIPLE * _SIDE_MULTIPLE for side in size]
+    if min(shrunk) < _SIDE_MULTIPLE:
+        return "a smaller model is needed"
+    return f"images of {shrunk[0]}x{shrunk[1]} would fit, or {format_size(_high(least.trial))} of memory"
+
+
+def _high(trial: Trial) -> int:
+    return trial.device_used_band_bytes[1] if trial.device_used_band_bytes else trial.device_used_bytes or 0

@@ -1,0 +1,71 @@
+"""The table of levers: what each choice takes, how fast it is, and why it was picked or not."""
+
+import math
+import sys
+from collections.abc import Iterable
+from typing import TextIO
+
+from rich.table import Table
+
+from vramfit.plan.levers import kind_of
+from vramfit.prediction.frontier import Frontier, FrontierRow
+from vramfit.records import Lever, Schedule
+from vramfit.report.table import MARK, RISKS, device_cell, gib, make_table, show
+from vramfit.units import format_duration
+
+_COLUMNS = (
+    *("choice", "batch", "x steps", "device\nGiB", "headroom\nGiB", "risk"),
+    *("step\ntime", "images/s", "time per\nepoch", "levers", "why"),
+)
+
+
+def frontier_table(frontier: Frontier, schedule: Schedule) -> Table:
+    """One row a choice of levers, the chosen one marked. Step time is that of an optimizer step, all its parts."""
+    table = make_table(_COLUMNS)
+    for row in frontier.rows:
+        table.add_row(*_cells(row, schedule), style="bold" if row.chosen else None)
+    return table
+
+
+def show_frontier(frontier: Frontier, schedule: Schedule, file: TextIO | None = None) -> None:
+    """Print the table, and the pick with its reason in a sentence."""
+    file = file or sys.stdout
+    show(frontier_table(frontier, schedule), file)
+    choice = frontier.choice
+    steps = f" x {choice.accumulation_steps} accumulation steps" if choice.accumulation_steps > 1 else ""
+    print(
+        "",
+        f"Levers: {choice.label}, batch {choice.trial.micro_batch}{steps}: {choice.reason}.",
+        "",
+        sep="\n",
+        file=file,
+    )
+
+
+def short_levers(levers: Iterable[Lever]) -> str:
+    """Levers for a table: names, settings, and how many modules in place of which."""
+    return ", ".join(_short(lever) for lever in levers) or "none"
+
+
+def _cells(row: FrontierRow, schedule: Schedule) -> tuple[str, ...]:
+    trial, steps = row.trial, row.accumulation_steps
+    epoch = None if trial.step_time_s is None else math.ceil(schedule.images / trial.micro_batch) * trial.step_time_s
+    return (
+        f"{MARK if row.chosen else ''}{row.label}",
+        str(trial.micro_batch),
+        str(steps),
+        device_cell(trial),
+        gib(trial.headroom_bytes, signed=True),
+        RISKS[trial.verdict],
+        format_duration(None if trial.step_time_s is None else trial.step_time_s * steps),
+        f"{trial.throughput_images_per_s:.1f}" if trial.throughput_images_per_s else "-",
+        format_duration(epoch),
+        short_levers(row.levers),
+        row.reason,
+    )
+
+
+def _short(lever: Lever) -> str:
+    setting = "" if len(kind_of(lever.name).settings) == 1 else f"={lever.setting}"
+    modules = f" ({len(lever.modules)} modules)" if lever.modules else ""
+    return f"{lever.name}{setting}{modules}"
