@@ -10,6 +10,7 @@ from made_checkpoint import films_of, make_checkpoint, make_films, make_task
 
 from vramfit.errors import DataError, NoUsableGpu
 from vramfit.landmarks.metrics import evaluate_points, mean_shape_points, true_points
+from vramfit.records import Lever
 from vramfit.training.checkpoint import load, save
 from vramfit.training.evaluation import (
     EvaluationOptions,
@@ -104,6 +105,16 @@ def test_averaged_weights_are_the_ones_judged(checkpoint, tmp_path):
     plain = load_trained(checkpoint, "cpu").step.evaluation_model.state_dict()
     name = next(name for name, value in plain.items() if value.is_floating_point())
     torch.testing.assert_close(judged[name], plain[name] + 1)
+
+
+def test_levers_of_training_do_not_change_what_is_found(films, checkpoint, tmp_path):
+    levers = (Lever(name="recompute", setting="block"), Lever(name="ema_on_host"))
+    levered = make_checkpoint(films, tmp_path / "levered.pth", ema_decay=0.9, levers=levers)
+    task = make_task(films, tmp_path / "cache")
+    batch = task.validation.fetch(0, [0])
+    plain, _ = load_trained(checkpoint, "cpu").step.validate(batch)
+    found, _ = load_trained(levered, "cpu").step.validate(batch)
+    torch.testing.assert_close(found, plain)
 
 
 def test_a_file_that_is_no_checkpoint_is_said(tmp_path, checkpoint):
