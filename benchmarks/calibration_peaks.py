@@ -1,4 +1,4 @@
-"""What the allocator's replay says of every calibration row, kept on disk; the traces are those of calibration_traces."""
+"""What the allocator's replay says of every calibration row, kept on disk."""
 
 import json
 from collections.abc import Iterable

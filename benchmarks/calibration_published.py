@@ -51,6 +51,7 @@ class Pose(nn.Module):
         self.final = nn.Conv2d(256, keypoints, 1)
 
     def forward(self, images: Tensor) -> Tensor:
+        """BxKxhxw heatmaps of B3HW images."""
         result: Tensor = self.final(self.head(self.backbone(images)))
         return result
 

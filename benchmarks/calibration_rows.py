@@ -106,16 +106,18 @@ class KeptGradients:
 
     @staticmethod
     def sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """As timm's benchmark makes it."""
         return _keeping(torch.optim.SGD(parameters, lr=0.1, momentum=0.9, foreach=False))
 
     @staticmethod
     def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """As mmpose makes it."""
         return _keeping(torch.optim.Adam(parameters, lr=1e-3, foreach=False))
 
 
 def _keeping(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     drop = optimizer.zero_grad
-    optimizer.zero_grad = lambda set_to_none=True: drop(set_to_none=False)  # type: ignore[method-assign]  # the old way
+    optimizer.zero_grad = lambda **_: drop(set_to_none=False)  # type: ignore[method-assign]  # the old way
     return optimizer
 
 

@@ -1,6 +1,6 @@
 """Traces of every model of the calibration files, kept on disk so that a run can be broken off and gone on with.
 
-    python benchmarks/calibration_traces.py --cache FOLDER [--limit N]
+python benchmarks/calibration_traces.py --cache FOLDER [--limit N]
 """
 
 import argparse
@@ -34,7 +34,7 @@ def load(cache: Path, key: str) -> AffineTrace | str | None:
     path = cache / f"{key}.trace"
     if not path.exists():
         return None
-    loaded: AffineTrace | str = pickle.loads(zlib.decompress(path.read_bytes()))  # noqa: S301  # our own file
+    loaded: AffineTrace | str = pickle.loads(zlib.decompress(path.read_bytes()))  # our own file
     return loaded
 
 

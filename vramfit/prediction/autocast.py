@@ -24,7 +24,7 @@ HALF = """
     _convolution convolution addmv addr mv chain_matmul einsum linalg_multi_dot _thnn_fused_lstm_cell
     _thnn_fused_gru_cell lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell _scaled_dot_product_flash_attention
     cudnn_convolution cudnn_convolution_transpose
-""".split()
+""".split()  # noqa: SIM905  # a list of 120 quoted names is harder to read
 FLOAT = """
     acos asin cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt sinh tan pow.Scalar pow.Tensor_Scalar
     pow.Tensor_Tensor softplus layer_norm native_layer_norm group_norm rms_norm frobenius_norm.dim nuclear_norm
@@ -34,14 +34,14 @@ FLOAT = """
     linalg_matrix_sqrth upsample_nearest1d _upsample_nearest_exact1d upsample_nearest2d _upsample_nearest_exact2d
     upsample_nearest3d _upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d _upsample_bilinear2d_aa
     upsample_trilinear3d upsample_bicubic2d _upsample_bicubic2d_aa
-""".split()
+""".split()  # noqa: SIM905  # a list of 120 quoted names is harder to read
 FLOAT_RESULT = """
     prod prod.dim_int softmax.int log_softmax.int cumprod cumsum linalg_vector_norm linalg_matrix_norm
     linalg_matrix_norm.str_ord sum sum.dim_IntList
-""".split()
+""".split()  # noqa: SIM905  # a list of 120 quoted names is harder to read
 WIDEST = """
     addcdiv addcmul atan2 bilinear cross dot vdot grid_sampler index_put tensordot scatter_add
-""".split()
+""".split()  # noqa: SIM905  # a list of 120 quoted names is harder to read
 # Reductions that take their dtype from another overload: the dtype goes last.
 FLOAT_OVERLOAD = {
     "norm.Scalar": "norm.ScalarOpt_dtype",
@@ -86,7 +86,9 @@ def _kernels() -> dict[str, Kernel]:
     kernels: dict[str, Kernel] = {}
     for names, make in ((HALF, _half), (FLOAT, _float), (FLOAT_RESULT, _float_result), (WIDEST, _widest)):
         kernels |= {name: make(operation(name)) for name in names if exists(name)}
-    kernels |= {name: _float_last(operation(to)) for name, to in FLOAT_OVERLOAD.items() if exists(name)}
+    kernels |= {
+        name: _float_last(operation(name), operation(to)) for name, to in FLOAT_OVERLOAD.items() if exists(name)
+    }
     return kernels
 
 
@@ -161,10 +163,13 @@ _FUSED_SOFTMAX: dict[str, Kernel] = {
 }
 
 
-def _float_last(op: Kernel) -> Kernel:
+def _float_last(op: Any, to: Kernel) -> Kernel:
+    defaults = [argument.default_value for argument in op._schema.arguments]
+
     def kernel(*args: Any, **kwargs: Any) -> Any:
         with _without_autocast():
-            return op(*args, **kwargs, dtype=torch.float32)
+            # The overload with a dtype has no defaults of its own.
+            return to(*args, *defaults[len(args) + len(kwargs) :], **kwargs, dtype=torch.float32)
 
     return kernel
 

@@ -52,7 +52,7 @@ def storageless_model(job: Job, recorder: Recorder) -> nn.Module:
 def built_on_meta(job: Job) -> nn.Module:
     """The network on meta tensors, or on the CPU if its construction needs values."""
     try:
-        with torch.device("meta"), _Unfilled():
+        with torch.device("meta"), _Unfilled():  # type: ignore[no-untyped-call]  # torch has no types there
             return job.model()
     except (RuntimeError, NotImplementedError):
         return job.model()

@@ -24,7 +24,7 @@ def dropout(value: Tensor, probability: float, train: bool) -> Tensor:
     return value * 0 if train and probability == 1 else value
 
 
-def attention(
+def attention(  # noqa: PLR0917  # the signature of torch's own
     query: Tensor,
     key: Tensor,
     value: Tensor,

@@ -25,7 +25,7 @@ class Recorder(TorchDispatchMode):
     """
 
     def __init__(self, trace: Trace) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types there
         self.trace = trace
         self.phase: TracePhase = "setup"
         self._operations = Operations(self._on_card, self._made)
@@ -78,12 +78,12 @@ class Recorder(TorchDispatchMode):
             module.register_forward_pre_hook(partial(self._enter, name))
             module.register_forward_hook(self._leave, always_call=True)
 
-    def _enter(self, name: str, module: nn.Module, inputs: Any) -> None:
+    def _enter(self, name: str, _module: nn.Module, inputs: Any) -> None:
         self._modules.append(name)
         self._starts.append((len(self.trace.events), self._numbers(inputs)))
         self._note_node(name)
 
-    def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def _leave(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
         name, (start, given) = self._modules.pop(), self._starts.pop()
         if self.phase == "forward":
             self.trace.calls.append(Call(name, start, len(self.trace.events), given, self._numbers(output)))

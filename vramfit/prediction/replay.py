@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from vramfit.prediction.allocator import AllocatorOom, CachingAllocator, Settings
 from vramfit.prediction.record import Trace
@@ -50,7 +51,7 @@ def replay_trace(
 def _runs(events: int, *taken: Mapping[int, int]) -> Iterator[tuple[int, int]]:
     """Stretches of events between the places where libraries take memory."""
     places = sorted({0, events}.union(*taken))
-    return zip(places, places[1:], strict=False)
+    return pairwise(places)
 
 
 def _serve(allocator: CachingAllocator, place: int, workspace_bytes: int, kept_bytes: int) -> None:

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_map
 from vramfit.prediction.schema import Nature, nature_of, written_argument
 
 _ATEN = torch.ops.aten
+_CPU = torch.device("cpu")
 _NUMBERS = (bool, int, float, complex)
 # Arguments that say where a new tensor goes; a meta kernel makes meta tensors.
 _PLACES = {"device", "pin_memory"}
@@ -25,15 +26,15 @@ class _Nothing(Tensor):
     """Only ever a source of storages that have a size and no memory."""
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]  # torch's stub lacks func
         raise AssertionError("no operation runs on it")
 
 
 def storageless(size: Sequence[int], stride: Sequence[int], dtype: torch.dtype) -> Tensor:
     """A tensor of the given size and stride without memory; to be used under a `Recorder` alone."""
     numel = 0 if 0 in size else 1 + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
-    source = Tensor._make_wrapper_subclass(_Nothing, (numel,), dtype=dtype, device="cpu")  # type: ignore[attr-defined]  # private
-    return torch.empty(0, dtype=dtype).set_(source.untyped_storage(), 0, size, stride)  # type: ignore[call-overload]  # no stub
+    source = Tensor._make_wrapper_subclass(_Nothing, (numel,), dtype=dtype, device=_CPU)
+    return torch.empty(0, dtype=dtype).set_(source.untyped_storage(), 0, size, stride)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Operations:
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What an operation returns; new tensors have no storage, and `made` is told of each."""
         nature = nature_of(func)
-        if nature is Nature.VIEW or self._is_on_host(func, args, kwargs):
+        if nature is Nature.VIEW or self._is_on_host(args, kwargs):
             return func(*args, **kwargs)
         if nature is Nature.WRITE:
             return written_argument(func, args, kwargs)
@@ -75,7 +76,7 @@ class Operations:
             self._known[key] = _ask(func, args, kwargs)
         return self._make(self._known[key], args, kwargs)
 
-    def _is_on_host(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    def _is_on_host(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         found = False
         for tensor in tensors_in((args, tuple(kwargs.values()))):
             found = True
@@ -118,7 +119,7 @@ def _describe(value: Any) -> Any:
 def _ask(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What the operation's meta kernel returns, as `_New` and `_Same`."""
     try:
-        return _ask_meta(func, args, kwargs, lambda tensor: _meta(tensor), "meta")
+        return _ask_meta(func, args, kwargs, _meta, "meta")
     except NotImplementedError:
         return _ask_fake(func, args, kwargs)
 
@@ -156,7 +157,7 @@ def _answer(result: Any, sources: list[int]) -> Any:
         size, stride = tuple(result.shape), result.stride()
         address = result.untyped_storage()._cdata
         if address in sources:
-            return _Same(sources.index(address), size, stride, result.storage_offset())
+            return _Same(sources.index(address), size, stride, int(result.storage_offset()))
         return _New(size, stride, result.dtype)
     if isinstance(result, (list, tuple)):
         return type(result)(_answer(part, sources) for part in result)

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -87,8 +88,15 @@ class TracedScaler(torch.amp.GradScaler):
         self._scale = torch.full((), self._init_scale, dtype=torch.float32, device=dev)
         self._growth_tracker = torch.full((), self._init_growth_tracker, dtype=torch.int32, device=dev)
 
-    def _maybe_opt_step(self, optimizer: torch.optim.Optimizer, state: Any, *args: Any, **kwargs: Any) -> Any:
-        return optimizer.step(*args, **kwargs)
+    def _maybe_opt_step(
+        self,
+        optimizer: torch.optim.Optimizer,
+        optimizer_state: dict[str, Any],  # noqa: ARG002  # holds what the real scaler reads from the card
+        *args: Any,
+        **kwargs: Any,
+    ) -> float | None:
+        result: float | None = optimizer.step(*args, **kwargs)
+        return result
 
 
 class TracedStep(Step):
@@ -98,6 +106,11 @@ class TracedStep(Step):
         self._recorder = recorder
         scaler = TracedScaler(recorder, enabled=job.amp == "fp16")
         super().__init__(job, "cpu", precision=Precision(_DTYPES[job.amp], scaler))
+
+    def backward(self, batch: Batch, micro_batch: int) -> Tensor:
+        """Accumulate gradients; the sum of the losses comes first."""
+        self._recorder.phase = "loss"
+        return super().backward(batch, micro_batch)
 
     def update(self) -> None:
         """Update the weights, and note what the optimizer keeps."""
@@ -155,7 +168,10 @@ def _explained(job: Job) -> Iterator[None]:
     except VramfitError:
         raise
     except Exception as error:
-        raise NotTraceable(_explanation(job, error)) from error
+        explanation = _explanation(job, error)
+        # Whoever prints a frame's tensors reads memory that is not there.
+        traceback.clear_frames(error.__traceback__)
+        raise NotTraceable(explanation) from error
 
 
 # Raised by the stand-ins for kernels when a result's shape or value depends on values.
@@ -171,13 +187,12 @@ def _explanation(job: Job, error: Exception) -> str:
     return f"the step of '{job.name}' cannot be traced at {_user_line(error)}: {what}; {advice}, or measure on a card."
 
 
+_NOT_THEIRS = (Path(__file__).parent, Path(torch.__file__).parent)
+
+
 def _user_line(error: Exception) -> str:
     """The last line of the traceback that is neither torch's nor the tracer's."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [
-        frame
-        for frame in frames
-        if "/torch/" not in frame.filename.replace("\\", "/") and "prediction" not in frame.filename
-    ]
-    frame = ours[-1] if ours else frames[-1]
+    theirs = [frame for frame in frames if not set(_NOT_THEIRS) & set(Path(frame.filename).parents)]
+    frame = (theirs or list(frames))[-1]
     return f"{frame.filename}:{frame.lineno} `{frame.line}`"
