@@ -151,6 +151,21 @@ def test_a_cliff_on_linux_is_only_slow(monkeypatch):
     assert bench.trial(9).verdict is Verdict.FITS
 
 
+def test_memory_taken_by_others_during_a_trial_is_noticed(monkeypatch):
+    card = ScriptedCard()
+    bench = measured(card, monkeypatch)
+    bench.trial(3)
+    assert bench.notes == []
+
+    def crowded(job, size, budget, **_):
+        card.others = (other_process(2 * GIB),)
+        return card.trial(size, budget)
+
+    monkeypatch.setattr(bench_module, "measure_trial", crowded)
+    bench.trial(4)
+    assert bench.notes[0].startswith("Another program took 2.00 GiB of the card while batch 4 was tried")
+
+
 def test_a_card_that_cannot_be_predicted_is_searched_without(monkeypatch):
     def refuse(maximum):
         raise NotTraceable("aten::nonzero in line 7")

@@ -4,11 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from vramfit.errors import NotTraceable, UnknownCard
-from vramfit.measure.device import Device
+from vramfit.measure.device import Device, Reading
 from vramfit.measure.machine import read_machine
 from vramfit.measure.spill import mark_spill
 from vramfit.measure.worker import JobSource, Runner, measure_trial, run_on_card
 from vramfit.records import Budget, Machine, Schedule, Source, Trial
+from vramfit.units import MIB, format_size
+
+# A desktop's windows come and go by less than this.
+NOTABLE_BYTES = 256 * MIB
 
 
 @dataclass
@@ -31,6 +35,7 @@ class MeasuredBench:
 
     def trial(self, micro_batch: int) -> Trial:
         """Measure one micro-batch, with the last partial batch that the schedule will bring."""
+        before = self.device.read()
         trial = measure_trial(
             self.job,
             micro_batch,
@@ -43,7 +48,17 @@ class MeasuredBench:
         if trial.context_bytes is not None:
             self.budget = self.budget.model_copy(update={"context_bytes": trial.context_bytes})
         self._trials.append(trial)
+        self._watch_others(micro_batch, before)
         return trial
+
+    def _watch_others(self, micro_batch: int, before: Reading) -> None:
+        """The child is gone, so what is used now and was not before is somebody else's."""
+        taken = self.device.read().used_bytes - before.used_bytes
+        if taken > NOTABLE_BYTES:
+            self.notes.append(
+                f"Another program took {format_size(taken)} of the card while batch {micro_batch} was tried; "
+                "its verdict may be too strict, and the run may have less."
+            )
 
     def guess(self, maximum: int) -> int | None:
         """The prediction for this card; None, and a note, for a card or a step that cannot be predicted."""
