@@ -37,9 +37,9 @@ def cut(order: Sequence[int], effective_batch: int) -> list[tuple[int, ...]]:
     cannot learn from one.
     """
     starts = list(range(0, len(order), effective_batch))
-    if len(starts) > 1 and len(order) - starts[-1] == 1:
+    if len(starts) > 1 and effective_batch > 1 and len(order) - starts[-1] == 1:
         starts.pop()
-    stops = [*starts[1:], len(order)]
+    stops = [*starts[1:], len(order)] if starts else []
     return [tuple(order[start:stop]) for start, stop in zip(starts, stops, strict=True)]
 
 

@@ -119,6 +119,7 @@ class Loop:
         """Take up where a checkpoint left off; call it before `run`."""
         self.step.load_state_dict(content)
         self.state = RunState.of(content["position"])
+        self._losses = LossWatch(self.state.loss_total, self.state.loss_samples)
         states = content["random"]
         # A rank that the checkpoint does not know, of a run on fewer cards, keeps its own fresh state.
         if self.ranks.rank < len(states):
@@ -146,8 +147,7 @@ class Loop:
     def _epoch(self, stop: StopSignal) -> None:
         self.memory.begin_epoch()
         self._events = []
-        self._losses = LossWatch()
-        self._losses.total, self._losses.samples = self.state.loss_total, self.state.loss_samples
+        self._losses = LossWatch(self.state.loss_total, self.state.loss_samples)
         clock = Clock()
         rate = self._train(clock, stop)
         self._losses.settle()

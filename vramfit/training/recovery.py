@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from vramfit.errors import OutOfMemory
 from vramfit.jobs.job import Batch
-from vramfit.jobs.step import Step, batch_size, split
+from vramfit.jobs.step import Step, batch_size
 from vramfit.oom import is_out_of_memory, release_memory
 from vramfit.records import OomEvent, Phase
 from vramfit.training.distributed import Ranks
@@ -81,9 +82,8 @@ class Recovery:
         """
         done, total = 0, batch_size(batch)
         while done < total:
-            part = next(split(_rest(batch, done), self.validation_batch))
-            size = batch_size(part)
-            result, failure = self._validate(part)
+            size = min(self.validation_batch, total - done)
+            result, failure = self._validate(batch, slice(done, done + size))
             if failure is not None:
                 release_memory()
                 self.validation_batch = self._halved(failure, size)
@@ -129,9 +129,9 @@ class Recovery:
     def _parameters(self) -> list[torch.nn.Parameter]:
         return [parameter for parameter in self.step.model.parameters() if parameter.requires_grad]
 
-    def _validate(self, part: Batch) -> tuple[Any, Failure | None]:
+    def _validate(self, batch: Batch, place: slice) -> tuple[Any, Failure | None]:
         try:
-            return self.step.validate(part), None
+            return self.step.validate(tree_map(lambda value: value[place], batch)), None
         except Exception as error:
             failure = _failure_of(error, "validation")
         return None, failure
@@ -177,10 +177,3 @@ def _phase_of(trace: TracebackType | None) -> Phase:
             return "backward"
         trace = trace.tb_next
     return "forward"
-
-
-def _rest(batch: Batch, done: int) -> Batch:
-    from torch.utils._pytree import tree_map
-
-    rest: Batch = tree_map(lambda value: value[done:], batch)
-    return rest

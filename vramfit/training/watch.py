@@ -20,10 +20,11 @@ from vramfit.units import format_size
 class LossWatch:
     """Reads each step's loss one step late: the card is then past it, and nothing waits for the step under way."""
 
-    def __init__(self) -> None:
+    def __init__(self, total: float = 0.0, samples: int = 0) -> None:
+        """Go on from the sum of losses, and their number, of an epoch that was interrupted."""
         self._pending: list[tuple[Tensor, torch.cuda.Event | None, int, tuple[int, int]]] = []
-        self.total = 0.0
-        self.samples = 0
+        self.total = total
+        self.samples = samples
         self.last: float | None = None
 
     def add(self, loss: Tensor, samples: int, position: tuple[int, int]) -> None:

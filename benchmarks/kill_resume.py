@@ -1,0 +1,58 @@
+"""Kill a run at random times, saves included, and resume it each time.
+
+    python benchmarks/kill_resume.py [--kills 100]
+
+Each run is resumed from what the kill left, until all kills are spent; its weights must then be, bit for bit, those of a
+run that nobody killed. Runs are killed again and again until they end, and then begin anew in another folder. Writes
+benchmarks/results/kill_resume.json.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY / "tests"))
+
+import kills  # noqa: E402  # the path is set above
+
+RESULT = REPOSITORY / "benchmarks" / "results" / "kill_resume.json"
+KILLS_A_RUN = 5
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=100)
+    wanted = parser.parse_args().kills
+    began, hits, runs, same = time.perf_counter(), 0, 0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        expected, duration_s = kills.whole_run(Path(folder) / "whole")
+        theirs = torch.load(expected, weights_only=True)
+        while hits < wanted:
+            weights, more = kills.killed_run(Path(folder) / f"run{runs}", KILLS_A_RUN, duration_s, seed=runs)
+            mine = torch.load(weights, weights_only=True)
+            same += all(torch.equal(mine[name], theirs[name]) for name in theirs)
+            hits, runs = hits + more, runs + 1
+    result = {
+        "kills": hits,
+        "runs": runs,
+        "runs_with_the_same_weights": same,
+        "torch": torch.__version__,
+        "platform": platform.platform(terse=True),
+        "date": time.strftime("%Y-%m-%d"),
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=2))
+    sys.exit(0 if same == runs else 1)
+
+
+if __name__ == "__main__":
+    main()

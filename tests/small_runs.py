@@ -1,0 +1,103 @@
+"""A small job and task of plain numbers, for tests of the trainer: B batch, 6 features, one output."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import nn
+
+from vramfit.jobs.job import Job
+from vramfit.jobs.step import Step
+from vramfit.training.loop import Loop, LoopOptions
+from vramfit.training.task import Judgement
+
+FEATURES = 6
+
+
+def network():
+    return nn.Sequential(nn.Linear(FEATURES, 8), nn.Tanh(), nn.Linear(8, 1)).double()
+
+
+def network_with_memory():
+    """Batch normalisation moves buffers, dropout moves the random state."""
+    return nn.Sequential(nn.Linear(FEATURES, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 1)).double()
+
+
+def squared_error(outputs, targets):
+    return ((outputs - targets) ** 2).mean()
+
+
+def sgd(parameters):
+    return torch.optim.SGD(parameters, lr=0.05, momentum=0.9, foreach=True)
+
+
+def adamw(parameters):
+    return torch.optim.AdamW(parameters, lr=0.01, foreach=True)
+
+
+def batch(samples):
+    inputs = torch.sin(torch.arange(samples * FEATURES, dtype=torch.float64)).view(samples, FEATURES)
+    return inputs, inputs.sum(dim=1, keepdim=True)
+
+
+def job(**changes):
+    settings = {"model": network, "batch": batch, "loss": squared_error, "optimizer": sgd, "amp": None}
+    return Job(**{**settings, **changes})
+
+
+@dataclass
+class Numbers:
+    """Samples that remember who asked for them."""
+
+    size: int
+    asked: list = field(default_factory=list)
+
+    def __len__(self):
+        return self.size
+
+    def fetch(self, epoch, indices):
+        self.asked += [(epoch, index) for index in indices]
+        inputs, targets = batch(self.size)
+        chosen = list(indices)
+        return inputs[chosen] + 0.01 * epoch, targets[chosen]
+
+
+@dataclass
+class NumberTask:
+    job: Job
+    training: Numbers
+    validation: Numbers
+    name: str = "numbers"
+
+    def start_weights(self, model):
+        return "Weights: random."
+
+    def rows(self, outputs, indices):
+        truth = batch(len(self.validation))[1][list(indices)]
+        return (outputs - truth).abs().detach().numpy()
+
+    def judge(self, rows):
+        return Judgement(float(np.mean(rows)))
+
+    def describe(self):
+        return {"kind": "numbers"}
+
+
+def task(samples=11, **changes):
+    return NumberTask(job(**changes), Numbers(samples), Numbers(5))
+
+
+def loop(one, folder, *, listeners=(), ranks=None, seed=3, **changes):
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    step = Step(one.job, "cpu")
+    settings = {"epochs": 3, "effective_batch": 4, "micro_batch": 4, "save_dir": folder, "save_every_minutes": 0}
+    return Loop(one, step, LoopOptions(**{**settings, **changes}), ranks=ranks, listeners=listeners)
+
+
+def weights(step):
+    return [value.detach().clone() for value in step.model.state_dict().values()]
+
+
+def difference(mine, theirs):
+    return max(float((a - b).abs().max()) for a, b in zip(mine, theirs, strict=True))

@@ -1,0 +1,154 @@
+"""An OOM anywhere in a step leaves no trace in what is learned."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import small_runs as small
+from faults import FaultAt
+from vramfit.errors import OutOfMemory
+from vramfit.jobs.step import Step
+from vramfit.training.recovery import Recovery, even_micro_batch
+
+CI_SAMPLE = [*range(0, 40, 6), *range(41, 200, 11)]
+
+
+def trained(job, steps=3, k=None, at_step=1, micro_batch=4):
+    """Weights after some steps, with a fault at operation k of one of them; and the recovery."""
+    torch.manual_seed(0)
+    events = []
+    recovery = Recovery(Step(job, "cpu"), micro_batch, on_event=events.append)
+    struck = False
+    for number in range(steps):
+        if k is not None and number == at_step:
+            batch = job.batch(8)
+            with FaultAt(k) as fault:
+                recovery.train(batch, 8)
+            struck = fault.struck
+        else:
+            recovery.train(job.batch(8), 8)
+    return recovery, events, struck
+
+
+@pytest.mark.parametrize("at_step", [0, 1])
+@pytest.mark.parametrize("optimizer", [small.sgd, small.adamw])
+def test_a_fault_at_any_operation_changes_no_weight(optimizer, at_step):
+    job = small.job(optimizer=optimizer, ema_decay=0.9, clip_norm=1.0)
+    clean, _, _ = trained(job)
+    phases = set()
+    for k in CI_SAMPLE:
+        recovery, events, struck = trained(job, k=k, at_step=at_step)
+        if not struck:
+            continue
+        assert len(events) == 1
+        phases.add(events[0].phase)
+        assert small.difference(small.weights(recovery.step), small.weights(clean.step)) < 1e-9, k
+        averages = [list(one.step.average.model.state_dict().values()) for one in (recovery, clean)]
+        assert small.difference(*averages) < 1e-9, k
+    assert phases == {"forward", "backward", "optimizer"}
+
+
+def test_buffers_and_random_state_are_put_back():
+    """With the same split again, a network with batch normalisation and dropout repeats the step bit for bit."""
+    job = small.job(model=small.network_with_memory)
+    clean, _, _ = trained(job, micro_batch=8)
+    for k in range(0, 120, 11):
+        torch.manual_seed(0)
+        recovery = Recovery(Step(job, "cpu"), 8)
+        recovery._halved = lambda _failure, micro_batch: micro_batch
+        recovery.train(job.batch(8), 8)
+        batch = job.batch(8)
+        with FaultAt(k):
+            recovery.train(batch, 8)
+        recovery.train(job.batch(8), 8)
+        assert small.difference(small.weights(recovery.step), small.weights(clean.step)) == 0, k
+
+
+class TooLarge(TorchDispatchMode):
+    """A card that holds so many samples and no more."""
+
+    def __init__(self, samples):
+        super().__init__()
+        self.samples = samples
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.dim() == 2 and result.shape[1] == 8 and "mm" in str(func):
+            if result.shape[0] > self.samples and result.shape[0] != small.FEATURES:
+                raise RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)")
+        return result
+
+
+def test_halves_until_it_fits_and_stays_there():
+    job, events = small.job(), []
+    recovery = Recovery(Step(job, "cpu"), 8, on_event=events.append)
+    recovery.position = (2, 7)
+    with TooLarge(2):
+        recovery.train(job.batch(8), 8)
+        recovery.train(job.batch(8), 8)
+    assert [(event.micro_batch_before, event.micro_batch_after) for event in events] == [(8, 4), (4, 2)]
+    assert recovery.micro_batch == 2
+    assert (events[0].epoch, events[0].step, events[0].phase) == (2, 7, "forward")
+
+
+def test_a_single_sample_that_does_not_fit_ends_the_run():
+    job = small.job()
+    recovery = Recovery(Step(job, "cpu"), 4)
+    before = small.weights(recovery.step)
+    with TooLarge(0), pytest.raises(OutOfMemory, match="micro-batch of 1"):
+        recovery.train(job.batch(4), 4)
+    assert small.difference(small.weights(recovery.step), before) == 0
+
+
+def test_validation_recovers_without_a_sample_lost():
+    job = small.job()
+    recovery = Recovery(Step(job, "cpu"), 8)
+    inputs, targets = job.batch(8)
+    whole, _ = recovery.step.validate((inputs, targets))
+    for k in range(12):
+        recovery.validation_batch, events = 8, []
+        recovery._on_event = events.append
+        with FaultAt(k) as fault:
+            parts = list(recovery.validate((inputs, targets)))
+        assert not fault.struck or [event.phase for event in events] == ["validation"]
+        assert torch.allclose(torch.cat([outputs for outputs, _, _ in parts]), whole, atol=1e-12)
+        assert [index for _, _, place in parts for index in range(8)[place]] == list(range(8))
+
+
+def test_other_errors_go_on_their_way():
+    job = small.job()
+    recovery = Recovery(Step(job, "cpu"), 4)
+    batch, poison = job.batch(4), RuntimeError("an illegal memory access was encountered")
+    with pytest.raises(RuntimeError, match="illegal memory access"), FaultAt(3, poison):
+        recovery.train(batch, 4)
+
+
+def test_the_failed_step_is_not_kept_alive():
+    """A caught error's traceback would hold every tensor of the step."""
+    job, seen = small.job(), []
+    recovery = Recovery(Step(job, "cpu"), 4)
+    whole = recovery.step.backward
+
+    def backward(batch, micro_batch):
+        activation = torch.zeros(10)
+        seen.append(weakref.ref(activation))
+        if len(seen) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        assert seen[0]() is None
+        return whole(batch, micro_batch)
+
+    recovery.step.backward = backward
+    gc.disable()
+    try:
+        recovery.train(job.batch(4), 4)
+    finally:
+        gc.enable()
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize(("samples", "most", "even"), [(7, 6, 4), (6, 6, 6), (6, 4, 3), (5, 1, 1), (2, 6, 2)])
+def test_parts_are_even(samples, most, even):
+    assert even_micro_batch(samples, most) == even
