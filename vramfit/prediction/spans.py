@@ -3,7 +3,7 @@
 Positions are numbers of events. Sizes in bytes, rounded up as the allocator does.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from vramfit.jobs.recompute import is_kept
@@ -58,7 +58,7 @@ class StepTrace:
         self.start, self.stop = trace.marks[step], trace.marks[later]
         self.operations = list(trace.part(step))
         self.freed_at = {~event: at for at, event in enumerate(trace.events) if event < 0}
-        self.forward_end = _forward_end(self.operations, self.stop)
+        self.forward_end = self._forward_end()
         self.calls = [call for call in trace.calls if self.start <= call.start < self.stop]
         self.used_until = self._last_uses()
         self.spans = self._spans(set(names))
@@ -66,6 +66,14 @@ class StepTrace:
     def size(self, storage: int) -> int:
         """Bytes of a storage as the allocator rounds them."""
         return rounded(self.trace.storages[storage].size_bytes)
+
+    def _forward_end(self) -> int:
+        """After the last operation of the forward pass, and after what its end lets go of."""
+        forward = [operation.position for operation in self.operations if operation.phase == "forward"]
+        end = max(forward, default=self.stop)
+        while end < self.stop and self.trace.events[end] < 0:
+            end += 1
+        return end
 
     def last_use(self, storage: int, span: Span) -> int:
         """Where a span's forward lets go of a storage that the backward pass does not keep."""
@@ -86,7 +94,7 @@ class StepTrace:
             cast=frozenset(cast),
             prolonged=prolonged,
             made_again=frozenset((dropped | cast | passing | set(span.outputs)) - prolonged),
-            again=tuple(one for one in span.operations if not (selective and is_kept(one.name))),
+            again=tuple(one for one in span.operations if not (selective and is_kept(one.name)) and not _counts(one)),
             copied=self._in_place(span) if selective else {},
         )
 
@@ -135,6 +143,11 @@ class StepTrace:
         return {name: tuple(operations) for name, operations in forward.items()}, back
 
 
+def _counts(operation: OperationRecord) -> bool:
+    """Whether an operation counts batches for BatchNorm, which recomputation leaves out."""
+    return operation.name == "add_.Tensor" and operation.dtype == "int64"
+
+
 def rounded(size_bytes: int) -> int:
     """A size as the caching allocator rounds it."""
     return -(-size_bytes // _ROUND_BYTES) * _ROUND_BYTES
@@ -152,11 +165,6 @@ def held_bytes(trace: Trace) -> list[int]:
 
 def _by_start(call: Call) -> tuple[int, int]:
     return call.start, -call.stop
-
-
-def _forward_end(operations: Sequence[OperationRecord], stop: int) -> int:
-    forward = [operation.position for operation in operations if operation.phase == "forward"]
-    return max(forward, default=stop)
 
 
 def _holders(module: str) -> Iterator[str]:
