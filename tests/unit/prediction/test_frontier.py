@@ -1,0 +1,136 @@
+"""Which row of the frontier is picked, and what is said of the others; the search is scripted."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from vramfit.errors import NothingFits
+from vramfit.prediction.frontier import find_frontier
+from vramfit.prediction.levers import Fitted
+from vramfit.records import Lever, Schedule, Trial, Verdict
+from vramfit.report.frontier import frontier_table, show_frontier
+from vramfit.report.table import plain_text
+from vramfit.units import GIB
+
+BUDGET = 8 * GIB
+HALF = (Lever(name="half_upsample"),)
+# GiB an image and seconds an image: as it is, with free levers, and recomputed one way or another.
+COSTS = {
+    "as it is": (1.1, 0.055),
+    "free": (1.0, 0.05),
+    "selective": (0.75, 0.055),
+    "block": (0.5, 0.066),
+    "module": (0.4, 0.068),
+    "planned": (0.4, 0.06),
+}
+
+
+class ScriptedSearch:
+    """A job whose memory and time are so much an image."""
+
+    def __init__(self, scale=1.0):
+        self.scale = scale
+        self.as_it_is = SimpleNamespace(
+            job=SimpleNamespace(levers=()),
+            trial=lambda size: self._trial("as it is", size),
+            **self._largest("as it is"),
+        )
+        job = SimpleNamespace(levers=HALF, image_size=(768, 768))
+        self.plain = SimpleNamespace(job=job, **self._largest("free"))
+
+    def _largest(self, kind):
+        return {
+            "largest_that_fits": lambda maximum: max(
+                (n for n in range(1, maximum + 1) if self._fits(kind, n)), default=0
+            )
+        }
+
+    def _fits(self, kind, size):
+        return self._trial(kind, size).verdict is Verdict.FITS
+
+    def _trial(self, kind, size):
+        memory, seconds = COSTS[kind]
+        used = round(memory * self.scale * size * GIB)
+        verdict = Verdict.FITS if used <= BUDGET else Verdict.OVER_BUDGET
+        return Trial(
+            source="predicted",
+            micro_batch=size,
+            verdict=verdict,
+            budget_bytes=BUDGET,
+            device_used_bytes=used,
+            device_used_band_bytes=(used, used),
+            step_time_s=seconds * size,
+        )
+
+    def _recomputed(self, kind, size):
+        return Fitted((*HALF, Lever(name="recompute", setting="block", modules=(kind,))), self._trial(kind, size))
+
+    def without(self, size):
+        return Fitted(HALF, self._trial("free", size))
+
+    def uniform(self, size, setting):
+        return self._recomputed(setting, size)
+
+    def smallest(self, size):
+        return self._recomputed("planned", size)
+
+    def cheapest(self, size):
+        if self._fits("free", size):
+            return self.without(size)
+        return self._recomputed("planned", size) if self._fits("planned", size) else None
+
+    def largest(self, maximum):
+        return max((size for size in range(1, maximum + 1) if self.cheapest(size)), default=0)
+
+
+def rows(frontier):
+    return {row.label: row for row in frontier.rows}
+
+
+def test_a_batch_that_fits_as_it_is_is_left_alone():
+    frontier = find_frontier(ScriptedSearch(), batch_size=7)
+    assert frontier.choice.label == "as it is"
+    assert frontier.choice.levers == ()
+    assert "faster an image" in rows(frontier)["free levers"].reason
+
+
+def test_free_levers_come_before_those_that_cost_time():
+    choice = find_frontier(ScriptedSearch(), batch_size=8).choice
+    assert (choice.label, choice.levers) == ("free levers", HALF)
+
+
+def test_recomputation_makes_a_batch_fit_and_every_loser_is_told_why():
+    frontier = find_frontier(ScriptedSearch(), batch_size=12)
+    assert frontier.choice.label == "planned recomputation"
+    assert frontier.choice.reason == "fits at 20.0% more time than the same batch without recomputation"
+    said = {label: row.reason for label, row in rows(frontier).items()}
+    assert said["free levers"] == "exceeds the budget by 4.00 GiB"
+    assert said["selective, everywhere"] == "exceeds the budget by 1.00 GiB"
+    assert said["block, everywhere"] == "10.0% slower an image"
+    assert said["accumulation"] == "16.7% faster an image, but BatchNorm sees 6 images at a time"
+    assert sum(row.chosen for row in frontier.rows) == 1
+
+
+def test_a_batch_that_no_levers_fit_is_divided():
+    choice = find_frontier(ScriptedSearch(), batch_size=24).choice
+    assert (choice.label, choice.trial.micro_batch, choice.accumulation_steps) == ("accumulation", 8, 3)
+
+
+def test_without_a_batch_the_objective_picks():
+    assert find_frontier(ScriptedSearch()).choice.trial.micro_batch == 8
+    largest = find_frontier(ScriptedSearch(), objective="largest").choice
+    assert (largest.label, largest.trial.micro_batch) == ("planned recomputation", 20)
+
+
+def test_when_nothing_fits_the_shortfall_and_the_cheapest_change_are_named():
+    with pytest.raises(NothingFits, match=r"2\.00 GiB are missing .* images of 672x672 would fit, or 10\.00 GiB"):
+        find_frontier(ScriptedSearch(scale=25), batch_size=1)
+
+
+def test_the_table_marks_the_pick_and_fits_a_pipe(capsys):
+    frontier = find_frontier(ScriptedSearch(), batch_size=12)
+    text = plain_text(frontier_table(frontier, Schedule(images=700)))
+    assert next(line for line in text.splitlines() if line.startswith(">")).split()[1:3] == ["planned", "recomputation"]
+    assert "recompute=block (1 modules)" in text
+    show_frontier(frontier, Schedule())
+    assert "Levers: planned recomputation, batch 12: fits at 20.0% more time" in capsys.readouterr().out
