@@ -18,8 +18,19 @@ class ConsoleListener(Listener):
         self._task: TaskID | None = None
         self._epochs = 0
 
+    def on_films(self, split: str, done: int, total: int) -> None:
+        """Move the bar of the films that are decoded; nothing off a terminal."""
+        if not self._console.is_terminal:
+            return
+        if self._bar is None:
+            self._open_bar()
+        assert self._bar is not None
+        assert self._task is not None
+        self._bar.update(self._task, completed=done, total=total, description=f"decoding films of '{split}'")
+
     def on_start(self, start: RunStart) -> None:
         """What is trained, where, and why so."""
+        self.close()
         self._epochs = start.epochs
         for line in start_lines(start):
             self._print(line)

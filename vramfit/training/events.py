@@ -62,6 +62,9 @@ class RunSummary:
 class Listener:
     """Hears of a run; each method does nothing unless overridden. Only the first rank has listeners."""
 
+    def on_films(self, split: str, done: int, total: int) -> None:
+        """Films of a split are being decoded, once for all runs; it comes before `on_start`."""
+
     def on_start(self, start: RunStart) -> None:
         """The run begins."""
 

@@ -5,12 +5,10 @@ B batch, K landmarks, H W image pixels.
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
@@ -20,11 +18,11 @@ from vramfit.landmarks.aariz import load_films
 from vramfit.landmarks.augment import preset
 from vramfit.landmarks.cache import FilmCache
 from vramfit.landmarks.dataset import FilmDataset
-from vramfit.landmarks.decode import decode
 from vramfit.landmarks.films import Annotator, Landmark
 from vramfit.landmarks.metrics import mean_shape, pixel_sizes_mm, radial_errors_mm, scores, true_points
 from vramfit.landmarks.network import load_weights
 from vramfit.records import Lever
+from vramfit.training.score import film_points
 from vramfit.training.task import Judgement, Rows
 
 
@@ -67,7 +65,7 @@ class FilmTask:
 
     def rows(self, outputs: Tensor, indices: Sequence[int]) -> Rows:
         """Radial errors in millimetres, BxK, of heatmaps BxKxhxw."""
-        points = film_points(outputs, self.options.heatmap_stride, self.validation.dataset.cache, indices)
+        points, _ = film_points(outputs, self.options.heatmap_stride, self.validation.dataset.cache, indices)
         films = self.validation.dataset.cache.film_set
         chosen = list(indices)
         return radial_errors_mm(points, true_points(films)[chosen], pixel_sizes_mm(films)[chosen])
@@ -99,13 +97,6 @@ class FilmTask:
         ]
 
 
-def film_points(heatmaps: Tensor, stride: int, cache: FilmCache, indices: Sequence[int]) -> Rows:
-    """Points of heatmaps BxKxhxw in native film pixels, float64 BxKx2."""
-    points, _ = decode(heatmaps, stride)
-    placed = points.cpu().numpy().astype(np.float64)
-    return np.stack([cache.letterboxes[index].to_film(mine) for index, mine in zip(indices, placed, strict=True)])
-
-
 def open_films(
     root: Path,
     make_options: Callable[[int], LandmarkOptions],
@@ -115,8 +106,11 @@ def open_films(
     augmentation: str = "standard",
     cache_dir: Path | None = None,
     seed: int = 0,
+    on_films: Callable[[str, int, int], None] = lambda _split, _done, _total: None,
 ) -> FilmTask:
     """The task of a folder in 'Aariz layout; `make_options` is given the number of landmarks found.
+
+    `on_films` is told split, films done and films in all while they are decoded into the cache.
 
     Raises:
         DataError: a folder, film or annotation that cannot be used.
@@ -127,7 +121,9 @@ def open_films(
     validation = load_films(root, "valid", annotator, skip_bad=skip_bad, landmarks=training.landmarks)
     options = make_options(len(training.landmarks))
     caches = [
-        FilmCache.open(films, options.image_size, folder=cache_dir, skip_bad=skip_bad)
+        FilmCache.open(
+            films, options.image_size, folder=cache_dir, skip_bad=skip_bad, progress=partial(on_films, films.split)
+        )
         for films in (training, validation)
     ]
     return FilmTask(
@@ -149,10 +145,3 @@ def options_of(description: dict[str, Any]) -> tuple[LandmarkOptions, tuple[Land
     plain["image_size"] = tuple(plain["image_size"])
     landmarks = tuple(Landmark(symbol, title) for symbol, title in description["landmarks"])
     return LandmarkOptions(**plain), landmarks
-
-
-def empty_photometric(batch: int) -> Tensor:
-    """The photometric parameters of films that are not changed, float32 BxP."""
-    from vramfit.landmarks.photometric import NEUTRAL
-
-    return torch.tensor(NEUTRAL, dtype=torch.float32).expand(batch, -1)

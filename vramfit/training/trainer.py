@@ -56,7 +56,7 @@ def _train(options: TrainOptions, listeners: Sequence[Listener], ranks: Ranks) -
     if resumed is not None and resumed.epochs_done >= options.epochs:
         return _finished_before(options, resumed, listeners)
     device = choose_device(options, ranks)
-    task = _open_task(options)
+    task = _open_task(options, listeners)
     wanted = options.batch_size or (resumed.content["effective_batch"] if resumed else None)
     decision = decide(task.job, options, device, ranks, samples=len(task.training), effective=wanted)
     step, notes = _build_step(task, options, device, ranks, resumed)
@@ -81,7 +81,11 @@ def _read_resumed(options: TrainOptions) -> _Resumed | None:
     return None if path is None else _Resumed(path, checkpoint.load(path))
 
 
-def _open_task(options: TrainOptions) -> FilmTask:
+def _open_task(options: TrainOptions, listeners: Sequence[Listener]) -> FilmTask:
+    def tell(split: str, done: int, total: int) -> None:
+        for listener in listeners:
+            listener.on_films(split, done, total)
+
     from vramfit.shipped import load_profile
 
     levers = load_profile(options.profile).plan.levers if options.profile else ()
@@ -93,6 +97,7 @@ def _open_task(options: TrainOptions) -> FilmTask:
         augmentation=options.augmentation,
         cache_dir=options.cache_dir,
         seed=options.seed,
+        on_films=tell,
     )
 
 
