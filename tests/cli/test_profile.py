@@ -1,12 +1,13 @@
 """`vramfit profile`: finding, showing, comparing and copying."""
 
 import json
+from pathlib import Path
 
 import pytest
 from made_records import make_profile, make_trial
 
 from vramfit import shipped
-from vramfit.records import Profile
+from vramfit.records import Profile, Verdict
 
 
 @pytest.fixture(autouse=True)
@@ -123,3 +124,16 @@ def test_verify_asks_for_a_job_of_your_own(vramfit, tmp_path):
     outcome = vramfit("profile", "verify", str(file))
     assert outcome.code == 2
     assert "--model" in outcome.err
+
+
+@pytest.mark.parametrize("size", [256, 512, 768, 1024])
+def test_the_shipped_profiles_load_and_say_how_they_were_obtained(size):
+    folder = Path(__file__).resolve().parents[2] / "profiles"
+    profile = Profile.from_json((folder / f"rtx3070ti-{size}.json").read_text(encoding="utf-8"))
+    assert profile.source == "predicted"
+    assert profile.vramfit_version
+    assert profile.machine.card == "RTX 3070 Ti"
+    assert profile.job.image_size == (size, size)
+    trial = profile.trial(profile.plan.micro_batch)
+    assert trial is not None
+    assert trial.verdict is Verdict.FITS
