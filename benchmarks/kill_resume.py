@@ -2,9 +2,8 @@
 
     python benchmarks/kill_resume.py [--kills 100]
 
-Each run is resumed from what the kill left, until all kills are spent; its weights must then be, bit for bit, those of a
-run that nobody killed. Runs are killed again and again until they end, and then begin anew in another folder. Writes
-benchmarks/results/kill_resume.json.
+Each run is killed five times and resumed from what each kill left; its weights must then be, bit for bit, those of a
+run that nobody killed. Writes benchmarks/results/kill_resume.json.
 """
 
 import argparse

@@ -22,29 +22,32 @@ def start(folder, result):
     )
 
 
+def run(folder, kill_after_s=None):
+    """Train to the end, or to a kill so many seconds after the start; whether it was killed, and seconds trained."""
+    with start(folder, folder / "weights.pt") as process:
+        process.stdout.readline()
+        began = time.perf_counter()
+        killed = False
+        if kill_after_s is not None:
+            time.sleep(kill_after_s)
+            killed = process.poll() is None
+            process.kill()
+        code = process.wait()
+    assert code in ((0, -9) if kill_after_s is not None else (0,)), "a run could not be resumed"
+    return killed, time.perf_counter() - began
+
+
 def whole_run(folder):
     """The weights of a run that nobody kills, and how many seconds it trained."""
-    process = start(folder, folder / "weights.pt")
-    process.stdout.readline()
-    began = time.perf_counter()
-    assert process.wait() == 0
-    return folder / "weights.pt", time.perf_counter() - began
+    _, duration_s = run(folder)
+    return folder / "weights.pt", duration_s
 
 
 def killed_run(folder, kills, duration_s, seed=0):
     """The weights of a run killed so many times at random moments, and how many of the kills hit it alive."""
-    chance, hits = random.Random(seed), 0
-    for _ in range(kills):
-        process = start(folder, folder / "weights.pt")
-        process.stdout.readline()
-        time.sleep(chance.uniform(0, 1.2 * duration_s / 4))
-        if process.poll() is None:
-            hits += 1
-            process.kill()
-        process.wait()
-        assert process.returncode in (0, -9), "a run could not be resumed"
-    process = start(folder, folder / "weights.pt")
-    assert process.wait() == 0, "the last run could not be resumed"
+    chance = random.Random(seed)
+    hits = sum(run(folder, chance.uniform(0, 0.3 * duration_s))[0] for _ in range(kills))
+    run(folder)
     return folder / "weights.pt", hits
 
 

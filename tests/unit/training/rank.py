@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
+import small_runs as small
 import torch
 
-import small_runs as small
 from vramfit.training import checkpoint
 from vramfit.training.distributed import Ranks
 

@@ -3,9 +3,9 @@
 import math
 
 import pytest
+import small_runs as small
 import torch
 
-import small_runs as small
 from vramfit.errors import DataError, NotFinite
 from vramfit.training import checkpoint
 from vramfit.training.events import Listener

@@ -4,11 +4,11 @@ import gc
 import weakref
 
 import pytest
+import small_runs as small
 import torch
+from faults import FaultAt
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import small_runs as small
-from faults import FaultAt
 from vramfit.errors import OutOfMemory
 from vramfit.jobs.step import Step
 from vramfit.training.recovery import Recovery, even_micro_batch
@@ -76,9 +76,9 @@ class TooLarge(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
-        if isinstance(result, torch.Tensor) and result.dim() == 2 and result.shape[1] == 8 and "mm" in str(func):
-            if result.shape[0] > self.samples and result.shape[0] != small.FEATURES:
-                raise RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)")
+        is_hidden_layer = "mm" in str(func) and result.dim() == 2 and result.shape[1] == 8
+        if is_hidden_layer and result.shape[0] > self.samples and result.shape[0] != small.FEATURES:
+            raise RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)")
         return result
 
 
