@@ -11,14 +11,12 @@ from calibration_traces import load
 from vramfit.cards import find_card
 from vramfit.files import write_atomically
 from vramfit.prediction.affine import AffineTrace
-from vramfit.prediction.constants import HiddenConstants
+from vramfit.prediction.constants import CONSTANTS
 from vramfit.prediction.hidden import convolution_workspaces, kept_workspaces
 from vramfit.prediction.record import Trace
 from vramfit.prediction.replay import Peaks, replay_trace
 from vramfit.units import GIB, MIB
 
-# Shares tried for (pointwise, spatial) convolutions in NCHW.
-SHARES = ((0.0, 0.0), (1.0, 1.0), (0.0, 2.0))
 # What an RTX 3090 may leave to the allocator, of the 23.69 GiB it has: contexts of 0.4 to 2.2 GiB.
 LIMITS = tuple(round((23.69 - context) * GIB) for context in (0.4, 0.7, 1.0, 1.3, 1.6, 1.9, 2.2))
 _A100_LIMIT = round((39.39 - 1.7) * GIB)
@@ -26,7 +24,7 @@ _A100_LIMIT = round((39.39 - 1.7) * GIB)
 
 @dataclass(frozen=True)
 class DevicePeaks:
-    """Reserved bytes by shares of workspace, beside what was measured."""
+    """Reserved bytes at every part of workspace that a prediction replays, beside what was measured."""
 
     row: DeviceRow
     reserved_bytes: tuple[int, ...]
@@ -78,20 +76,12 @@ def _reserved(trace: Trace) -> list[int]:
         for storage in trace.storages
     ]
     kept = kept_workspaces(trace, find_card("A100 40GB"))
-    return [_peaks(trace, share, kept).reserved_bytes for share in SHARES]
+    return [_peaks(trace, part, kept).reserved_bytes for part in CONSTANTS.hidden.replayed_parts]
 
 
-def _peaks(trace: Trace, share: tuple[float, float], kept: dict[int, int]) -> Peaks:
-    constants = with_shares(share)
-    workspaces = convolution_workspaces(trace.operations, benchmark=False, constants=constants)
+def _peaks(trace: Trace, part: float, kept: dict[int, int]) -> Peaks:
+    workspaces = convolution_workspaces(trace.operations, benchmark=False, part=part)
     return replay_trace(trace, workspaces, kept_bytes=kept, limit_bytes=_A100_LIMIT)
-
-
-def with_shares(share: tuple[float, float]) -> HiddenConstants:
-    shares = {"nchw pointwise": share[0], "nchw spatial": share[1], "nhwc pointwise": 0.0, "nhwc spatial": 0.0}
-    return HiddenConstants(
-        fitted_to="", context_bytes={"other": 0}, heuristic_share=shares, benchmark_share=dict.fromkeys(shares, 0.0)
-    )
 
 
 def _limits(trace: Trace) -> list[bool]:

@@ -12,13 +12,14 @@ import argparse
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import calibration_times as times
 import numpy as np
-from calibration_peaks import LIMITS, SHARES, DevicePeaks, LadderPeaks, device_peaks, ladder_peaks
+from calibration_peaks import LIMITS, DevicePeaks, LadderPeaks, device_peaks, ladder_peaks
 from calibration_published import compare
 from calibration_rows import REPOSITORY
 from calibration_traces import DEFAULT_CACHE
@@ -70,41 +71,49 @@ def errors(relative: Array) -> dict[str, float]:
 # -- memory at device level -------------------------------------------------------------------------------------------
 
 
-def fit_device(rows: Sequence[DevicePeaks]) -> tuple[int, float]:
-    """Index of the shares of workspace, and the context in bytes, that explain the rows best."""
-    candidates = []
-    for index in range(len(SHARES)):
-        rest = [row.row.device_used_bytes - row.reserved_bytes[index] for row in rows]
-        context = float(np.median(rest))
-        miss = np.median([abs(r - context) / row.row.device_used_bytes for r, row in zip(rest, rows, strict=True)])
-        candidates.append((float(miss), index, context))
-    _, index, context = min(candidates)
-    return index, context
+@dataclass(frozen=True)
+class Residuals:
+    """Measured over predicted, less one; and what the band's width is proportional to."""
+
+    relative: Array
+    scale: Array
+
+    @property
+    def scaled(self) -> Array:
+        """Residuals in units of the scale."""
+        return self.relative / self.scale
 
 
-def device_ratios(rows: Sequence[DevicePeaks], fitted: tuple[int, float]) -> Array:
-    """Measured over predicted."""
-    index, context = fitted
-    return np.array([row.row.device_used_bytes / (row.reserved_bytes[index] + context) for row in rows])
+def fit_device(rows: Sequence[DevicePeaks]) -> float:
+    """The context in bytes that explains the rows best."""
+    return float(np.median([row.row.device_used_bytes - np.mean(row.reserved_bytes) for row in rows]))
+
+
+def device_residuals(rows: Sequence[DevicePeaks], context: float) -> Residuals:
+    measured = np.array([row.row.device_used_bytes for row in rows], dtype=np.float64)
+    reserved = np.array([row.reserved_bytes for row in rows], dtype=np.float64)
+    predicted = reserved.mean(axis=1) + context
+    spread = reserved.max(axis=1) - reserved.min(axis=1)
+    return Residuals(measured / predicted - 1, CONSTANTS.bands.memory_base + spread / 2 / predicted)
 
 
 def score_bands(
-    rows: Sequence[Row], fit: Callable[[Any], Any], ratios: Callable[[Any, Any], Array]
+    rows: Sequence[Row], fit: Callable[[Any], Any], residuals: Callable[[Any, Any], Residuals]
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Errors of held-out rows; and how many lie in the band that the other rows' residuals give, and its width."""
-    held_out, inside, widths = [], [], []
+    relative, inside, widths = [], [], []
     for train, test in folds(rows):
         fitted = fit(train)
-        low, high = np.quantile(ratios(train, fitted), (0.05, 0.95))
-        found = ratios(test, fitted)
-        held_out.append(found)
-        inside.append((low <= found) & (found <= high))
-        widths.append(np.full(len(found), high - low) / found)
+        low, high = np.quantile(residuals(train, fitted).scaled, (0.05, 0.95))
+        found = residuals(test, fitted)
+        relative.append(found.relative)
+        inside.append((low <= found.scaled) & (found.scaled <= high))
+        widths.append((high - low) * found.scale / (1 + found.relative))
     band = {
         "inside": round(float(np.mean(np.concatenate(inside))), 4),
         "median_width": round(float(np.median(np.concatenate(widths))), 4),
     }
-    return errors(1 / np.concatenate(held_out) - 1), band
+    return errors(1 / (1 + np.concatenate(relative)) - 1), band
 
 
 # -- what fits an RTX 3090 --------------------------------------------------------------------------------------------
@@ -127,9 +136,9 @@ def score_ladder(rows: Sequence[LadderPeaks]) -> dict[str, float]:
 # -- time -------------------------------------------------------------------------------------------------------------
 
 
-def time_ratios(rows: Sequence[times.TimedRow], fitted: times.Parameters) -> Array:
-    """Measured over predicted."""
-    return np.exp(-times.log_errors(rows, fitted))
+def time_residuals(rows: Sequence[times.TimedRow], fitted: times.Parameters) -> Residuals:
+    relative = np.expm1(-times.log_errors(rows, fitted))
+    return Residuals(relative, np.ones(len(relative)))
 
 
 # -- all --------------------------------------------------------------------------------------------------------------
@@ -138,8 +147,8 @@ def time_ratios(rows: Sequence[times.TimedRow], fitted: times.Parameters) -> Arr
 def score(cache: Path) -> dict[str, Any]:
     device, ladder, timed = device_peaks(cache), ladder_peaks(cache), times.timed_rows(cache)
     published = compare()
-    device_errors, device_band = score_bands(device, fit_device, device_ratios)
-    time_errors, time_band = score_bands(timed, times.fit, time_ratios)
+    device_errors, device_band = score_bands(device, fit_device, device_residuals)
+    time_errors, time_band = score_bands(timed, times.fit, time_residuals)
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "device_a100": {**device_errors, "band": device_band},
@@ -152,26 +161,17 @@ def score(cache: Path) -> dict[str, Any]:
 
 def fit_all(cache: Path) -> Constants:
     device, timed = device_peaks(cache), times.timed_rows(cache)
-    chosen = fit_device(device)
     parameters = times.fit(timed)
-    pointwise, spatial = SHARES[chosen[0]]
-    shares = {"nchw pointwise": pointwise, "nchw spatial": spatial, "nhwc pointwise": 0.0, "nhwc spatial": 0.0}
-    memory = np.quantile(device_ratios(device, chosen), (0.05, 0.95))
-    hidden = CONSTANTS.hidden.model_copy(
-        update={
-            "heuristic_share": shares,
-            "fitted_to": f"shares: {len(device)} rows of GPUMemNet (A100, float32); contexts as reported for torch 2 "
-            "with CUDA 11.7 and later, not fitted",
-        }
-    )
-    fitted_to = f"{len(timed)} steps of timm's benchmark (RTX 3090, fp16 AMP, torch 1.12)"
-    duration = np.quantile(time_ratios(timed, parameters), (0.05, 0.95))
+    memory = np.quantile(device_residuals(device, fit_device(device)).scaled, (0.05, 0.95))
+    duration = 1 + np.quantile(time_residuals(timed, parameters).scaled, (0.05, 0.95))
     bands = Bands(
-        fitted_to="residuals of the rows that the constants were fitted to",
+        fitted_to=f"residuals of {len(device)} rows of GPUMemNet (A100), {len(timed)} of timm's benchmark (RTX 3090)",
+        memory_base=CONSTANTS.bands.memory_base,
         memory=(round(float(memory[0]), 3), round(float(memory[1]), 3)),
         time=(round(float(duration[0]), 3), round(float(duration[1]), 3)),
     )
-    return Constants(hidden=hidden, time=times.constants(parameters, fitted_to), bands=bands)
+    fitted_to = f"{len(timed)} steps of timm's benchmark (RTX 3090, fp16 AMP, torch 1.12)"
+    return Constants(hidden=CONSTANTS.hidden, time=times.constants(parameters, fitted_to), bands=bands)
 
 
 def main() -> None:

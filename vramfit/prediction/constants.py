@@ -11,12 +11,17 @@ from vramfit.records import Bytes, Record
 
 
 class HiddenConstants(Record):
-    """Hidden memory. Shares are of the input and output bytes of a convolution, by layout and kernel."""
+    """Hidden memory.
+
+    The most workspace that a convolution takes, as a share of its input and output bytes, by layout and kernel; and
+    the parts of the most at which a step is replayed, for which kernel cuDNN picks is not known.
+    """
 
     fitted_to: str
     context_bytes: dict[str, Bytes]
     heuristic_share: dict[str, NonNegativeFloat]
     benchmark_share: dict[str, NonNegativeFloat]
+    replayed_parts: tuple[NonNegativeFloat, ...]
 
 
 class TimeConstants(Record):
@@ -32,10 +37,15 @@ class TimeConstants(Record):
 
 
 class Bands(Record):
-    """90 % bands as shares of the middle, (low, high), from held-out residuals."""
+    """90 % bands, from residuals.
+
+    Memory: middle x (1 + low x scale) to middle x (1 + high x scale), where the scale is `memory_base` and half the
+    spread between replays with the least and the most workspace, over the middle. Time: middle x low to middle x high.
+    """
 
     fitted_to: str
-    memory: tuple[PositiveFloat, PositiveFloat]
+    memory_base: PositiveFloat
+    memory: tuple[float, float]
     time: tuple[PositiveFloat, PositiveFloat]
 
 

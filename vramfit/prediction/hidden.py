@@ -5,9 +5,10 @@ The model, whose constants are in `constants.json` with what they were fitted to
 - context: what the driver and its libraries keep for a process, by architecture; outside the allocator.
 - cuBLAS: one workspace for each thread that multiplies matrices (forward, backward), taken from the allocator at the
   first product and kept.
-- cuDNN: a convolution of float16 or TF32 tensors in NCHW order runs on kernels that want NHWC, and copies what it
-  reads and writes through its workspace: a share of input and output bytes. In NHWC order the share is smaller.
-  `cudnn.benchmark` tries other algorithms too, and keeps whatever the largest of them wants within the limit.
+- cuDNN: a convolution may run by Winograd's algorithm, whose transforms of a 3x3 convolution's input and output take
+  four times their bytes (F(2x2, 3x3): 16 values for every 4), or copy both to NHWC order, or need nothing. Which one
+  is not known without the card, so a step is replayed with several parts of the most. A workspace is one block: it
+  costs memory where it is larger than any block that lies free, which is what widens reserved memory.
 """
 
 from collections.abc import Sequence
@@ -45,11 +46,18 @@ def kept_workspaces(trace: Trace, card: Card) -> dict[int, int]:
 
 
 def convolution_workspaces(
-    operations: Sequence[OperationRecord], *, benchmark: bool, constants: HiddenConstants = CONSTANTS.hidden
+    operations: Sequence[OperationRecord],
+    *,
+    benchmark: bool,
+    part: float = 0.75,
+    constants: HiddenConstants = CONSTANTS.hidden,
 ) -> dict[int, int]:
-    """Event number -> bytes that cuDNN needs there while a convolution runs; `benchmark` is cudnn.benchmark."""
+    """Event number -> bytes that cuDNN needs there while a convolution runs.
+
+    `benchmark` is cudnn.benchmark; `part` the part of the most that any of its algorithms takes.
+    """
     return {
-        op.position: workspace_bytes(op, benchmark=benchmark, constants=constants)
+        op.position: round(part * workspace_bytes(op, benchmark=benchmark, constants=constants))
         for op in operations
         if op.convolution is not None
     }
@@ -58,7 +66,7 @@ def convolution_workspaces(
 def workspace_bytes(
     operation: OperationRecord, *, benchmark: bool, constants: HiddenConstants = CONSTANTS.hidden
 ) -> int:
-    """cuDNN's workspace for one convolution: a share of the bytes of its input and output."""
+    """The most that cuDNN takes for one convolution: a share of the bytes of its input and output."""
     convolution = operation.convolution
     if convolution is None or convolution.groups > 1:
         return 0  # grouped and depthwise kernels work in place

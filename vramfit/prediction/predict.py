@@ -8,10 +8,10 @@ from vramfit.jobs.job import Job
 from vramfit.jobs.levers import setting_of
 from vramfit.prediction.affine import AffineTrace
 from vramfit.prediction.allocator import Settings
-from vramfit.prediction.constants import CONSTANTS
+from vramfit.prediction.constants import CONSTANTS, Bands
 from vramfit.prediction.hidden import context_bytes, convolution_workspaces, kept_workspaces
 from vramfit.prediction.record import Trace
-from vramfit.prediction.replay import replay_trace
+from vramfit.prediction.replay import Spread, replay_trace
 from vramfit.prediction.roofline import step_time_s
 from vramfit.prediction.trace import trace_step
 from vramfit.records import Band, Budget, Trial, Verdict
@@ -97,21 +97,30 @@ class Predictor:
             self._alike = self._traced is not None
         return self._traced.at(micro_batch) if self._traced else trace_step(self.job, micro_batch)
 
+    def _replay(self, trace: Trace) -> Spread:
+        kept = kept_workspaces(trace, self.card)
+        return Spread.of(
+            [
+                replay_trace(
+                    trace,
+                    convolution_workspaces(trace.operations, benchmark=self.job.cudnn_benchmark, part=part),
+                    kept_bytes=kept,
+                    settings=allocator_settings(self.job),
+                )
+                for part in CONSTANTS.hidden.replayed_parts
+            ]
+        )
+
     def _fits(self, micro_batch: int) -> bool:
         return self.trial(micro_batch).verdict is Verdict.FITS
 
     def _predict(self, micro_batch: int) -> Trial:
         trace = self.trace(micro_batch)
-        peaks = replay_trace(
-            trace,
-            convolution_workspaces(trace.operations, benchmark=self.job.cudnn_benchmark),
-            kept_bytes=kept_workspaces(trace, self.card),
-            settings=allocator_settings(self.job),
-        )
+        peaks = self._replay(trace)
         context = context_bytes(self.card)
         used = peaks.reserved_bytes + context
         bands = CONSTANTS.bands
-        band = (round(used * bands.memory[0]), round(used * bands.memory[1]))
+        band = memory_band(used, peaks.spread_bytes)
         time_s = step_time_s(trace.part("step 2"), self.card)
         return Trial(
             source="predicted",
@@ -126,6 +135,13 @@ class Predictor:
             step_time_s=time_s,
             step_time_band_s=(time_s * bands.time[0], time_s * bands.time[1]),
         )
+
+
+def memory_band(used_bytes: int, spread_bytes: int, bands: Bands = CONSTANTS.bands) -> Band:
+    """The 90 % band of device use, wider the more the workspaces of cuDNN matter; see `Bands`."""
+    scale = bands.memory_base * used_bytes + spread_bytes / 2
+    low, high = bands.memory
+    return max(0, round(used_bytes + low * scale)), round(used_bytes + high * scale)
 
 
 def verdict(band: Band, budget_bytes: int) -> Verdict:

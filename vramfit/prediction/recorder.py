@@ -13,7 +13,7 @@ from vramfit.prediction.convolution import convolution_of
 from vramfit.prediction.flops import flops_of
 from vramfit.prediction.record import Call, Kind, OperationRecord, StorageRecord, Trace, TracePhase
 from vramfit.prediction.schema import Nature, nature_of
-from vramfit.prediction.storageless import Operations, storageless, tensors_in
+from vramfit.prediction.storageless import Operations, storageless, tensors_given, tensors_in
 
 _ATEN = torch.ops.aten
 
@@ -45,12 +45,13 @@ class Recorder(TorchDispatchMode):
         if func.namespace == "profiler":
             return func(*args, **kwargs)
         if nature_of(func) is Nature.VIEW:
-            return self._operations.run(func, args, kwargs)
+            return func(*args, **kwargs)
+        given = tensors_given(args, kwargs)
         module = self._module()
         name = func.name().removeprefix("aten::")
         self._making = (name, self._kind(func, args), module)
-        out = self._operations.run(func, args, kwargs)
-        self._record_operation(func, args, kwargs, out)
+        out = self._operations.run(func, args, kwargs, given)
+        self._record_operation(func, args, kwargs, given, out)
         return out
 
     def move(self, tensor: Tensor, kind: Kind, module: str = "") -> Tensor:
@@ -105,9 +106,11 @@ class Recorder(TorchDispatchMode):
             return ""
         return self._node_modules[max(0, bisect_right(self._nodes, node._sequence_nr()) - 1)]
 
-    def _record_operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        inputs = [tensor for tensor in tensors_in((args, tuple(kwargs.values()))) if self._on_card(tensor)]
-        outputs = list(tensors_in(out))
+    def _record_operation(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor], out: Any
+    ) -> None:
+        inputs = [tensor for tensor in given if self._on_card(tensor)]
+        outputs = tensors_in(out)
         written = outputs or inputs[:1]
         if not any(map(self._on_card, written)):
             return
@@ -128,7 +131,7 @@ class Recorder(TorchDispatchMode):
         )
 
     def _on_card(self, tensor: Tensor) -> bool:
-        return self._address(tensor) in self._live
+        return tensor.untyped_storage()._cdata in self._live
 
     def _kind(self, func: Any, args: tuple[Any, ...]) -> Kind:
         if self.phase in ("input", "loss"):

@@ -1,6 +1,6 @@
 """Replays a trace through the caching allocator: what torch would allocate and reserve. Bytes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,6 +16,22 @@ class Peaks:
     reserved_bytes: int
     retries: int
     fits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Mean peaks of several replays, and the difference of the largest and the smallest reserved one. Bytes."""
+
+    allocated_bytes: int
+    reserved_bytes: int
+    spread_bytes: int
+
+    @classmethod
+    def of(cls, replays: Sequence[Peaks]) -> "Spread":
+        """The mean and the spread of replays."""
+        reserved = [peaks.reserved_bytes for peaks in replays]
+        allocated = sum(peaks.allocated_bytes for peaks in replays) // len(replays)
+        return cls(allocated, sum(reserved) // len(replays), max(reserved) - min(reserved))
 
 
 def replay_trace(

@@ -5,7 +5,7 @@ and views treat it as any other; only a kernel would crash on it. `Operations.ru
 torch's `meta` kernels what an operation returns, once for each combination of shapes, and makes that.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,46 +64,47 @@ class Operations:
         self._made = made
         self._known: dict[Any, Any] = {}
 
-    def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What an operation returns; new tensors have no storage, and `made` is told of each."""
+    def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor]) -> Any:
+        """What an operation returns of `given` tensors; new ones have no storage, and `made` is told of each."""
         nature = nature_of(func)
-        if nature is Nature.VIEW or self._is_on_host(args, kwargs):
+        if nature is Nature.VIEW or (given and not any(map(self._on_card, given))):
             return func(*args, **kwargs)
         if nature is Nature.WRITE:
             return written_argument(func, args, kwargs)
         key = (func, _describe(args), _describe(tuple(kwargs.items())))
         if key not in self._known:
             self._known[key] = _ask(func, args, kwargs)
-        return self._make(self._known[key], args, kwargs)
+        return self._make(self._known[key], given)
 
-    def _is_on_host(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        found = False
-        for tensor in tensors_in((args, tuple(kwargs.values()))):
-            found = True
-            if self._on_card(tensor):
-                return False
-        return found
-
-    def _make(self, answer: Any, args: Any, kwargs: Any) -> Any:
+    def _make(self, answer: Any, given: list[Tensor]) -> Any:
         if isinstance(answer, _New):
             tensor = storageless(answer.size, answer.stride, answer.dtype)
             self._made(tensor)
             return tensor
         if isinstance(answer, _Same):
-            source = list(tensors_in((args, tuple(kwargs.values()))))[answer.number]
-            return _ATEN.as_strided.default(source, answer.size, answer.stride, answer.offset)
+            return _ATEN.as_strided.default(given[answer.number], answer.size, answer.stride, answer.offset)
         if isinstance(answer, (list, tuple)):
-            return type(answer)(self._make(part, args, kwargs) for part in answer)
+            return type(answer)(self._make(part, given) for part in answer)
         return answer
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> list[Tensor]:
     """The tensors in nested tuples and lists, in order."""
     if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
+        return [value]
+    found: list[Tensor] = []
+    if isinstance(value, (list, tuple)):
         for part in value:
-            yield from tensors_in(part)
+            if isinstance(part, Tensor):
+                found.append(part)
+            elif isinstance(part, (list, tuple)):
+                found += tensors_in(part)
+    return found
+
+
+def tensors_given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The tensors among an operation's arguments, in order."""
+    return tensors_in(args) + tensors_in(tuple(kwargs.values())) if kwargs else tensors_in(args)
 
 
 def _describe(value: Any) -> Any:
@@ -140,7 +141,7 @@ def _ask_meta(func: Any, args: Any, kwargs: Any, convert: Callable[[Tensor], Ten
         asked_kwargs[name] = place if name == "device" else None
     if _makes_from_nothing(func):
         asked_kwargs["device"] = place
-    sources = [tensor.untyped_storage()._cdata for tensor in tensors_in((asked_args, tuple(asked_kwargs.values())))]
+    sources = [tensor.untyped_storage()._cdata for tensor in tensors_given(asked_args, asked_kwargs)]
     return _answer(func(*asked_args, **asked_kwargs), sources)
 
 

@@ -11,8 +11,9 @@ from vramfit.errors import UnknownCard
 from vramfit.jobs.job import Job
 from vramfit.prediction.constants import CONSTANTS
 from vramfit.prediction.hidden import context_bytes, convolution_workspaces, kept_workspaces
-from vramfit.prediction.predict import Predictor, card_budget, verdict
+from vramfit.prediction.predict import Predictor, card_budget, memory_band, verdict
 from vramfit.prediction.record import Convolution, OperationRecord
+from vramfit.prediction.replay import Peaks, Spread
 from vramfit.prediction.roofline import kind_of, operation_s, step_time_s
 from vramfit.prediction.trace import trace_step
 from vramfit.records import Verdict
@@ -78,6 +79,17 @@ def test_verdicts_follow_the_band() -> None:
     assert verdict((5, 7), 4) is Verdict.OVER_BUDGET
 
 
+def test_band_widens_with_what_is_not_known_of_workspaces() -> None:
+    bands = CONSTANTS.bands.model_copy(update={"memory_base": 0.05, "memory": (-1.0, 2.0)})
+    assert memory_band(1000, 0, bands) == (950, 1100)
+    assert memory_band(1000, 100, bands) == (900, 1200)
+
+
+def test_spread_of_replays() -> None:
+    spread = Spread.of([Peaks(10, 20, 0, True), Peaks(14, 40, 0, True)])
+    assert (spread.allocated_bytes, spread.reserved_bytes, spread.spread_bytes) == (12, 30, 20)
+
+
 def test_predict_reads_sizes_and_names() -> None:
     trial = vramfit.predict(job(), micro_batch=2, gpu="RTX 3090", vram="8GB", reserve="1GB")
     assert trial.budget_bytes == 8 * GIB
@@ -106,7 +118,7 @@ def test_workspace_is_a_share_of_what_a_convolution_reads_and_writes() -> None:
         }
     )
     image_bytes = 2 * 8 * 16 * 16 * 2
-    found = convolution_workspaces([convolution()], benchmark=False, constants=constants)
+    found = convolution_workspaces([convolution()], benchmark=False, part=1.0, constants=constants)
     assert found == {5: image_bytes // 2}
     grouped = convolution(groups=8, weight_shape=(8, 1, 3, 3))
     assert convolution_workspaces([grouped], benchmark=False, constants=constants) == {5: 0}
