@@ -71,13 +71,11 @@ class _AdaptiveWing(torch.autograd.Function):
 
 
 def _parts(target: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Slices of samples, or of one sample's landmarks where a sample alone is too large."""
-    batch, landmarks, height, width = target.shape
-    samples = max(1, _CHUNK_ELEMENTS // (landmarks * height * width))
-    planes = min(landmarks, max(1, _CHUNK_ELEMENTS // (height * width)))
-    for sample in range(0, batch, samples):
-        for plane in range(0, landmarks, planes):
-            yield slice(sample, sample + samples), slice(plane, plane + planes)
+    """Slices of the landmarks of all samples."""
+    _, landmarks, height, width = target.shape
+    planes = max(1, _CHUNK_ELEMENTS // (height * width))
+    for plane in range(0, landmarks, planes):
+        yield slice(None), slice(plane, plane + planes)
 
 
 def _piece(

@@ -1,0 +1,18 @@
+"""The landmark job must stay a straight line in the batch: a loop over samples in its loss once made it none."""
+
+import pytest
+
+from vramfit.jobs.landmark import LandmarkOptions, landmark_job
+from vramfit.prediction.affine import AffineTrace
+from vramfit.prediction.trace import trace_step
+
+
+@pytest.mark.parametrize("stride", [4, 1])
+def test_two_traces_of_the_landmark_job_lie_on_one_line_with_a_third(stride):
+    job = landmark_job(LandmarkOptions(model="hrnet_w18_small_v2", image_size=(128, 128), heatmap_stride=stride))
+    line = AffineTrace.through(trace_step(job, 2), trace_step(job, 3))
+    assert line is not None
+    direct = trace_step(job, 5)
+    foretold = line.at(5)
+    assert foretold.events == direct.events
+    assert [s.size_bytes for s in foretold.storages] == [s.size_bytes for s in direct.storages]
