@@ -9,7 +9,7 @@ import pytest
 from made_records import make_profile
 
 from vramfit import files
-from vramfit.cli.probe import Question
+from vramfit.cli.question import Question
 from vramfit.landmarks.sample import make_sample
 
 SENIOR = Path("Annotations/Cephalometric Landmarks/Senior Orthodontists")

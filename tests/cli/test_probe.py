@@ -5,7 +5,7 @@ import json
 import pytest
 from made_records import make_profile, make_trial
 
-from vramfit.cli.probe import Question
+from vramfit.cli.question import Question
 from vramfit.errors import NothingFits
 from vramfit.records import Profile
 

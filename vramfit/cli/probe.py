@@ -2,119 +2,29 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from vramfit.cli.question import (
+    Case,
+    Mode,
+    Question,
+    Size,
+    cases_of,
+    checked_levers,
+    checked_memory,
+    mode_for,
+    numbers,
+    one_size,
+)
 from vramfit.errors import CannotWrite, NothingFits, UsageError
-from vramfit.units import format_size, parse_size
+from vramfit.units import format_size
 
 if TYPE_CHECKING:
-    from vramfit.jobs.job import Job
     from vramfit.prediction.frontier import Frontier
     from vramfit.records import Profile, Schedule, Trial
-
-Size = tuple[int, int]
-Mode = Literal["auto", "measure", "predict"]
-AUTO = "auto"
-
-
-@dataclass(frozen=True)
-class Case:
-    """One job on one card; `label` is its name in a table over cases, `image_size` is (height, width)."""
-
-    label: str
-    image_size: Size
-    gpu: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """What is asked of every case."""
-
-    model: str
-    vram: str | None = None
-    reserve: str | None = None
-    mode: Mode = "auto"
-    batch_sizes: list[int] | None = None
-    batch_size: int | None = None
-    levers: str = "none"
-    objective: Literal["fastest", "largest"] = "fastest"
-    effective_batch: int | None = None
-    amp: Literal["fp16", "bf16"] | None = "fp16"
-    channels_last: bool = False
-    epochs: int = 200
-    images: int = 700
-
-    @property
-    def schedule(self) -> "Schedule":
-        """The length of the run."""
-        from vramfit.records import Schedule
-
-        return Schedule(images=self.images, epochs=self.epochs)
-
-    def job(self, case: Case) -> "Job":
-        """The job, with the levers that are named."""
-        from vramfit.jobs.registry import resolve_job
-        from vramfit.plan.levers import in_order, parse_levers
-
-        named = () if self.levers == AUTO else parse_levers(self.levers)
-        job = resolve_job(self.model, image_size=case.image_size, amp=self.amp, channels_last=self.channels_last)
-        return replace(job, levers=in_order((*job.levers, *named)))
-
-    def frontier(self, case: Case) -> "Frontier | None":
-        """What every choice of levers makes of the job, where the choice is left to us."""
-        from vramfit.probe import levers_for
-
-        if self.levers != AUTO:
-            return None
-        return levers_for(
-            self.job(case),
-            vram=self.vram,
-            gpu=case.gpu,
-            reserve=self.reserve,
-            batch_size=self.batch_size,
-            objective=self.objective,
-            schedule=self.schedule,
-        )
-
-    def answer(self, case: Case, on_trial: "Callable[[Trial], None]") -> "Profile":
-        """Probe one case; `on_trial` is told of every trial as it ends."""
-        from vramfit.probe import fit
-
-        frontier = self.frontier(case)
-        if frontier is not None:
-            return self.proven(case, on_trial, frontier)
-        return fit(
-            self.job(case),
-            vram=self.vram,
-            gpu=case.gpu,
-            reserve=self.reserve,
-            mode=self.mode,
-            batch_sizes=self.batch_sizes or ([self.batch_size] if self.batch_size else None),
-            objective=self.objective,
-            effective_batch=self.effective_batch,
-            schedule=self.schedule,
-            on_trial=on_trial,
-        )
-
-    def proven(self, case: Case, on_trial: "Callable[[Trial], None]", frontier: "Frontier") -> "Profile":
-        """The profile of a frontier's pick: its levers, and its batch tried by itself."""
-        from vramfit.plan.levers import describe_levers
-
-        choice = frontier.choice
-        divided = self.batch_size if choice.accumulation_steps > 1 else None
-        question = replace(
-            self,
-            levers=describe_levers(choice.levers),
-            batch_size=choice.trial.micro_batch,
-            effective_batch=self.effective_batch or divided,
-        )
-        profile = question.answer(case, on_trial)
-        plan = profile.plan.model_copy(update={"reason": f"batch {profile.plan.micro_batch}: {choice.reason}."})
-        return profile.model_copy(update={"plan": plan})
 
 
 def probe(
@@ -180,16 +90,16 @@ def probe(
 
     Measured on the GPU of this machine where there is one; with --gpu, or without a GPU, predicted.
     """
-    cases = _cases(image_size, image_sizes, gpu or [])
+    cases = cases_of(image_size, image_sizes, gpu or [])
     _check_export(export, len(cases), force)
     question = Question(
         model=model,
-        vram=_checked(vram),
-        reserve=_checked(reserve),
-        mode=_mode(mode, gpu),
-        batch_sizes=_numbers(batch_sizes) if batch_sizes is not None else None,
-        batch_size=_one_size(batch_size, batch_sizes),
-        levers=_levers(levers),
+        vram=checked_memory(vram),
+        reserve=checked_memory(reserve),
+        mode=mode_for(mode, gpu),
+        batch_sizes=numbers(batch_sizes) if batch_sizes is not None else None,
+        batch_size=one_size(batch_size, batch_sizes),
+        levers=checked_levers(levers),
         objective=objective,
         effective_batch=effective_batch,
         amp=None if amp == "off" else amp,
@@ -292,62 +202,6 @@ def _watch(trials: "list[Trial]") -> "Callable[[Trial], None]":
 def _progress(line: str) -> None:
     if sys.stderr.isatty():
         typer.echo(line, err=True)
-
-
-def _checked(size: str | None) -> str | None:
-    if size is not None:
-        parse_size(size)
-    return size
-
-
-def _levers(levers: str) -> str:
-    from vramfit.plan.levers import parse_levers
-
-    if levers != AUTO:
-        parse_levers(levers)
-    return levers
-
-
-def _one_size(batch_size: int | None, batch_sizes: str | None) -> int | None:
-    if batch_size is not None and batch_sizes is not None:
-        raise UsageError("--batch-size names the one batch that is wanted; give it or --batch-sizes, not both.")
-    return batch_size
-
-
-def _mode(mode: Mode, gpu: list[str] | None) -> Mode:
-    if gpu and mode == "measure":
-        raise UsageError("--mode measure tries the card of this machine; leave out --gpu, which always predicts.")
-    return mode
-
-
-def _cases(image_size: Size, image_sizes: str | None, gpus: list[str]) -> list[Case]:
-    if image_sizes is not None and len(gpus) > 1:
-        raise UsageError("one table is over image sizes or over cards: give --image-sizes with at most one --gpu.")
-    if image_sizes is not None:
-        gpu = gpus[0] if gpus else None
-        return [Case("x".join(map(str, size)), size, gpu) for size in map(_size, image_sizes.split(","))]
-    _check_size(image_size, "{} {}".format(*image_size))
-    return [Case(gpu, image_size, gpu) for gpu in gpus] or [Case("this machine", image_size, None)]
-
-
-def _size(text: str) -> Size:
-    parts = text.strip().lower().split("x")
-    if not all(part.isdecimal() for part in parts) or len(parts) > 2:
-        raise UsageError(f"'{text}' is not an image size; write 768, or HEIGHTxWIDTH such as 512x640.")
-    return _check_size((int(parts[0]), int(parts[-1])), text)
-
-
-def _check_size(size: Size, text: str) -> Size:
-    if min(size) < 32:
-        raise UsageError(f"image size '{text}' is too small for a network; give at least 32 pixels each way.")
-    return size
-
-
-def _numbers(text: str) -> list[int]:
-    numbers = [int(part) for part in text.split(",") if part.strip().isdecimal()]
-    if len(numbers) != len(text.split(",")) or min(numbers) < 1:
-        raise UsageError(f"--batch-sizes '{text}' is not a list of whole numbers above 0; write them as 6,5,4.")
-    return numbers
 
 
 def _check_export(export: Path | None, cases: int, force: bool) -> None:

@@ -1,0 +1,128 @@
+"""The probe: predict where there is no card, measure where there is one, search, choose, and keep it as a profile."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from vramfit.errors import UsageError
+from vramfit.jobs.job import Job
+from vramfit.measure.budget import size_in_bytes
+from vramfit.measure.host import available_host_bytes, largest_in_host_memory
+from vramfit.measure.worker import JobSource
+from vramfit.plan.search import CEILING
+from vramfit.probe.bench import DEFAULT_CARD, Bench, Mode, PredictedBench, open_bench
+from vramfit.probe.probe import Probe, Wanted
+from vramfit.records import Objective, Profile, Schedule, Trial
+
+if TYPE_CHECKING:
+    from vramfit.prediction.frontier import Frontier
+
+__all__ = ["DEFAULT_CARD", "Probe", "Wanted", "fit", "levers_for"]
+
+
+def fit(
+    job: JobSource,
+    *,
+    vram: str | int | None = None,
+    gpu: str | None = None,
+    reserve: str | int | None = None,
+    mode: Mode = "auto",
+    batch_sizes: Sequence[int] | None = None,
+    objective: Objective = "fastest",
+    effective_batch: int | None = None,
+    schedule: Schedule | None = None,
+    on_trial: Callable[[Trial], None] | None = None,
+) -> Profile:
+    """Fit a job to a card: find the micro-batch to train with, and prove it where the card is here.
+
+    Args:
+        job: what to train, or an importable function that returns it.
+        vram: the most it may use at device level, such as `8GB` or bytes.
+        gpu: a card that need not be here, such as `rtx3090`; always predicts.
+        reserve: what to leave to a desktop, such as `600MB` or bytes.
+        mode: `auto` measures where there is a usable GPU and no `gpu`, else predicts.
+        batch_sizes: try these alone, in this order, and take the first that fits.
+        objective: `fastest` is the smallest batch within 2 % of the best throughput, `largest` the largest.
+        effective_batch: samples an optimizer step is to see; split into micro-batches that fit.
+        schedule: images an epoch, which no micro-batch exceeds, and epochs; 700 and 200 by default.
+        on_trial: called with each trial as it ends.
+
+    Raises:
+        NothingFits: not even the smallest batch allowed.
+        NoUsableGpu: `measure` without a usable GPU.
+        UnknownCard: no such card.
+        NotTraceable: a prediction is wanted of a step that cannot be traced.
+        UsageError: arguments that make no sense together.
+        VramfitError: the job itself fails, for another reason than memory.
+
+    """
+    _check(mode, gpu, batch_sizes, effective_batch)
+    schedule = schedule or Schedule()
+    wanted = Wanted(
+        batch_sizes=tuple(batch_sizes or ()),
+        objective=objective,
+        effective_batch=effective_batch,
+        maximum=min(schedule.images, effective_batch or CEILING),
+    )
+    built = job if isinstance(job, Job) else job()
+    sizes = size_in_bytes(vram), size_in_bytes(reserve)
+    bench = open_bench(job, built, schedule, sizes, gpu=gpu, mode=mode)
+    wanted = _within_host_memory(wanted, built, bench)
+    return Probe(bench, wanted, on_trial or (lambda _: None)).profile(built, schedule)
+
+
+def levers_for(
+    job: Job,
+    *,
+    vram: str | int | None = None,
+    gpu: str | None = None,
+    reserve: str | int | None = None,
+    batch_size: int | None = None,
+    objective: Objective = "fastest",
+    schedule: Schedule | None = None,
+) -> "Frontier":
+    """What levers make of a job on a card: every choice predicted, and the cheapest that fits picked.
+
+    Args:
+        job: what to train; its own levers stay, but for recomputation.
+        vram, gpu, reserve: as `fit` takes them; without `gpu` the card that is here, if there is one.
+        batch_size: the micro-batch that must fit; None for the one that the objective prefers.
+        objective: `fastest` or `largest`.
+        schedule: images an epoch, which no micro-batch exceeds.
+
+    Raises:
+        NothingFits: no levers make even one sample fit.
+        UnknownCard: no such card.
+        NotTraceable: the step cannot run on storage-less tensors.
+
+    """
+    from vramfit.prediction.frontier import CEILING as LARGEST
+    from vramfit.prediction.frontier import find_frontier
+    from vramfit.prediction.levers import LeverSearch
+
+    schedule = schedule or Schedule()
+    sizes = size_in_bytes(vram), size_in_bytes(reserve)
+    bench = open_bench(job, job, schedule, sizes, gpu=gpu, mode="predict")
+    if not isinstance(bench, PredictedBench):
+        raise UsageError("levers are chosen by prediction; use mode 'predict'.")
+    search = LeverSearch(job, bench.predictor.card, bench.budget)
+    return find_frontier(search, batch_size=batch_size, objective=objective, maximum=min(schedule.images, LARGEST))
+
+
+def _within_host_memory(wanted: Wanted, job: Job, bench: Bench) -> Wanted:
+    largest = largest_in_host_memory(job, available_host_bytes())
+    if bench.source == "predicted" or largest is None or largest >= wanted.maximum:
+        return wanted
+    bench.notes.append(f"Batches above {largest} were not tried: the host's free memory does not hold them.")
+    return replace(wanted, maximum=largest)
+
+
+def _check(mode: str, gpu: str | None, batch_sizes: Sequence[int] | None, effective_batch: int | None) -> None:
+    if mode not in ("auto", "measure", "predict"):
+        raise UsageError(f"mode is '{mode}'; use auto, measure or predict.")
+    if mode == "measure" and gpu is not None:
+        raise UsageError(f"mode 'measure' tries the card that is here, and '{gpu}' was named; drop one of the two.")
+    if batch_sizes is not None and (not batch_sizes or min(batch_sizes) < 1):
+        raise UsageError("batch_sizes needs at least one size, each 1 or more, such as 6,5,4.")
+    if effective_batch is not None and effective_batch < 1:
+        raise UsageError(f"effective_batch is {effective_batch}; use 1 or more.")

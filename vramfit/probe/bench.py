@@ -1,0 +1,105 @@
+"""Where trials are made: on the card that is here, or on one that need not be."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from vramfit.cards import Card, find_card
+from vramfit.errors import NoUsableGpu
+from vramfit.jobs.job import Job
+from vramfit.measure.bench import MeasuredBench
+from vramfit.measure.budget import read_budget
+from vramfit.measure.device import Device, local_device
+from vramfit.measure.machine import read_machine
+from vramfit.measure.worker import JobSource
+from vramfit.records import Budget, Machine, Schedule, Source, Trial
+
+if TYPE_CHECKING:
+    from vramfit.prediction.predict import Predictor
+
+Mode = Literal["auto", "measure", "predict"]
+# Stands in where there is no card and none is named: the card of the guide that this project replaces.
+DEFAULT_CARD = "rtx3070ti"
+
+
+class Bench(Protocol):
+    """Where trials are made: a card that is here, or one that is foretold."""
+
+    source: Source
+    budget: Budget
+    machine: Machine
+    notes: list[str]
+
+    def trial(self, micro_batch: int) -> Trial:
+        """Try one micro-batch."""
+
+    def guess(self, maximum: int) -> int | None:
+        """The micro-batch that is believed to be the largest that fits; None where nothing is known."""
+
+
+@dataclass
+class PredictedBench:
+    """A card that need not be here."""
+
+    predictor: "Predictor"
+    budget: Budget
+    machine: Machine
+    notes: list[str] = field(default_factory=list)
+    source: Source = "predicted"
+
+    def trial(self, micro_batch: int) -> Trial:
+        """Predict one micro-batch."""
+        return self.predictor.trial(micro_batch)
+
+    def guess(self, maximum: int) -> int | None:
+        """The largest micro-batch that is predicted to fit."""
+        return self.predictor.largest_that_fits(maximum) or None
+
+
+def open_bench(
+    source: JobSource,
+    built: Job,
+    schedule: Schedule,
+    sizes: tuple[int | None, int | None],
+    *,
+    gpu: str | None,
+    mode: Mode,
+) -> Bench:
+    """The bench for a card; `sizes` are what was asked for and what is to be reserved, in bytes."""
+    if gpu is not None:
+        return _predicted(built, find_card(gpu), None, sizes)
+    try:
+        device = local_device()
+    except NoUsableGpu:
+        if mode == "measure":
+            raise
+        bench = _predicted(built, find_card(DEFAULT_CARD), None, sizes)
+        bench.notes.append(f"No GPU is here and none was named: predicted for the {bench.machine.card}.")
+        return bench
+    budget = read_budget(device, vram=sizes[0], reserve=sizes[1])
+    if mode == "predict":
+        return _predicted(built, find_card(device.name), budget, sizes)
+    return MeasuredBench(source, device, budget, schedule, _guesser(built, device, budget))
+
+
+def _predicted(job: Job, card: Card, budget: Budget | None, sizes: tuple[int | None, int | None]) -> PredictedBench:
+    from vramfit.prediction.hidden import context_bytes
+    from vramfit.prediction.predict import Predictor
+
+    budget = budget or Budget(
+        total_bytes=card.memory_bytes,
+        requested_bytes=sizes[0],
+        reserve_bytes=sizes[1] or 0,
+        context_bytes=context_bytes(card),
+    )
+    machine = read_machine().model_copy(update={"card": card.name})
+    return PredictedBench(Predictor(job, card, budget), budget, machine)
+
+
+def _guesser(job: Job, device: Device, budget: Budget) -> Callable[[int], int]:
+    def guess(maximum: int) -> int:
+        from vramfit.prediction.predict import Predictor
+
+        return Predictor(job, find_card(device.name), budget).largest_that_fits(maximum)
+
+    return guess

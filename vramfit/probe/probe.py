@@ -1,0 +1,165 @@
+"""One probe under way: search, fill the table, choose, and keep it as a profile."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from vramfit import __version__
+from vramfit.errors import NothingFits, VramfitError
+from vramfit.jobs.job import Job, job_key
+from vramfit.plan.choose import choose_trial, make_plan
+from vramfit.plan.search import CEILING, Search, Tried, table_sizes
+from vramfit.probe.bench import Bench
+from vramfit.records import Objective, Plan, Profile, Schedule, Trial, Verdict
+from vramfit.units import format_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the user asks of the answer."""
+
+    batch_sizes: tuple[int, ...] = ()
+    objective: Objective = "fastest"
+    effective_batch: int | None = None
+    maximum: int = CEILING
+
+
+@dataclass
+class Probe:
+    """One probe under way on one bench."""
+
+    bench: Bench
+    wanted: Wanted
+    on_trial: Callable[[Trial], None]
+    trials: list[Trial] = field(default_factory=list)
+
+    def profile(self, job: Job, schedule: Schedule) -> Profile:
+        """Search, fill the table's rows, choose, and write it all down."""
+        model = _empty_model(job)
+        plan = self.plan(batch_norm=_has_batch_norm(model))
+        bench = self.bench
+        return Profile(
+            vramfit_version=__version__,
+            source=bench.source,
+            job=job_key(job, model),
+            machine=bench.machine,
+            budget=bench.budget,
+            schedule=schedule,
+            plan=plan.model_copy(update={"levers": job.levers}),
+            trials=tuple(self._latest()),
+            notes=(*bench.budget.notes, *bench.notes),
+        )
+
+    def plan(self, *, batch_norm: bool = False) -> Plan:
+        """The plan, after as many trials as it takes; `trials` holds them, also when nothing fits.
+
+        Raises:
+            NothingFits: not even the smallest batch allowed.
+
+        """
+        answer = self._find()
+        if not self.wanted.batch_sizes:
+            self._fill_rows(answer)
+            self._note_if_odd(answer)
+        trials = self._latest()
+        objective = "largest" if self.wanted.batch_sizes else self.wanted.objective
+        chosen = choose_trial(trials, objective, accumulate=self.wanted.effective_batch is not None)
+        plan = make_plan(chosen, trials, objective, effective_batch=self.wanted.effective_batch, batch_norm=batch_norm)
+        return self._proven(plan).model_copy(update={"objective": self.wanted.objective})
+
+    def _find(self) -> int:
+        search = self._search()
+        while (size := search.next_size([Tried.of(trial) for trial in self.trials])) is not None:
+            self._try(size)
+        tried = [Tried.of(trial) for trial in self.trials]
+        answer = search.answer(tried)
+        if answer is None:
+            raise self._nothing_fits()
+        return answer
+
+    def _search(self) -> Search:
+        maximum = self.wanted.maximum
+        if self.wanted.batch_sizes:
+            return Search(candidates=self.wanted.batch_sizes, maximum=maximum)
+        guess = self.bench.guess(maximum)
+        # A prediction costs nothing more and is exact about itself: begin with its answer.
+        budget = self.bench.budget.budget_bytes if self.bench.source == "measured" else None
+        return Search(maximum=maximum, guess=guess or None, budget_bytes=budget)
+
+    def _fill_rows(self, answer: int) -> None:
+        """Try the table's other rows; a choice by speed needs them, a job that fails in one does not end the probe."""
+        if self.bench.source == "measured" and self.wanted.objective == "largest":
+            return
+        tried = {trial.micro_batch for trial in self.trials}
+        for size in table_sizes(answer, self.wanted.maximum):
+            if size not in tried:
+                self._try_row(size)
+
+    def _note_if_odd(self, answer: int) -> None:
+        odd = [t.micro_batch for t in self._latest() if t.micro_batch < answer and t.verdict is not Verdict.FITS]
+        if odd:
+            sizes = ", ".join(map(str, odd))
+            self.bench.notes.append(f"Memory does not grow evenly here: batch {answer} fits and {sizes} does not.")
+
+    def _try_row(self, size: int) -> None:
+        try:
+            self._try(size)
+        except VramfitError as error:
+            self._keep(_failed_row(size, self.bench, str(error)))
+
+    def _try(self, size: int) -> Trial:
+        return self._keep(self.bench.trial(size))
+
+    def _keep(self, trial: Trial) -> Trial:
+        self.trials.append(trial)
+        self.on_trial(trial)
+        return trial
+
+    def _proven(self, plan: Plan) -> Plan:
+        """The plan, once its micro-batch has been tried: dividing an effective batch evenly may give a new size."""
+        if all(trial.micro_batch != plan.micro_batch for trial in self.trials):
+            trial = self._try(plan.micro_batch)
+            if trial.verdict is not Verdict.FITS:
+                raise NothingFits(
+                    f"Batch {plan.micro_batch}, which divides the effective batch, does not fit although a larger "
+                    "one does; name another --effective-batch."
+                )
+        return plan
+
+    def _latest(self) -> list[Trial]:
+        """One trial a size, the last one made of it, by size."""
+        latest = {trial.micro_batch: trial for trial in self.trials}
+        return [latest[size] for size in sorted(latest)]
+
+    def _nothing_fits(self) -> VramfitError:
+        last = self.trials[-1]
+        if last.verdict is Verdict.FAILED:
+            return VramfitError(f"Batch {last.micro_batch} could not be tried: {last.note}.")
+        sizes = ", ".join(str(size) for size in self.wanted.batch_sizes)
+        which = f"None of the batches {sizes}" if self.wanted.batch_sizes else "Not even batch 1"
+        needs = f"; it takes {format_size(last.device_used_bytes)}" if last.device_used_bytes else ""
+        return NothingFits(
+            f"{which} fits {format_size(last.budget_bytes)}{needs}; "
+            "allow more memory, or make the image or the model smaller."
+        )
+
+
+def _empty_model(job: Job) -> nn.Module:
+    with torch.device("meta"):
+        return job.model()
+
+
+def _has_batch_norm(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
+def _failed_row(size: int, bench: Bench, note: str) -> Trial:
+    return Trial(
+        source=bench.source,
+        micro_batch=size,
+        verdict=Verdict.FAILED,
+        budget_bytes=bench.budget.budget_bytes,
+        note=note,
+    )
