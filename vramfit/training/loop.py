@@ -16,7 +16,7 @@ import torch
 
 from vramfit import __version__
 from vramfit.jobs.step import Step
-from vramfit.records import Budget, EpochRecord, OomEvent
+from vramfit.records import EpochRecord, OomEvent
 from vramfit.training import checkpoint
 from vramfit.training.distributed import Ranks
 from vramfit.training.events import Listener, Progress
@@ -44,8 +44,6 @@ class LoopOptions:
     keep: int = 3
     save_every_steps: int | None = None
     save_every_minutes: float = 10.0
-    watermark: float = 0.95
-    budget: Budget | None = None
     config: dict[str, Any] = field(default_factory=dict)
 
 
@@ -89,13 +87,14 @@ class Loop:
         *,
         ranks: Ranks | None = None,
         listeners: Sequence[Listener] = (),
+        memory: MemoryWatch | None = None,
     ) -> None:
         self.task, self.step, self.options = task, step, options
         self.ranks = ranks or Ranks()
         self.listeners = listeners if self.ranks.is_first else ()
         self.state = RunState()
         self.recovery = Recovery(step, options.micro_batch, ranks=self.ranks, on_event=self._on_event)
-        self.memory = MemoryWatch(step.device, options.budget, options.watermark)
+        self.memory = memory or MemoryWatch(step.device)
         self.step_times_s: list[float] = []
         pin = options.pin_memory and step.device.type == "cuda"
         self._training = Loader(task.training, workers=options.num_workers, pin_memory=pin)

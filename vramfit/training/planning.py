@@ -44,7 +44,7 @@ def choose_device(options: TrainOptions, ranks: Ranks) -> torch.device:
         card = local_device(ranks.local_rank)
     except NoUsableGpu as error:
         raise NoUsableGpu(f"--device cuda: {error}") from None
-    torch.cuda.set_device(card.index)
+    # CUDA itself starts later: while trials are measured, this process is to hold no memory of the card.
     return torch.device("cuda", card.index)
 
 

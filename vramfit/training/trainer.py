@@ -12,8 +12,10 @@ import numpy as np
 import torch
 
 from vramfit.files import write_atomically
+from vramfit.jobs.landmark import landmark_job
 from vramfit.jobs.step import Step
 from vramfit.training import checkpoint
+from vramfit.training.claim import claim_card
 from vramfit.training.distributed import Ranks
 from vramfit.training.events import Listener, RunStart, RunSummary
 from vramfit.training.films import FilmTask, open_films
@@ -59,13 +61,15 @@ def _train(options: TrainOptions, listeners: Sequence[Listener], ranks: Ranks) -
     task = _open_task(options, listeners)
     wanted = options.batch_size or (resumed.content["effective_batch"] if resumed else None)
     decision = decide(task.job, options, device, ranks, samples=len(task.training), effective=wanted)
-    step, notes = _build_step(task, options, device, ranks, resumed)
-    notes = [*task.notes, *_precision_note(options, device), *decision.notes, *notes]
+    planned = decision.profile.budget if decision.profile and options.gpu is None else None
+    memory, claimed = claim_card(task.job, options, device, planned)
+    step, built = _build_step(task, options, device, ranks, resumed)
+    notes = [*task.notes, *_precision_note(options, device), *decision.notes, *claimed, *built]
     now = datetime.now()
     if ranks.is_first:
         moved = make_room(options.save_dir, resumed.path if resumed else None, now)
         notes += [moved] if moved else []
-    loop = Loop(task, step, _loop_options(options, decision), ranks=ranks, listeners=listeners)
+    loop = Loop(task, step, _loop_options(options, decision), ranks=ranks, listeners=listeners, memory=memory)
     if resumed is not None:
         loop.resume(resumed.content)
         notes.append(_resume_note(resumed, options))
@@ -147,8 +151,6 @@ def _loop_options(options: TrainOptions, decision: Decision) -> LoopOptions:
         keep=options.keep,
         save_every_steps=options.save_every_steps,
         save_every_minutes=options.save_every_minutes,
-        watermark=options.watermark,
-        budget=decision.profile.budget if decision.profile and options.gpu is None else None,
         config=options.plain(),
     )
 
@@ -210,11 +212,20 @@ def _end(
     return summary
 
 
+def _require_its_model(options: TrainOptions, resumed: _Resumed) -> None:
+    """The refusal of another model, without films: the checkpoint knows how many landmarks they have."""
+    landmarks = len(resumed.content["task"].get("landmarks", ())) or 1
+    with torch.device("meta"):
+        model = landmark_job(options.landmark_options(landmarks)).model()
+    checkpoint.require_same_model(resumed.content, model, resumed.path)
+
+
 def _finished_before(options: TrainOptions, resumed: _Resumed, listeners: Sequence[Listener]) -> RunSummary:
     position = resumed.content["position"]
     best: dict[str, Any] = next(
         (record for record in position["history"] if record["epoch"] == position["best_epoch"]), {}
     )
+    _require_its_model(options, resumed)
     summary = RunSummary(
         epochs=resumed.epochs_done,
         best_epoch=position["best_epoch"],

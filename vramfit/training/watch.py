@@ -80,7 +80,7 @@ def _to_host(loss: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
 class MemoryWatch:
     """The card's memory: a limit at the budget, peaks by the epoch, and one warning near the limit."""
 
-    def __init__(self, device: torch.device, budget: Budget | None, watermark: float) -> None:
+    def __init__(self, device: torch.device, budget: Budget | None = None, watermark: float = 0.95) -> None:
         self._memory = CudaMemory(local_device(device.index or 0)) if device.type == "cuda" else None
         self._budget = budget
         self._watermark = watermark
