@@ -146,18 +146,19 @@ def _best(summary: RunSummary) -> str:
 
 
 def _compared(summary: RunSummary) -> list[str]:
-    """The plan's VRAM and step time beside the run's, where there was a plan."""
+    """The plan's VRAM and step time beside the run's, where there was a plan and the run was on a card."""
     profile = summary.profile
     trial = profile.trial(summary.micro_batch) if profile else None
-    if profile is None or trial is None:
+    if profile is None or trial is None or summary.device_used_bytes is None:
         return []
+    source = f"predicted for {profile.machine.card}" if trial.source == "predicted" else trial.source
     steps = profile.plan.accumulation_steps
     planned_s = trial.step_time_s * steps if trial.step_time_s is not None else None
-    lines = [f"Step time: {trial.source} {format_duration(planned_s)}, real {format_duration(summary.step_time_s)}."]
-    if summary.device_used_bytes is not None:
-        used, planned = format_size(summary.device_used_bytes), format_size(trial.device_used_bytes)
-        lines.insert(0, f"VRAM: {trial.source} {planned}, real {used}.")
-    return lines
+    used, planned = format_size(summary.device_used_bytes), format_size(trial.device_used_bytes)
+    return [
+        f"VRAM: {source} {planned}, real {used}.",
+        f"Step time: {source} {format_duration(planned_s)}, real {format_duration(summary.step_time_s)}.",
+    ]
 
 
 def _vram(record: EpochRecord) -> str:

@@ -90,6 +90,8 @@ class TrainOptions:
                 parse_size(size)
         if self.auto_batch and self.profile:
             raise UsageError("--auto-batch and --profile each choose the batch; give one of them.")
+        if self.gpu and self.profile:
+            raise UsageError("--gpu and --profile each name the card that is planned for; give one of them.")
 
     def landmark_options(self, landmarks: int, levers: tuple[Lever, ...] = ()) -> LandmarkOptions:
         """The job's own options."""
