@@ -109,9 +109,8 @@ def _peak(trace: Trace, *, benchmark: bool = False) -> int:
 def _kept(trace: Trace) -> int:
     """Bytes of the network and of what its forward pass leaves for the backward pass, and cuBLAS' workspace."""
     held: set[int] = set()
-    for event in trace.events:
-        if event >= 0 and trace.storages[event].phase in ("loss", "backward"):
-            break
+    last = max(op.position for op in trace.operations if op.phase == "forward")
+    for event in trace.events[:last]:
         held.add(event) if event >= 0 else held.discard(~event)
     counted = (trace.storages[number] for number in held)
     return cublas_bytes(_ANY_CARD) + sum(storage.size_bytes for storage in counted if storage.kind != "input")

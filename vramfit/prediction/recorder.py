@@ -73,6 +73,11 @@ class Recorder(TorchDispatchMode):
         """Begin a part of the trace."""
         self.trace.marks[name] = len(self.trace.events)
 
+    def stop(self) -> None:
+        """Note no more: what is freed from now on, some of it whenever Python collects garbage, is no step's doing."""
+        self._references.clear()
+        del self.trace.events[self.trace.marks["end"] :]
+
     def watch_modules(self, model: nn.Module) -> None:
         """Note which module runs, in the forward pass and in the backward pass that belongs to it."""
         for name, module in model.named_modules():

@@ -41,7 +41,7 @@ def trace_step(job: Job, micro_batch: int, *, steps: int = 2, validation: bool =
         recorder = Recorder(trace)
         with cuda_everywhere():
             _run(_set_up(job, recorder), recorder, host, steps=steps, validation=validation)
-    del trace.events[trace.marks["end"] :]
+        recorder.stop()
     _order_frees(trace.events)
     return trace
 

@@ -1,3 +1,4 @@
+import gc
 from functools import partial
 
 import pytest
@@ -174,3 +175,11 @@ def test_channels_last_reaches_the_convolutions() -> None:
         trace = trace_step(job(model=convolution, batch=images, channels_last=wanted), 2)
         found = {o.convolution.channels_last for o in trace.operations if o.convolution and o.phase == "forward"}
         assert found == {wanted}
+
+
+def test_nothing_is_added_once_the_trace_is_done() -> None:
+    trace = trace_step(job(), 2)
+    events = list(trace.events)
+    gc.collect()
+    assert trace.events == events
+    assert len(events) == trace.marks["end"]
