@@ -1,9 +1,12 @@
 """Traces of every model of the calibration files, kept on disk so that a run can be broken off and gone on with.
 
-python benchmarks/calibration_traces.py --cache FOLDER [--limit N]
+python benchmarks/calibration_traces.py --cache FOLDER [--limit N] [--report]
+
+`--report` traces nothing: it writes how many models were traced, and why others were not, to results/trace_sweep.json.
 """
 
 import argparse
+import json
 import pickle
 import random
 import sys
@@ -19,6 +22,7 @@ from vramfit.files import write_atomically
 from vramfit.prediction.affine import AffineTrace
 from vramfit.prediction.trace import trace_step
 
+RESULTS = Path(__file__).resolve().parent / "results" / "trace_sweep.json"
 DEFAULT_CACHE = Path(__file__).resolve().parent / ".cache"
 
 
@@ -56,11 +60,30 @@ def trace(key: str) -> AffineTrace | str:
     return AffineTrace.through(small, large) or "events differ between batches"
 
 
+def report(cache: Path) -> dict[str, object]:
+    """Distinct models tried and traced so far, and the reasons of those that were not."""
+    tried = {key: load(cache, key) for key in keys() if (cache / f"{key}.trace").exists()}
+    failed = {key: found for key, found in tried.items() if isinstance(found, str)}
+    traced = {model_of(key) for key in tried if key not in failed}
+    return {"models_tried": len({model_of(key) for key in tried}), "models_traced": len(traced), "failed": failed}
+
+
+def model_of(key: str) -> str:
+    source, rest = key.split("-", 1)
+    return rest.rsplit("-", 1)[0] if source == "ladder" else rest
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE)
     parser.add_argument("--limit", type=int, default=None)
+    parser.add_argument("--report", action="store_true")
     options = parser.parse_args()
+    if options.report:
+        text = json.dumps(report(options.cache), indent=2) + "\n"
+        write_atomically(RESULTS, text.encode())
+        print(text)
+        return
     options.cache.mkdir(parents=True, exist_ok=True)
     warnings.simplefilter("ignore")
     for number, key in enumerate(keys()[: options.limit]):

@@ -60,9 +60,13 @@ class _Line:
         return max(0, first + (second - first) * (self.to - self.first) // run)
 
     def storage(self, first: StorageRecord, second: StorageRecord) -> StorageRecord:
+        if first.size_bytes == second.size_bytes:
+            return first
         return replace(first, size_bytes=self.value(first.size_bytes, second.size_bytes))
 
     def operation(self, first: OperationRecord, second: OperationRecord) -> OperationRecord:
+        if first == second:
+            return first
         convolution = first.convolution
         if convolution is not None and second.convolution is not None:
             convolution = self._convolution(convolution, second.convolution)
