@@ -100,6 +100,8 @@ def _probe(job: Job, options: TrainOptions, schedule: Schedule, effective: int |
         vram=options.vram,
         gpu=options.gpu,
         reserve=options.reserve,
+        # A batch that is asked for is split only where it does not fit, whatever would be faster.
+        objective="fastest" if effective is None else "largest",
         effective_batch=effective,
         schedule=schedule,
     )
