@@ -1,0 +1,175 @@
+"""`vramfit train` from end to end, on six small films and a CPU."""
+
+import errno
+import math
+import os
+import signal
+from io import StringIO
+
+import pytest
+import torch
+from rich.console import Console
+
+from vramfit import files
+from vramfit.errors import UsageError
+from vramfit.jobs import landmark
+from vramfit.landmarks.sample import make_sample
+from vramfit.report.console import ConsoleListener
+from vramfit.training import checkpoint
+from vramfit.training.options import TrainOptions
+from vramfit.training.trainer import train
+
+MODEL = "hrnet_w18_small"
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    """Four films to train on, one to validate, one to test."""
+    return make_sample(tmp_path_factory.mktemp("films") / "films", films=6, height=96)
+
+
+@pytest.fixture
+def run(vramfit, films, tmp_path):
+    """Two epochs of two steps, unless told otherwise."""
+
+    def run(*words):
+        places = ["--save_dir", str(tmp_path / "run"), "--log_dir", str(tmp_path / "logs")]
+        small = ["--image_size", "64", "64", "--weights", "none", "--device", "cpu", "--num_workers", "0"]
+        size = ["--batch_size", "2", "--epochs", "2"]
+        model = [] if "--model" in words else ["--model", MODEL]
+        cache = ["--cache_dir", str(films.parent / "cache")]
+        return vramfit("train", "--dataset_path", str(films), *small, *size, *model, *places, *cache, *words)
+
+    return run
+
+
+@pytest.fixture
+def latest(tmp_path):
+    return lambda: checkpoint.load(tmp_path / "run" / checkpoint.LATEST)
+
+
+def losses(content):
+    return [record["loss"] for record in content["position"]["history"]]
+
+
+def interrupt_after(steps, monkeypatch):
+    """Ctrl-C as soon as so many steps are done."""
+
+    def on_progress(_self, _progress):
+        done.append(1)
+        if len(done) == steps:
+            signal.raise_signal(signal.SIGINT)
+
+    done = []
+    monkeypatch.setattr(ConsoleListener, "on_progress", on_progress)
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_the_resumed_run_is_the_whole_one(run, latest, monkeypatch, tmp_path):
+    assert run().code == 0
+    whole = latest()
+    with monkeypatch.context() as patch:
+        interrupt_after(3, patch)
+        outcome = run()
+    assert outcome.code == 130
+    assert outcome.err.strip() == "vramfit: interrupted"
+    assert "held an earlier run" in outcome.out
+    assert (latest()["position"]["epoch"], latest()["position"]["done"]) == (1, 2)
+    resumed = run("--resume")
+    assert resumed.code == 0
+    assert "checkpoint_latest.pth: epoch 2, 2 of its samples done" in resumed.out
+    assert losses(latest()) == losses(whole)
+    assert all(torch.equal(value, whole["model"][name]) for name, value in latest()["model"].items())
+    _a_finished_run_has_nothing_to_do(run)
+
+
+def _a_finished_run_has_nothing_to_do(run):
+    again = run("--resume")
+    assert again.code == 0
+    assert again.out.startswith("Nothing to do: the run finished its 2 epochs before. Best epoch:")
+    other = run("--resume", "--model", "hrnet_w18")
+    assert other.code == 7
+    assert other.out == ""
+    assert f"a checkpoint of another model ({MODEL};" in other.err
+
+
+def test_a_full_disk_ends_the_run_and_spares_what_is_there(run, latest, monkeypatch):
+    """There is room for the first checkpoint alone."""
+    sync, calls = os.fsync, []
+
+    def refuse(number):
+        calls.append(number)
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(number)
+
+    monkeypatch.setattr(files.os, "fsync", refuse)
+    outcome = run()
+    assert outcome.code == 8
+    assert "could not be written (No space left on device)" in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    assert latest()["position"]["epoch"] == 0
+    monkeypatch.undo()
+    assert run("--resume", "--epochs", "1").code == 0
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_spares_the_checkpoint(run, latest, monkeypatch):
+    whole, calls = landmark.heatmap_loss, []
+
+    def loss(outputs, targets):
+        calls.append(1)
+        # Two steps and a validation make the first epoch.
+        return whole(outputs, targets) * (math.nan if len(calls) > 3 else 1)
+
+    monkeypatch.setattr(landmark, "heatmap_loss", loss)
+    outcome = run()
+    assert outcome.code == 1
+    assert "the loss became nan in epoch 2, step 1" in outcome.err
+    assert latest()["position"]["epoch"] == 1
+    assert all(bool(torch.isfinite(value).all()) for value in latest()["model"].values())
+
+
+def test_auto_batch_trains_as_the_same_batch_by_hand_does(films, tmp_path):
+    """Planned for a card that is not here: the curve is the CPU's own, and no card's figures are compared with it."""
+    found, said = _trained(films, tmp_path / "found", auto_batch=True, gpu="rtx3070ti")
+    effective = found.profile.plan.effective_batch
+    by_hand, _ = _trained(films, tmp_path / "by_hand", batch_size=effective)
+    assert [r.loss for r in found.history] == [r.loss for r in by_hand.history]
+    assert [r.mre_mm for r in found.history] == [r.mre_mm for r in by_hand.history]
+    assert (tmp_path / "found" / "profile.json").is_file()
+    assert found.profile.plan.reason in said
+    assert "Step time" not in said
+    assert "VRAM" not in said
+
+
+def _trained(films, folder, **changes):
+    out = StringIO()
+    options = TrainOptions(
+        dataset_path=films,
+        model=MODEL,
+        image_size=(64, 64),
+        weights="none",
+        epochs=2,
+        device="cpu",
+        num_workers=0,
+        save_dir=folder,
+        log_dir=folder / "logs",
+        cache_dir=films.parent / "cache",
+        **changes,
+    )
+    return train(options, [ConsoleListener(Console(file=out, soft_wrap=True))]), out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--auto-batch", "--profile", "rtx3070ti-768"), "--auto-batch and --profile"),
+        (("--gpu", "rtx3090", "--profile", "rtx3070ti-768"), "--gpu and --profile"),
+        (("--effective-batch", "6"), "--batch-size 2 and --effective-batch 6"),
+        (("--mixed-precision", "--amp", "off"), "--amp off and --mixed-precision"),
+        (("--no-mixed-precision", "--amp", "bf16"), "--amp bf16 and --no-mixed-precision"),
+    ],
+)
+def test_options_that_contradict_each_other(run, words, named):
+    outcome = run(*words)
+    assert outcome.code == UsageError.exit_code == 2
+    assert named in outcome.err
