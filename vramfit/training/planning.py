@@ -84,7 +84,8 @@ def _from_probe(job: Job, options: TrainOptions, schedule: Schedule, effective: 
     profile = _probe(job, options, schedule, each) if ranks.local_rank == 0 else None
     micro_batch = ranks.minimum(profile.plan.micro_batch if profile else samples_limit(schedule))
     chosen = wanted or micro_batch * ranks.world_size
-    notes = (profile.plan.reason, *profile.plan.notes) if profile else ()
+    # A plan for a batch begins its notes with how this rank's share is divided; `_over_ranks` tells of the whole.
+    notes = (profile.plan.reason, *profile.plan.notes[0 if wanted is None else 1 :]) if profile else ()
     offer = learning_rate_offer(options.learning_rate, DEFAULT_BATCH, chosen) if options.auto_batch else None
     return Decision(chosen, micro_batch, profile, (*notes, *([offer] if offer else [])))
 
