@@ -92,28 +92,36 @@ class Recovery:
             done += size
 
     def _attempt(self, batch: Batch | None, weight: float) -> tuple[Tensor | None, Failure | None]:
+        """The loss of a step that every rank took, or no loss and, on a rank where it failed, why; then undone."""
+        guard, loss, failure = self._gradients(batch, weight)
+        if not self.ranks.any(failure is not None):
+            assert guard is not None
+            assert loss is not None
+            self._reduce(weight)
+            failure = self._update(guard)
+            if not self.ranks.any(failure is not None):
+                return self.ranks.sum(loss), None
+        if guard is not None:
+            guard.restore()
+        return None, failure
+
+    def _gradients(self, batch: Batch | None, weight: float) -> tuple[Guard | None, Tensor | None, Failure | None]:
+        """Forward and backward; no guard where not even its copies could be made, and nothing has moved."""
         guard: Guard | None = None
-        loss: Tensor | None = None
-        failure: Failure | None = None
         try:
             guard = Guard(self.step)
             loss = self._backward(batch, weight)
         except Exception as error:
-            failure = _failure_of(error)
-        if guard is not None and not self.ranks.any(failure is not None):
-            self._reduce(weight)
-            try:
-                guard.before_optimizer()
-                self.step.update()
-            except Exception as error:
-                failure = _failure_of(error, "optimizer")
-            if loss is not None and not self.ranks.any(failure is not None):
-                return self.ranks.sum(loss), None
-        elif guard is None:
-            self.ranks.any(True)
-        if guard is not None:
-            guard.restore()
-        return None, failure
+            return guard, None, _failure_of(error)
+        return guard, loss, None
+
+    def _update(self, guard: Guard) -> Failure | None:
+        try:
+            guard.before_optimizer()
+            self.step.update()
+        except Exception as error:
+            return _failure_of(error, "optimizer")
+        return None
 
     def _backward(self, batch: Batch | None, weight: float) -> Tensor:
         loss = torch.zeros((), device=self.step.device)
