@@ -72,9 +72,10 @@ def main() -> None:
         "capped": lambda: table(job, device, options.vram),
         "uncapped": lambda: without_cap(job),
         "other_process": lambda: beside_another_process(device, options.vram),
+        "training": lambda: training(options, report),
+        # Last, for these two take memory of the card in this process, and keep its context.
         "recovery": lambda: recovery(job, device, options.vram, report),
         "snapshot": lambda: snapshot(job, options.results),
-        "training": lambda: training(options, report),
     }
     for name, part in parts.items():
         _run_part(name, part, report)
@@ -157,6 +158,7 @@ def snapshot(job: Job, results: Path) -> Report:
     """Two steps recorded by torch and replayed by the allocator's rules; the file is kept for the tests."""
     path = results / "gpu_acceptance_snapshot.pickle"
     release_memory()
+    torch.cuda.reset_peak_memory_stats()
     torch.cuda.memory._record_memory_history(max_entries=500_000, stacks="python", context=None)
     step = Step(job, "cuda")
     for _ in range(2):

@@ -1,12 +1,16 @@
 """Writing files so that nothing is ever lost: a new file appears whole, or the old one stays."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
 from vramfit.errors import CannotWrite
+
+# Virus scanners and indexers on Windows hold a file for moments, in which it cannot be replaced.
+_REPLACE_ATTEMPTS, _REPLACE_PAUSE_S = 10, 0.2
 
 Content = bytes | str | Callable[[BinaryIO], None]
 
@@ -30,12 +34,23 @@ def write_atomically(path: str | Path, content: Content) -> None:
             _fill(file, content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        _replace(temporary, path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise CannotWrite(f"{path} could not be written ({reason}); what was there before is untouched.") from error
     finally:
         _discard(temporary)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    for _ in range(_REPLACE_ATTEMPTS - 1):
+        try:
+            temporary.replace(path)
+        except PermissionError:
+            time.sleep(_REPLACE_PAUSE_S)
+        else:
+            return
+    temporary.replace(path)
 
 
 def _fill(file: BinaryIO, content: Content) -> None:

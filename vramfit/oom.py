@@ -16,6 +16,7 @@ _OOM_MESSAGES = (
     "CUDNN_STATUS_NOT_SUPPORTED",
     "unable to find an engine to execute this computation",
     "can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
 )
 _POISON = "illegal memory access"
 

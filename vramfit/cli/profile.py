@@ -143,7 +143,9 @@ def _tried(profile: "Profile", job: "Job", device: "Device") -> "Trial":
     from vramfit.measure.worker import measure_trial
 
     budget = read_budget(device, vram=profile.budget.requested_bytes)
-    return measure_trial(job, profile.plan.micro_batch, budget, device_index=device.index)
+    micro_batch = profile.plan.micro_batch
+    last_batch = profile.schedule.images % micro_batch or None
+    return measure_trial(job, micro_batch, budget, device_index=device.index, last_batch=last_batch)
 
 
 def _job_of(profile: "Profile", model: str | None) -> "Job":
@@ -159,7 +161,7 @@ def _job_of(profile: "Profile", model: str | None) -> "Job":
         )
     name = model or (f"timm:{key.model}" if key.name == "backbone" else key.model)
     job = resolve_job(name, image_size=key.image_size, amp=key.amp, channels_last=key.channels_last)
-    return replace(job, levers=profile.plan.levers)
+    return replace(job, levers=profile.plan.levers, cudnn_benchmark=key.cudnn_benchmark)
 
 
 def differences(first: "Profile", second: "Profile") -> list[dict[str, Any]]:

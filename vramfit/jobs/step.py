@@ -106,10 +106,12 @@ class Step:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up where `state_dict` left off."""
         self.model.load_state_dict(state["model"])
-        if self.average is not None and state["average"] is not None:
-            self.average.model.load_state_dict(state["average"])
+        if self.average is not None:
+            # A run that kept no average begins one from the weights it has.
+            self.average.model.load_state_dict(state["average"] or state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.precision.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty from a run without one, as on a CPU: the scale is then found anew
+            self.precision.scaler.load_state_dict(state["scaler"])
 
     def _evaluating(self) -> AbstractContextManager[nn.Module]:
         return self.average.on(self.device) if self.average is not None else nullcontext(self.model)

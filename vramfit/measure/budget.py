@@ -10,7 +10,7 @@ from vramfit.units import MIB, format_size, parse_size
 # Stands in for a CUDA context that already exists and that the driver does not attribute to a process.
 USUAL_CONTEXT_BYTES = 450 * MIB
 # A request below this share of the card makes it stand for a smaller card.
-EMULATED_BELOW = 0.9
+EMULATED_BELOW = 0.7
 
 
 def read_budget(device: Device, *, vram: str | int | None = None, reserve: str | int | None = None) -> Budget:

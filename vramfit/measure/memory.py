@@ -59,8 +59,10 @@ class CudaMemory:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(self.device)
         self._retries_before = self._retries()
-        limit = max(1, budget.budget_bytes - self._context_bytes())
-        _, total = torch.cuda.mem_get_info(self.device)
+        # NVML and CUDA may disagree on what is free, above all under WDDM: believe the smaller.
+        free, total = torch.cuda.mem_get_info(self.device)
+        within = free + torch.cuda.memory_reserved(self.device)
+        limit = max(1, min(budget.budget_bytes - self._context_bytes(), within))
         torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), self.device)
 
     def figures(self) -> MemoryFigures:

@@ -45,7 +45,9 @@ def run_on_card(job: Job, request: TrialRequest) -> Trial:
     from vramfit.measure.trial import run_trial
 
     device = local_device(request.device_index)
-    dedicated = request.budget.total_bytes - request.budget.driver_bytes if device.can_spill else None
+    budget = request.budget
+    taken = budget.driver_bytes + budget.other_processes_bytes
+    dedicated = budget.total_bytes - taken if device.can_spill else None
     return run_trial(
         job,
         request.micro_batch,

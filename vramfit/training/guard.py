@@ -60,13 +60,18 @@ class Guard:
 class _Copies:
     def __init__(self, tensors: Sequence[Tensor], *, on_host: bool = False) -> None:
         self.tensors = list(tensors)
-        with torch.no_grad():
-            self.copies = [tensor.to("cpu", copy=True) if on_host else tensor.clone() for tensor in self.tensors]
+        self.copies = [torch.empty_like(tensor, device="cpu" if on_host else None) for tensor in self.tensors]
+        _copy(self.copies, self.tensors)
 
-    @torch.no_grad()
     def restore(self) -> None:
-        for tensor, copy in zip(self.tensors, self.copies, strict=True):
-            tensor.copy_(copy)
+        _copy(self.tensors, self.copies)
+
+
+@torch.no_grad()
+def _copy(to: list[Tensor], source: list[Tensor]) -> None:
+    """Thousands of small tensors in a few kernels; a launch for each would cost more than the bytes."""
+    if to:
+        torch._foreach_copy_(to, source)
 
 
 class _Weights:
@@ -87,7 +92,7 @@ class _Weights:
             else:
                 del optimizer.state[parameter]  # made by the step that failed
         self.copies.restore()
-        _forget_unscaling(self.step.precision.scaler)
+        _forget_unscaling(self.step.precision.scaler, optimizer)
 
 
 def _moved_tensors(step: Step) -> list[Tensor]:
@@ -104,16 +109,28 @@ def _moved_tensors(step: Step) -> list[Tensor]:
 
 
 def _fits_in_cache(tensors: Sequence[Tensor], device: torch.device) -> bool:
-    """Whether copies fit into memory that torch already holds on the card, with room to spare."""
+    """Whether copies fit on the card with room to spare: into what torch already holds, or below its limit."""
     if device.type != "cuda":
         return True
-    wanted = sum(tensor.nbytes for tensor in tensors)
-    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return cached > 1.5 * wanted
+    wanted = 1.5 * sum(tensor.nbytes for tensor in tensors)
+    reserved = torch.cuda.memory_reserved(device)
+    cached = reserved - torch.cuda.memory_allocated(device)
+    return cached > wanted or cached + _room(device, reserved) > 2 * wanted
 
 
-def _forget_unscaling(scaler: torch.amp.GradScaler) -> None:
+def _room(device: torch.device, reserved: int) -> int:
+    """Bytes that torch may still take from the card."""
+    free, total = torch.cuda.mem_get_info(device)
+    limit = round(torch.cuda.get_per_process_memory_fraction(device) * total)
+    return max(0, min(free, limit - reserved))
+
+
+def _forget_unscaling(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> None:
     # A scaler refuses to unscale twice before `update`, and has no public way to begin a step again.
+    # It also hands a fused optimizer its scale, and takes it back only from a step that succeeds:
+    # left there, the next attempt would divide the gradients by the scale twice.
+    for name in ("grad_scale", "found_inf"):
+        optimizer.__dict__.pop(name, None)
     from torch.amp.grad_scaler import _refresh_per_optimizer_state
 
     if scaler.is_enabled():

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Job, job_key
-from vramfit.jobs.step import Step, split
+from vramfit.jobs.step import Precision, Step, split
 
 
 def network():
@@ -96,3 +96,11 @@ def test_the_fingerprint_knows_the_shapes_and_the_settings():
     assert key.optimizer == "SGD"
     assert key.fingerprint != job_key(make_job(ema_decay=0.9)).fingerprint
     assert key.fingerprint != job_key(make_job(model=lambda: nn.Linear(5, 2))).fingerprint
+
+
+def test_a_run_without_an_average_or_a_scaler_can_go_on_with_both():
+    first, second = Step(make_job(), "cpu"), Step(make_job(ema_decay=0.9), "cpu")
+    first.train(samples(4), 2)
+    second.precision = Precision(None, torch.amp.GradScaler("cpu", enabled=True))
+    second.load_state_dict(deepcopy(first.state_dict()))
+    torch.testing.assert_close(second.evaluation_model.state_dict(), first.model.state_dict())
