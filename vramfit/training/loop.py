@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 
 from vramfit import __version__
+from vramfit.jobs.job import Batch
 from vramfit.jobs.step import Step
 from vramfit.records import EpochRecord, OomEvent
 from vramfit.training import checkpoint
@@ -24,6 +25,7 @@ from vramfit.training.guard import random_state, set_random_state
 from vramfit.training.loading import Loader, cut, epoch_order, share
 from vramfit.training.recovery import Recovery
 from vramfit.training.schedule import WarmupCosine
+from vramfit.training.state import RunState
 from vramfit.training.task import Judgement, Task
 from vramfit.training.watch import Clock, LossWatch, MemoryWatch, StopSignal
 
@@ -45,35 +47,6 @@ class LoopOptions:
     save_every_steps: int | None = None
     save_every_minutes: float = 10.0
     config: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class RunState:
-    """Where a run is: `epoch` is the one under way, from 0, and `done` the samples of it that are behind."""
-
-    epoch: int = 0
-    done: int = 0
-    loss_total: float = 0.0
-    loss_samples: int = 0
-    best_epoch: int | None = None
-    best_value: float | None = None
-    history: list[EpochRecord] = field(default_factory=list)
-    oom_events: list[OomEvent] = field(default_factory=list)
-
-    def plain(self) -> dict[str, Any]:
-        """This state in types that load with `weights_only`."""
-        return {
-            **self.__dict__,
-            "history": [record.model_dump(mode="json") for record in self.history],
-            "oom_events": [event.model_dump(mode="json") for event in self.oom_events],
-        }
-
-    @classmethod
-    def of(cls, plain: dict[str, Any]) -> Self:
-        """The state that `plain` wrote."""
-        history = [EpochRecord.model_validate(record) for record in plain["history"]]
-        events = [OomEvent.model_validate(event) for event in plain["oom_events"]]
-        return cls(**{**plain, "history": history, "oom_events": events})
 
 
 class Loop:
@@ -150,43 +123,55 @@ class Loop:
         clock = Clock()
         rate = self._train(clock, stop)
         self._losses.settle()
-        duration_s = clock.elapsed_s
+        trained_s = clock.elapsed_s
         judgement, loss = self._validate()
-        record = EpochRecord(
+        if clock.steps:
+            self.step_times_s.append((trained_s - clock.waited_s) / clock.steps)
+        record = self._record(clock, trained_s, rate, judgement)
+        self._close_epoch(record, loss if judgement.mre_mm is None else judgement.mre_mm)
+
+    def _record(self, clock: Clock, trained_s: float, rate: float, judgement: Judgement) -> EpochRecord:
+        """The epoch's figures; `trained_s` is its time without validation."""
+        return EpochRecord(
             epoch=self.state.epoch + 1,
             loss=self._losses.mean,
             learning_rate=rate,
             mre_mm=judgement.mre_mm,
             sdr=judgement.sdr,
             micro_batch=self.recovery.micro_batch,
-            images_per_s=clock.images / duration_s,
-            data_wait_share=min(1.0, clock.waited_s / duration_s),
+            images_per_s=clock.images / trained_s,
+            data_wait_share=min(1.0, clock.waited_s / trained_s),
             duration_s=clock.elapsed_s,
             oom_events=tuple(self._events),
             **self.memory.figures(),
         )
-        if clock.steps:
-            self.step_times_s.append((duration_s - clock.waited_s) / clock.steps)
-        self._close_epoch(record, loss if judgement.mre_mm is None else judgement.mre_mm)
 
     def _train(self, clock: Clock, stop: StopSignal) -> float:
         """The rest of the epoch; returns the last learning rate."""
-        state, options, ranks = self.state, self.options, self.ranks
-        order = epoch_order(len(self.task.training), seed=options.seed, epoch=state.epoch)
-        cuts = cut(order[state.done :], options.effective_batch)
-        mine = [share(samples, ranks.rank, ranks.world_size) for samples in cuts]
+        cuts = self._steps_left()
+        mine = [share(samples, self.ranks.rank, self.ranks.world_size) for samples in cuts]
+        rate = float(self.step.optimizer.param_groups[0]["lr"])
+        batches = clock.batches(self._training.batches(self.state.epoch, mine))
         first = self.steps_per_epoch - len(cuts)
-        rate = self.step.optimizer.param_groups[0]["lr"]
-        batches = clock.batches(self._training.batches(state.epoch, mine))
         for number, (samples, batch) in enumerate(zip(cuts, batches, strict=True), first):
-            rate = self._schedule.apply(self.step.optimizer, state.epoch * self.steps_per_epoch + number)
-            self.recovery.position = (state.epoch + 1, number + 1)
-            loss = self.recovery.train(batch, len(samples))
-            self._losses.add(loss, len(samples), self.recovery.position)
-            state.done += len(samples)
+            rate = self._take_step(number, batch, len(samples))
             clock.images += len(samples)
             clock.steps += 1
             self._after_step(clock, stop, rate)
+        return rate
+
+    def _steps_left(self) -> list[tuple[int, ...]]:
+        """The samples of each step that the epoch still has."""
+        order = epoch_order(len(self.task.training), seed=self.options.seed, epoch=self.state.epoch)
+        return cut(order[self.state.done :], self.options.effective_batch)
+
+    def _take_step(self, number: int, batch: Batch | None, samples: int) -> float:
+        """Step `number` of the epoch, from 0, on this rank's share of so many samples; its learning rate."""
+        rate = self._schedule.apply(self.step.optimizer, self.state.epoch * self.steps_per_epoch + number)
+        self.recovery.position = (self.state.epoch + 1, number + 1)
+        loss = self.recovery.train(batch, samples)
+        self._losses.add(loss, samples, self.recovery.position)
+        self.state.done += samples
         return float(rate)
 
     def _after_step(self, clock: Clock, stop: StopSignal, rate: float) -> None:

@@ -1,0 +1,35 @@
+"""Where a run is: what the loop carries from one step to the next, beside what the training step carries."""
+
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from vramfit.records import EpochRecord, OomEvent
+
+
+@dataclass
+class RunState:
+    """Where a run is: `epoch` is the one under way, from 0, and `done` the samples of it that are behind."""
+
+    epoch: int = 0
+    done: int = 0
+    loss_total: float = 0.0
+    loss_samples: int = 0
+    best_epoch: int | None = None
+    best_value: float | None = None
+    history: list[EpochRecord] = field(default_factory=list)
+    oom_events: list[OomEvent] = field(default_factory=list)
+
+    def plain(self) -> dict[str, Any]:
+        """This state in types that load with `weights_only`."""
+        return {
+            **self.__dict__,
+            "history": [record.model_dump(mode="json") for record in self.history],
+            "oom_events": [event.model_dump(mode="json") for event in self.oom_events],
+        }
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> Self:
+        """The state that `plain` wrote."""
+        history = [EpochRecord.model_validate(record) for record in plain["history"]]
+        events = [OomEvent.model_validate(event) for event in plain["oom_events"]]
+        return cls(**{**plain, "history": history, "oom_events": events})
