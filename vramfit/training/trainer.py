@@ -61,23 +61,45 @@ def _train(options: TrainOptions, listeners: Sequence[Listener], ranks: Ranks) -
     task = _open_task(options, listeners)
     wanted = options.batch_size or (resumed.content["effective_batch"] if resumed else None)
     decision = decide(task.job, options, device, ranks, samples=len(task.training), effective=wanted)
-    planned = decision.profile.budget if decision.profile and options.gpu is None else None
-    memory, claimed = claim_card(task.job, options, device, planned)
-    step, built = _build_step(task, options, device, ranks, resumed)
-    notes = [*task.notes, *_precision_note(options, device), *decision.notes, *claimed, *built]
     now = datetime.now()
-    if ranks.is_first:
-        moved = make_room(options.save_dir, resumed.path if resumed else None, now)
-        notes += [moved] if moved else []
-    loop = Loop(task, step, _loop_options(options, decision), ranks=ranks, listeners=listeners, memory=memory)
-    if resumed is not None:
-        loop.resume(resumed.content)
-        notes.append(_resume_note(resumed, options))
+    loop, notes = _Launch(options, ranks, device, resumed, now).loop(task, decision, listeners)
     start = _start(loop, options, decision, notes, log_folder(options.log_dir, task.name, now))
     for listener in listeners:
         listener.on_start(start)
     loop.run()
     return _end(loop, options, decision, listeners, time.monotonic() - began)
+
+
+@dataclass(frozen=True)
+class _Launch:
+    """Everything that is known before the loop is made."""
+
+    options: TrainOptions
+    ranks: Ranks
+    device: torch.device
+    resumed: _Resumed | None
+    now: datetime
+
+    def loop(self, task: FilmTask, decision: Decision, listeners: Sequence[Listener]) -> tuple[Loop, list[str]]:
+        """The loop, ready to run, and the decisions made on the way, as sentences."""
+        options, ranks = self.options, self.ranks
+        planned = decision.profile.budget if decision.profile and options.gpu is None else None
+        # The card is capped before anything is built on it.
+        memory, claimed = claim_card(task.job, options, self.device, planned)
+        step, built = _build_step(task, options, self.device, ranks, self.resumed)
+        notes = [*task.notes, *_precision_note(options, self.device), *decision.notes, *claimed, *built]
+        notes += self._make_room()
+        loop = Loop(task, step, _loop_options(options, decision), ranks=ranks, listeners=listeners, memory=memory)
+        if self.resumed is not None:
+            loop.resume(self.resumed.content)
+            notes.append(_resume_note(self.resumed, options))
+        return loop, notes
+
+    def _make_room(self) -> list[str]:
+        if not self.ranks.is_first:
+            return []
+        moved = make_room(self.options.save_dir, self.resumed.path if self.resumed else None, self.now)
+        return [moved] if moved else []
 
 
 def _read_resumed(options: TrainOptions) -> _Resumed | None:
