@@ -112,7 +112,7 @@ def test_a_batch_that_does_not_fit_is_split_evenly_and_said(card):
     decision = decided(effective=8)
     assert (decision.effective_batch, decision.micro_batch) == (8, 4)
     assert decision.notes[-1] == (
-        "Batch 8 does not fit at once: each step takes 2 micro-batches of 4 at most; the effective batch stays 8."
+        "Each step takes its 8 images in 2 micro-batches of 4 at most; the effective batch stays 8."
     )
     assert card.trains(4)
     assert not card.trains(8)
@@ -174,7 +174,7 @@ def test_a_predicted_profile_that_the_card_refutes_is_planned_anew(card, tmp_pat
     profile = probed(replace(card, per_image_bytes=GIB // 2), "predicted", effective_batch=9, objective="largest")
     assert profile.plan.micro_batch == 9
     decision = decided(profile=kept(profile, tmp_path))
-    assert any(note.startswith("Planned anew: micro-batch 7 within") for note in decision.notes)
+    assert any(note.startswith("Planned anew: micro-batch 5 within") for note in decision.notes)
     # Nine samples are divided evenly once seven at a time are what fits.
     assert (decision.effective_batch, decision.micro_batch) == (9, 5)
 
