@@ -139,7 +139,7 @@ def test_nothing_fits_is_an_error_and_not_a_default(card):
 def test_the_smallest_rank_decides_for_all(card):
     decision = decided(effective=8, ranks=Others(theirs=2))
     assert (decision.effective_batch, decision.micro_batch) == (8, 2)
-    assert "each step takes 2 micro-batches of 2" in decision.notes[-1]
+    assert "in 2 micro-batches of 2 at most" in decision.notes[-1]
 
 
 def test_one_rank_of_a_node_probes_for_the_others(card):
