@@ -100,7 +100,9 @@ class ScriptedCard(Device):
         """Bytes that a step of so many images reserves."""
         share = 1.0 if training else self.validation
         state = 0 if first else self.optimizer_bytes
-        taken = self.fixed_bytes + self.average_bytes * self.averaging + state + int(self.per_image_bytes * images * share)
+        taken = (
+            self.fixed_bytes + self.average_bytes * self.averaging + state + int(self.per_image_bytes * images * share)
+        )
         taken += self.extra(images) if training else 0
         return -(-taken // self.granularity_bytes) * self.granularity_bytes
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -21,8 +21,6 @@ from pydantic import (
 )
 
 from vramfit.errors import ProfileError
-
-SCHEMA_VERSION = 1
 
 Amp = Literal["fp16", "bf16"]
 Source = Literal["predicted", "measured"]
@@ -93,11 +91,6 @@ class Budget(Record):
     def budget_bytes(self) -> int:
         """Bytes the job may use at device level: allocator and context together."""
         return min(self.free_bytes, self.requested_bytes or self.free_bytes)
-
-    @property
-    def allocator_limit_bytes(self) -> int:
-        """What the caching allocator may reserve: the budget without the context."""
-        return max(0, self.budget_bytes - self.context_bytes)
 
 
 class Trial(Record):
@@ -239,8 +232,6 @@ class Profile(Record):
     trials: tuple[Trial, ...] = ()
     oom_events: tuple[OomEvent, ...] = ()
     notes: tuple[str, ...] = ()
-
-    LATEST_SCHEMA: ClassVar[int] = SCHEMA_VERSION
 
     def to_json(self) -> str:
         """The profile as indented JSON, ending in a newline."""

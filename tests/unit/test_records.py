@@ -34,7 +34,6 @@ def test_a_budget_is_the_least_of_what_is_asked_and_what_is_free():
     assert Budget(**parts).budget_bytes == 13 * GIB // 2
     assert Budget(**parts, requested_bytes=4 * GIB).budget_bytes == 4 * GIB
     assert Budget(**parts, requested_bytes=40 * GIB).budget_bytes == 13 * GIB // 2
-    assert Budget(**parts, context_bytes=GIB // 2).allocator_limit_bytes == 6 * GIB
     assert Budget(total_bytes=GIB, other_processes_bytes=2 * GIB).budget_bytes == 0
 
 

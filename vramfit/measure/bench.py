@@ -28,7 +28,6 @@ class MeasuredBench:
     source: Source = "measured"
     notes: list[str] = field(default_factory=list)
     machine: Machine = field(init=False)
-    _trials: list[Trial] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.machine = read_machine(self.device)
@@ -44,12 +43,14 @@ class MeasuredBench:
             last_batch=self.schedule.images % micro_batch or None,
             runner=self.runner,
         )
-        trial = mark_spill(trial, self._trials) if self.device.can_spill else trial
         if trial.context_bytes is not None:
             self.budget = self.budget.model_copy(update={"context_bytes": trial.context_bytes})
-        self._trials.append(trial)
         self._watch_others(micro_batch, before)
         return trial
+
+    def reviewed(self, trials: list[Trial]) -> list[Trial]:
+        """The trials in the light of all: a time cliff is seen only once a smaller batch was tried too."""
+        return [mark_spill(trial, trials) for trial in trials] if self.device.can_spill else trials
 
     def _watch_others(self, micro_batch: int, before: Reading) -> None:
         """The child is gone, so what is used now and was not before is somebody else's."""

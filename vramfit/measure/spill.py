@@ -15,11 +15,11 @@ SPILL_ADVICE = (
 CLIFF = 2.0
 
 
-def mark_spill(trial: Trial, earlier: Iterable[Trial]) -> Trial:
+def mark_spill(trial: Trial, others: Iterable[Trial]) -> Trial:
     """The trial as `spilled` where its time per image is off a cliff against a smaller micro-batch that fitted."""
     if trial.verdict is Verdict.SPILLED:
         return _say(trial, "more memory is reserved than the card has")
-    times = [_time_per_image(other) for other in earlier if _is_smaller_fit(other, trial)]
+    times = [_time_per_image(other) for other in others if _is_smaller_fit(other, trial)]
     mine = _time_per_image(trial)
     if trial.verdict is not Verdict.FITS or mine is None or not times:
         return trial

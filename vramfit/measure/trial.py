@@ -65,6 +65,9 @@ class Rehearsal:
         self._warm_up(step, batch)
         self.phase = "a training step"
         self._count_steps(step, batch)
+        self.phase = "an accumulated step"
+        step.backward(batch, self.micro_batch)  # its gradients stay, as in a run that splits its batch
+        step.train(batch, self.micro_batch)
         self.phase = "validation"
         step.validate(batch)
         self.phase = "the step after validation"

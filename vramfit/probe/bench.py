@@ -33,6 +33,9 @@ class Bench(Protocol):
     def trial(self, micro_batch: int) -> Trial:
         """Try one micro-batch."""
 
+    def reviewed(self, trials: list[Trial]) -> list[Trial]:
+        """The trials, each judged in the light of all of them."""
+
     def guess(self, maximum: int) -> int | None:
         """The micro-batch that is believed to be the largest that fits; None where nothing is known."""
 
@@ -50,6 +53,10 @@ class PredictedBench:
     def trial(self, micro_batch: int) -> Trial:
         """Predict one micro-batch."""
         return self.predictor.trial(micro_batch)
+
+    def reviewed(self, trials: list[Trial]) -> list[Trial]:
+        """The trials as they are: a prediction knows of no others."""
+        return trials
 
     def guess(self, maximum: int) -> int | None:
         """The largest micro-batch that is predicted to fit."""

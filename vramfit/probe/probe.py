@@ -71,9 +71,9 @@ class Probe:
 
     def _find(self) -> int:
         search = self._search()
-        while (size := search.next_size([Tried.of(trial) for trial in self.trials])) is not None:
+        while (size := search.next_size([Tried.of(trial) for trial in self.bench.reviewed(self.trials)])) is not None:
             self._try(size)
-        tried = [Tried.of(trial) for trial in self.trials]
+        tried = [Tried.of(trial) for trial in self.bench.reviewed(self.trials)]
         answer = search.answer(tried)
         if answer is None:
             raise self._nothing_fits()
@@ -130,7 +130,7 @@ class Probe:
 
     def _latest(self) -> list[Trial]:
         """One trial a size, the last one made of it, by size."""
-        latest = {trial.micro_batch: trial for trial in self.trials}
+        latest = {trial.micro_batch: trial for trial in self.bench.reviewed(self.trials)}
         return [latest[size] for size in sorted(latest)]
 
     def _nothing_fits(self) -> VramfitError:
@@ -139,7 +139,8 @@ class Probe:
             return VramfitError(f"Batch {last.micro_batch} could not be tried: {last.note}.")
         sizes = ", ".join(str(size) for size in self.wanted.batch_sizes)
         which = f"None of the batches {sizes}" if self.wanted.batch_sizes else "Not even batch 1"
-        needs = f"; it takes {format_size(last.device_used_bytes)}" if last.device_used_bytes else ""
+        high = last.device_used_band_bytes[1] if last.device_used_band_bytes else last.device_used_bytes
+        needs = f"; it may take up to {format_size(high)}" if high else ""
         return NothingFits(
             f"{which} fits {format_size(last.budget_bytes)}{needs}; "
             "allow more memory, or make the image or the model smaller."

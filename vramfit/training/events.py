@@ -1,8 +1,7 @@
 """What a run tells those who listen: console, TensorBoard, a test."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vramfit.records import EpochRecord, OomEvent, Profile
 
@@ -56,7 +55,6 @@ class RunSummary:
     finished_before: bool = False
     oom_events: tuple[OomEvent, ...] = ()
     history: tuple[EpochRecord, ...] = ()
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 class Listener:

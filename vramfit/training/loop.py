@@ -71,7 +71,8 @@ class Loop:
         self.step_times_s: list[float] = []
         pin = options.pin_memory and step.device.type == "cuda"
         self._training = Loader(task.training, workers=options.num_workers, pin_memory=pin)
-        self._validation = Loader(task.validation, workers=options.num_workers, pin_memory=pin)
+        # Validation films are read as they lie in the cache: no process of their own would earn its memory.
+        self._validation = Loader(task.validation, pin_memory=pin)
         self._schedule = WarmupCosine.of(
             step.optimizer,
             warmup_steps=round(options.warmup_epochs * self.steps_per_epoch),

@@ -1,10 +1,11 @@
 """What to train with: every run is checked against its card before it begins."""
 
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 import torch
 
-from vramfit.errors import NoUsableGpu
+from vramfit.errors import NoUsableGpu, UsageError
 from vramfit.jobs.job import Job, job_key
 from vramfit.measure.budget import read_budget, who_took
 from vramfit.measure.device import Device, local_device
@@ -12,7 +13,7 @@ from vramfit.measure.machine import read_machine
 from vramfit.plan.choose import divide_batch, learning_rate_offer
 from vramfit.plan.reuse import judge_reuse
 from vramfit.probe import fit
-from vramfit.records import Profile, Schedule
+from vramfit.records import Budget, Profile, Schedule
 from vramfit.shipped import load_profile
 from vramfit.training.distributed import Ranks
 from vramfit.training.options import TrainOptions
@@ -61,12 +62,13 @@ def decide(
     """
     schedule = Schedule(images=samples, epochs=options.epochs)
     if options.profile is not None:
-        decision = _from_profile(job, options, device, schedule, effective)
+        decision = _from_profile(job, options, device, schedule, effective=effective, ranks=ranks)
     elif device.type == "cpu" and options.gpu is None:
         decision = _without_card(options, effective, ranks)
     else:
         decision = _from_probe(job, options, schedule, effective, ranks)
-    return _over_ranks(decision, ranks)
+    decision = _over_ranks(decision, ranks)
+    return replace(decision, notes=(*decision.notes, *_compile_notes(options, device)))
 
 
 def _without_card(options: TrainOptions, effective: int | None, ranks: Ranks) -> Decision:
@@ -109,36 +111,69 @@ def _probe(job: Job, options: TrainOptions, schedule: Schedule, effective: int |
 
 
 def _from_profile(
-    job: Job, options: TrainOptions, device: torch.device, schedule: Schedule, effective: int | None
+    job: Job,
+    options: TrainOptions,
+    device: torch.device,
+    schedule: Schedule,
+    *,
+    effective: int | None,
+    ranks: Ranks,
 ) -> Decision:
     profile = load_profile(options.profile or "")
     card = local_device(device.index or 0) if device.type == "cuda" else None
     reuse = judge_reuse(profile, job_key(job), read_machine(card), card.total_bytes if card else None)
     plan = profile.plan
     decision = Decision(effective or plan.effective_batch, plan.micro_batch, profile, (plan.reason, *reuse.reasons))
-    if card is None:
+    # One trial a node, as with a probe: the others take what its first rank found.
+    if card is None or ranks.local_rank != 0:
         return decision
-    return _proved(decision, job, options, card, schedule, verify=reuse.verify)
+    return _proved(decision, job, options, card, schedule, ranks=ranks, verify=reuse.verify)
 
 
 def _proved(
-    decision: Decision, job: Job, options: TrainOptions, card: Device, schedule: Schedule, *, verify: bool
+    decision: Decision, job: Job, options: TrainOptions, card: Device, schedule: Schedule, *, ranks: Ranks, verify: bool
 ) -> Decision:
     """The profile's decision where it holds now; a new one where less is free, or where a trial says otherwise."""
     profile = decision.profile
     assert profile is not None
     now = read_budget(card, vram=options.vram or profile.budget.requested_bytes, reserve=options.reserve)
-    taken = who_took(profile.budget, now, card.processes) if now.budget_bytes < profile.budget.budget_bytes else None
-    if not verify and taken is None:
+    if not verify and _still_fits(profile, decision.micro_batch, now):
         return decision
-    # The batch sizes in order: the profile's own first, and smaller ones should it not hold.
-    sizes = list(range(decision.micro_batch, 0, -1))
-    proved = fit(job, vram=now.requested_bytes, reserve=options.reserve, batch_sizes=sizes, schedule=schedule)
+    taken = who_took(profile.budget, now, card.processes) if now.budget_bytes < profile.budget.budget_bytes else None
+    proved = fit(
+        job,
+        vram=now.requested_bytes,
+        reserve=options.reserve,
+        # The profile's own batch first: where it holds, one trial is all. Smaller ones should it not.
+        batch_sizes=list(range(decision.micro_batch, 0, -1)),
+        effective_batch=-(-decision.effective_batch // ranks.world_size),
+        schedule=schedule,
+    )
     micro_batch = proved.plan.micro_batch
     verdict = "Proved by a trial" if micro_batch == decision.micro_batch else "Planned anew"
     note = f"{verdict}: micro-batch {micro_batch} within {format_size(now.budget_bytes)}."
     notes = (*decision.notes, *([taken] if taken else []), note)
     return replace(decision, micro_batch=micro_batch, profile=proved, notes=notes)
+
+
+def _still_fits(profile: Profile, micro_batch: int, now: Budget) -> bool:
+    trial = profile.trial(micro_batch)
+    used = trial.device_used_bytes if trial else None
+    return used is not None and used <= now.budget_bytes
+
+
+def _compile_notes(options: TrainOptions, device: torch.device) -> tuple[str, ...]:
+    """What --compile means for the plan.
+
+    Raises:
+        UsageError: it needs Triton on a card, and there is none.
+
+    """
+    if not options.compile:
+        return ()
+    if device.type == "cuda" and find_spec("triton") is None:
+        raise UsageError("--compile needs Triton on a card, and it is not installed here; leave --compile away.")
+    return ("--compile changes what a step takes: the plan is for the network as it is.",)
 
 
 def _over_ranks(decision: Decision, ranks: Ranks) -> Decision:
@@ -148,7 +183,7 @@ def _over_ranks(decision: Decision, ranks: Ranks) -> Decision:
     if division.accumulation_steps == 1:
         return replace(decision, micro_batch=division.micro_batch)
     note = (
-        f"Batch {decision.effective_batch} does not fit at once: each step takes {division.accumulation_steps} "
-        f"micro-batches of {division.micro_batch} at most; the effective batch stays {decision.effective_batch}."
+        f"Each step takes its {decision.effective_batch} images in {division.accumulation_steps} micro-batches of "
+        f"{division.micro_batch} at most; the effective batch stays {decision.effective_batch}."
     )
     return replace(decision, micro_batch=division.micro_batch, notes=(*decision.notes, note))
