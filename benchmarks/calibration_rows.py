@@ -1,10 +1,12 @@
 """Published measurements of GPU memory and step time, and the jobs that they are of.
 
-The files are no part of the project; VRAMFIT_SHARED or the folder `shared` beside the repository holds them.
+The files are no part of the project: VRAMFIT_MEASUREMENTS names the folder that holds timm_rtx3090_amp.csv (timm's own
+benchmark results), gpumemnet_a100.csv and published_peaks.csv.
 """
 
 import csv
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -54,7 +56,9 @@ class DeviceRow:
 
 
 def data_folder() -> Path:
-    return Path(os.environ.get("VRAMFIT_SHARED", REPOSITORY.parent / "shared")) / "data" / "vram"
+    if "VRAMFIT_MEASUREMENTS" not in os.environ:
+        sys.exit("VRAMFIT_MEASUREMENTS is not set; let it name the folder of the published measurements.")
+    return Path(os.environ["VRAMFIT_MEASUREMENTS"])
 
 
 def ladder_rows() -> list[LadderRow]:
