@@ -5,6 +5,7 @@ caller is done here: BatchNorm's running statistics move once, not twice; a modu
 (timm's HighResolutionModule does) sees the same list twice; one that overwrites its input is refused.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -68,8 +69,9 @@ def find_recomputable(model: nn.Module) -> Recomputable:
     holders = [name for name, module in members.items() if name not in blocks and not isinstance(module, _CONTAINERS)]
     modules = tuple(name for name in holders if not _holds(name, holders))
     inside = tuple(f"{name}." for name in modules)
-    held = {name.rpartition(".")[0] for name in blocks if not name.startswith(inside)}
-    chains = tuple(name for name, module in model.named_modules() if name in held and type(module) is nn.Sequential)
+    held = Counter(name.rpartition(".")[0] for name in blocks if not name.startswith(inside))
+    # A chain of one block is that block: offered as both, a planner could choose one inside the other.
+    chains = tuple(name for name, part in model.named_modules() if held[name] > 1 and type(part) is nn.Sequential)
     return Recomputable(blocks, modules, chains)
 
 

@@ -222,3 +222,12 @@ def test_other_families_are_found_by_their_structure(name, blocks, modules):
     with torch.device("meta"):
         found = find_recomputable(timm.create_model(name))
     assert (len(found.blocks), len(found.modules)) == (blocks, modules)
+
+
+def test_a_chain_of_one_block_is_offered_once():
+    def block():
+        return nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))
+
+    found = find_recomputable(nn.Sequential(nn.Sequential(block()), nn.Sequential(block(), block())))
+    assert found.chains == ("1",)
+    assert set(found.blocks) >= {"0.0", "1.0", "1.1"}
