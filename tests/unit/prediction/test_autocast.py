@@ -70,7 +70,9 @@ def test_lists_name_every_operation_that_cuda_casts() -> None:
     # Those that CPU and CUDA cast alike keep torch's own kernel; binary_cross_entropy is refused by both.
     alike = autocast.registered("AutocastCPU")
     known = {name for name in listed if autocast.exists(name)}
-    assert on_cuda - known - alike - {"_cudnn_rnn", "linalg_matrix_sqrth"} == set()
+    # Overloads for named dimensions, which older versions of torch still had, are met in no training step.
+    named = {name for name in on_cuda if "dimname" in name.lower() or ".names" in name}
+    assert on_cuda - known - alike - named - {"_cudnn_rnn", "linalg_matrix_sqrth"} == set()
 
 
 def test_nothing_stays_behind() -> None:
