@@ -9,8 +9,9 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
-_FACTORS = {"": 1, "B": 1, "K": KIB, "M": MIB, "G": GIB, "T": 1024 * GIB}
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?\s*", re.IGNORECASE)
+_FACTORS = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": 1024 * GIB}
+# A unit is asked for: who writes 8 means 8 GB, and would get 8 bytes.
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:I?B)?|B)\s*", re.IGNORECASE)
 
 
 def parse_size(text: str) -> int:
@@ -23,7 +24,7 @@ def parse_size(text: str) -> int:
 
     """
     match = _SIZE.fullmatch(text)
-    size = round(float(match[1]) * _FACTORS[match[2].upper()]) if match else 0
+    size = round(float(match[1]) * _FACTORS[(match[2] or "").upper()]) if match else 0
     if size <= 0:
         raise UsageError(f"'{text}' is not a memory size; write a number and a unit, such as 8GB or 600MB.")
     return size

@@ -69,7 +69,7 @@ def test_a_users_list_is_tried_in_order_and_the_first_that_fits_is_taken():
     under_way = probe(ScriptedCard(per_image_bytes=int(1.3 * GIB)), batch_sizes=(6, 5, 4))
     assert under_way.plan().micro_batch == 5
     assert [trial.micro_batch for trial in under_way.trials] == [6, 5]
-    with pytest.raises(NothingFits, match=r"None of the batches 9, 8 fits 8\.00 GiB"):
+    with pytest.raises(NothingFits, match=r"No batch of 9, 8 fits 8\.00 GiB"):
         probe(ScriptedCard(), batch_sizes=(9, 8)).plan()
 
 

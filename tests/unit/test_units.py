@@ -19,7 +19,7 @@ def test_a_size_is_binary_however_it_is_written(text, size):
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["8 bananas", "", "GB", "-8GB", "0GB", "8GBB", "1e3", "nan"])
+@pytest.mark.parametrize("text", ["8 bananas", "8", "", "GB", "-8GB", "0GB", "8GBB", "1e3", "nan"])
 def test_what_is_no_size_is_named(text):
     with pytest.raises(UsageError, match="not a memory size"):
         parse_size(text)

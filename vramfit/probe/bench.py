@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from vramfit.cards import Card, find_card
-from vramfit.errors import NoUsableGpu
+from vramfit.errors import NoUsableGpu, UsageError
 from vramfit.jobs.job import Job
 from vramfit.measure.bench import MeasuredBench
 from vramfit.measure.budget import read_budget
@@ -13,6 +13,7 @@ from vramfit.measure.device import Device, local_device
 from vramfit.measure.machine import read_machine
 from vramfit.measure.worker import JobSource
 from vramfit.records import Budget, Machine, Schedule, Source, Trial
+from vramfit.units import format_size
 
 if TYPE_CHECKING:
     from vramfit.prediction.predict import Predictor
@@ -99,6 +100,11 @@ def _predicted(job: Job, card: Card, budget: Budget | None, sizes: tuple[int | N
         reserve_bytes=sizes[1] or 0,
         context_bytes=context_bytes(card),
     )
+    if budget.budget_bytes == 0:
+        raise UsageError(
+            f"Nothing of the {card.name} is left: it has {format_size(budget.total_bytes)}, and "
+            f"{format_size(budget.reserve_bytes)} are reserved; reserve less."
+        )
     machine = read_machine().model_copy(update={"card": card.name})
     return PredictedBench(Predictor(job, card, budget), budget, machine)
 

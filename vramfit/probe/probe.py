@@ -138,11 +138,13 @@ class Probe:
         if last.verdict is Verdict.FAILED:
             return VramfitError(f"Batch {last.micro_batch} could not be tried: {last.note}.")
         sizes = ", ".join(str(size) for size in self.wanted.batch_sizes)
-        which = f"None of the batches {sizes}" if self.wanted.batch_sizes else "Not even batch 1"
+        which = "Not even batch 1" if not self.wanted.batch_sizes else f"No batch of {sizes}"
+        verb = "fits" if last.source == "measured" else "is sure to fit"
+        smaller = "name a smaller batch, " if self.wanted.batch_sizes and min(self.wanted.batch_sizes) > 1 else ""
         high = last.device_used_band_bytes[1] if last.device_used_band_bytes else last.device_used_bytes
-        needs = f"; it may take up to {format_size(high)}" if high else ""
+        needs = f", the last tried may take up to {format_size(high)}" if high else ""
         return NothingFits(
-            f"{which} fits {format_size(last.budget_bytes)}{needs}; "
+            f"{which} {verb} {format_size(last.budget_bytes)}{needs}; {smaller}try --levers auto, "
             "allow more memory, or make the image or the model smaller."
         )
 

@@ -192,6 +192,9 @@ class Loop:
         self._tell(lambda listener: listener.on_progress(progress))
         if self.ranks.any(stop.asked):
             self._save(checkpoint.LATEST)
+            saved = self.options.save_dir / checkpoint.LATEST
+            note = f"Interrupted in epoch {epoch}, step {number}: {saved} is saved; go on with --resume."
+            self._tell(lambda listener: listener.on_note(note))
             raise KeyboardInterrupt
         if self.ranks.any(self._save_is_due(number)):
             self._save(checkpoint.LATEST)

@@ -19,7 +19,6 @@ _INCIDENTAL = (
     "resume",
     "save_dir",
     "log_dir",
-    "epochs",
     "device",
     "num_workers",
     "pin_memory",
