@@ -41,14 +41,20 @@ def predict(job: Job, *, micro_batch: int, gpu: str, vram: str | None = None, re
     return Predictor(job, card, card_budget(card, vram=vram, reserve=reserve)).trial(micro_batch)
 
 
-def card_budget(card: Card, *, vram: str | None = None, reserve: str | None = None) -> Budget:
-    """What a job may use on a card that is not here; sizes as `parse_size` reads them."""
+def card_budget(card: Card, *, vram: str | int | None = None, reserve: str | int | None = None) -> Budget:
+    """What a job may use on a card that is not here; sizes in bytes, or as `parse_size` reads them."""
     return Budget(
         total_bytes=card.memory_bytes,
-        requested_bytes=parse_size(vram) if vram else None,
-        reserve_bytes=parse_size(reserve) if reserve else 0,
+        requested_bytes=_in_bytes(vram),
+        reserve_bytes=_in_bytes(reserve) or 0,
         context_bytes=context_bytes(card),
     )
+
+
+def _in_bytes(size: str | int | None) -> int | None:
+    if not size:
+        return None
+    return parse_size(size) if isinstance(size, str) else size
 
 
 def allocator_settings(job: Job) -> Settings:

@@ -91,15 +91,9 @@ def open_bench(
 
 
 def _predicted(job: Job, card: Card, budget: Budget | None, sizes: tuple[int | None, int | None]) -> PredictedBench:
-    from vramfit.prediction.hidden import context_bytes
-    from vramfit.prediction.predict import Predictor
+    from vramfit.prediction.predict import Predictor, card_budget
 
-    budget = budget or Budget(
-        total_bytes=card.memory_bytes,
-        requested_bytes=sizes[0],
-        reserve_bytes=sizes[1] or 0,
-        context_bytes=context_bytes(card),
-    )
+    budget = budget or card_budget(card, vram=sizes[0], reserve=sizes[1])
     if budget.budget_bytes == 0:
         raise UsageError(
             f"Nothing of the {card.name} is left: it has {format_size(budget.total_bytes)}, and "
