@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from vramfit.cli.options import AsJson, Decode, DeviceToUse, FilmsAtOnce, SkipBad
 from vramfit.errors import CannotWrite
 
 
@@ -19,22 +20,14 @@ def evaluate(
         Literal["mean", "senior", "junior"],
         typer.Option(help="Whose points to judge by; mean is the set's official policy."),
     ] = "mean",
-    decode: Annotated[
-        Literal["dark", "argmax", "soft"], typer.Option(help="How a point is found in its heatmap.")
-    ] = "dark",
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="auto is the GPU where there is one.")
-    ] = "auto",
-    batch_size: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Films at once; fewer after running out of memory.")
-    ] = 4,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out films that cannot be used, and list them.")
-    ] = False,
+    decode: Decode = "dark",
+    device: DeviceToUse = "auto",
+    batch_size: FilmsAtOnce = 4,
+    skip_bad: SkipBad = False,
     cache_dir: Annotated[Path | None, typer.Option(help="Where decoded films are kept.", metavar="DIR")] = None,
     export: Annotated[Path | None, typer.Option(help="Write the JSON document to this file.", metavar="FILE")] = None,
     force: Annotated[bool, typer.Option("--force", help="Let --export overwrite a file.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Judge a checkpoint: MRE +- SD with its 95 % interval, and SDR, in all, by landmark and by machine.
 

@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vramfit.cli.options import AsJson, ChannelsLast, ImageSize, MixedPrecision, ModelOrFactory
 from vramfit.errors import CannotWrite
 
 if TYPE_CHECKING:
@@ -14,19 +15,11 @@ if TYPE_CHECKING:
     from vramfit.prediction.explain import Explanation
     from vramfit.prediction.predict import Predictor
 
-Size = tuple[int, int]
-
 
 def explain(
     *,
-    model: Annotated[
-        str,
-        typer.Option(
-            help="hrnet, a timm HRNet's name, timm:NAME, or package.module:factory, which returns a Job.",
-            metavar="NAME",
-        ),
-    ] = "hrnet",
-    image_size: Annotated[Size, typer.Option(help="Height and width in pixels.", metavar="H W")] = (768, 768),
+    model: ModelOrFactory = "hrnet",
+    image_size: ImageSize = (768, 768),
     batch_size: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="The micro-batch; without it the largest predicted to fit."),
@@ -35,15 +28,13 @@ def explain(
         str | None,
         typer.Option(help="A card that need not be here, such as rtx3070ti; without it the one here.", metavar="CARD"),
     ] = None,
-    amp: Annotated[
-        Literal["fp16", "bf16", "off"], typer.Option(help="Mixed precision of the step; off is float32.")
-    ] = "fp16",
-    channels_last: Annotated[bool, typer.Option("--channels-last", help="NHWC memory order.")] = False,
+    amp: MixedPrecision = "fp16",
+    channels_last: ChannelsLast = False,
     html: Annotated[
         Path | None, typer.Option(help="Draw the step's memory from moment to moment on this page.", metavar="FILE")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Let --html overwrite a file.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say where the memory of the peak goes: by kind, by module, in hidden parts, in the allocator.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from vramfit.cli.options import Decode, DeviceToUse, FilmsAtOnce, SkipBad
 from vramfit.errors import CannotWrite, UsageError
 
 if TYPE_CHECKING:
@@ -60,18 +61,10 @@ def infer(
     overlay: Annotated[
         bool, typer.Option("--overlay/--no-overlay", help="Draw the points on each film, as PNG.")
     ] = True,
-    decode: Annotated[
-        Literal["dark", "argmax", "soft"], typer.Option(help="How a point is found in its heatmap.")
-    ] = "dark",
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="auto is the GPU where there is one.")
-    ] = "auto",
-    batch_size: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Films at once; fewer after running out of memory.")
-    ] = 4,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out films that cannot be read, and list them.")
-    ] = False,
+    decode: Decode = "dark",
+    device: DeviceToUse = "auto",
+    batch_size: FilmsAtOnce = 4,
+    skip_bad: SkipBad = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite results that are there.")] = False,
 ) -> None:
     """Find the landmarks on films: symbol, x, y in pixels of the film, and confidence.

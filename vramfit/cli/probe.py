@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from vramfit.cli.options import AsJson, ChannelsLast, ImageSize, MixedPrecision, ModelOrFactory
 from vramfit.cli.question import (
     Case,
     Mode,
     Question,
-    Size,
     cases_of,
     checked_levers,
     checked_memory,
@@ -29,14 +29,8 @@ if TYPE_CHECKING:
 
 def probe(
     *,
-    model: Annotated[
-        str,
-        typer.Option(
-            help="hrnet, a timm HRNet's name, timm:NAME, or package.module:factory, which returns a Job.",
-            metavar="NAME",
-        ),
-    ] = "hrnet",
-    image_size: Annotated[Size, typer.Option(help="Height and width in pixels.", metavar="H W")] = (768, 768),
+    model: ModelOrFactory = "hrnet",
+    image_size: ImageSize = (768, 768),
     image_sizes: Annotated[
         str | None, typer.Option(help="Several sizes, such as 256,512,768 or 512x640; one row each.", metavar="LIST")
     ] = None,
@@ -74,17 +68,15 @@ def probe(
         int | None,
         typer.Option(min=1, metavar="N", help="Samples per optimizer step; split into micro-batches that fit."),
     ] = None,
-    amp: Annotated[
-        Literal["fp16", "bf16", "off"], typer.Option(help="Mixed precision of the step; off is float32.")
-    ] = "fp16",
-    channels_last: Annotated[bool, typer.Option("--channels-last", help="NHWC memory order.")] = False,
+    amp: MixedPrecision = "fp16",
+    channels_last: ChannelsLast = False,
     epochs: Annotated[int, typer.Option(min=1, metavar="N", help="Epochs of the run, for the column of totals.")] = 200,
     images: Annotated[
         int, typer.Option(min=1, metavar="N", help="Training images, for the column of epoch times.")
     ] = 700,
     export: Annotated[Path | None, typer.Option(help="Write the profile to this JSON file.", metavar="FILE")] = None,
     force: Annotated[bool, typer.Option("--force", help="Let --export overwrite a file.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find the batch that fits the card, and the time it will take.
 

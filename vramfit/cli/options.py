@@ -1,0 +1,24 @@
+"""Options that several verbs share, each spelled once: what one verb calls --decode means the same in every other."""
+
+from typing import Annotated, Literal
+
+import typer
+
+ModelOrFactory = Annotated[
+    str,
+    typer.Option(
+        help="hrnet, a timm HRNet's name, timm:NAME, or package.module:factory, which returns a Job.",
+        metavar="NAME",
+    ),
+]
+ImageSize = Annotated[tuple[int, int], typer.Option(help="Height and width in pixels.", metavar="H W")]
+MixedPrecision = Annotated[
+    Literal["fp16", "bf16", "off"], typer.Option(help="Mixed precision of the step; off is float32.")
+]
+ChannelsLast = Annotated[bool, typer.Option("--channels-last", help="NHWC memory order.")]
+
+Decode = Annotated[Literal["dark", "argmax", "soft"], typer.Option(help="How a point is found in its heatmap.")]
+DeviceToUse = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto is the GPU where there is one.")]
+FilmsAtOnce = Annotated[int, typer.Option(min=1, metavar="N", help="Films at once; fewer after running out of memory.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out films that cannot be used, and list them.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
