@@ -5,7 +5,7 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,7 @@ def make_sample(
     films: int = 40,
     seed: int = 0,
     height: int = 640,
+    machines: Sequence[SampleMachine] = MACHINES,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Make a film set; the same arguments make the same films.
@@ -52,6 +53,7 @@ def make_sample(
         films: how many, split 70/15/15.
         seed: of skulls, films and raters.
         height: pixels of the films of the plain machine; the others have 1.2 and 0.8 times its fineness.
+        machines: those whose films there are.
         progress: called with the films done and the films in all.
 
     Raises:
@@ -68,7 +70,7 @@ def make_sample(
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
             made = Path(work) / "set"
-            _write_set(made, films, seed, height, progress)
+            _write_set(made, films, seed, height, machines=machines, progress=progress)
             if folder.exists():
                 folder.rmdir()
             shutil.move(made, folder)
@@ -85,11 +87,19 @@ def split_of(number: int, films: int) -> str:
     return "valid" if number >= films - 2 * held_out else "train"
 
 
-def _write_set(root: Path, films: int, seed: int, height: int, progress: Callable[[int, int], None] | None) -> None:
+def _write_set(
+    root: Path,
+    films: int,
+    seed: int,
+    height: int,
+    *,
+    machines: Sequence[SampleMachine],
+    progress: Callable[[int, int], None] | None,
+) -> None:
     rows = []
     for number in range(films):
         random = np.random.Generator(np.random.Philox(key=[seed, number]))
-        machine = MACHINES[int(random.integers(len(MACHINES)))]
+        machine = machines[int(random.integers(len(machines)))]
         rows.append(_write_film(root / split_of(number, films), f"{number + 1:03d}", machine, height, random))
         if progress is not None:
             progress(number + 1, films)

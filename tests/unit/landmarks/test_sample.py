@@ -5,7 +5,7 @@ from vramfit.errors import CannotWrite, UsageError
 from vramfit.landmarks.aariz import load_films
 from vramfit.landmarks.image import read_film
 from vramfit.landmarks.metrics import evaluate_points, mean_shape_points, pixel_sizes_mm, radial_errors_mm
-from vramfit.landmarks.sample import make_sample
+from vramfit.landmarks.sample import SampleMachine, make_sample
 
 SYMBOLS = "A ANS B Me N Or Pog PNS Pn R S Ar Co Gn Go Po LPM LIT LMT UPM UIA UIT UMT LIA Li Ls N` Pog` Sn"
 
@@ -21,6 +21,12 @@ def test_layout_is_read_like_any_other(made):
     assert sets["train"].symbols == tuple(SYMBOLS.split())
     assert len({film.machine for film in sets["train"].films}) == 3
     assert len({film.pixel_size_mm for film in sets["train"].films}) == 3
+
+
+def test_machines_can_be_named(tmp_path):
+    one = SampleMachine("One", (193.5, 240.0), 1.0)
+    films = load_films(make_sample(tmp_path / "set", films=4, height=240, machines=(one,)), "train").films
+    assert {(film.machine, film.size) for film in films} == {("One", (194, 240))}
 
 
 def test_films_vary_as_faces_do(made):
