@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from vramfit.records import EpochRecord, OomEvent
+from vramfit.records import EpochRecord, GrowBack, OomEvent
 from vramfit.training.events import RunStart, RunSummary
 from vramfit.units import GIB
 
 EVENT = OomEvent(
     epoch=2, step=7, phase="backward", micro_batch_before=6, micro_batch_after=3, message="CUDA out of memory."
 )
+GROWTH = GrowBack(epoch=4, micro_batch_before=3, micro_batch_after=6)
 ON_CPU = EpochRecord(
     epoch=2,
     loss=1.23456,

@@ -87,12 +87,12 @@ def task(samples=11, **changes):
     return NumberTask(job(**changes), Numbers(samples), Numbers(5))
 
 
-def loop(one, folder, *, listeners=(), ranks=None, seed=3, **changes):
+def loop(one, folder, *, listeners=(), ranks=None, memory=None, seed=3, **changes):
     torch.manual_seed(seed)
     np.random.seed(seed)
     step = Step(one.job, "cpu")
     settings = {"epochs": 3, "effective_batch": 4, "micro_batch": 4, "save_dir": folder, "save_every_minutes": 0}
-    return Loop(one, step, LoopOptions(**{**settings, **changes}), ranks=ranks, listeners=listeners)
+    return Loop(one, step, LoopOptions(**{**settings, **changes}), ranks=ranks, listeners=listeners, memory=memory)
 
 
 def weights(step):

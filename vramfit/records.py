@@ -199,6 +199,14 @@ class OomEvent(Record):
     message: str
 
 
+class GrowBack(Record):
+    """One time a run took larger micro-batches again after an OOM had made them smaller; `epoch` is their first."""
+
+    epoch: int
+    micro_batch_before: PositiveInt
+    micro_batch_after: PositiveInt
+
+
 class EpochRecord(Record):
     """One epoch as training saw it; VRAM figures are None without a GPU."""
 
@@ -231,6 +239,7 @@ class Profile(Record):
     plan: Plan
     trials: tuple[Trial, ...] = ()
     oom_events: tuple[OomEvent, ...] = ()
+    grow_backs: tuple[GrowBack, ...] = ()
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> str:

@@ -1,6 +1,7 @@
 """Every way out of the command line: one sentence, one exit code."""
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -87,10 +88,32 @@ def test_interruption_is_130(vramfit, broken_verb):
     assert (outcome.code, outcome.err) == (130, "vramfit: interrupted\n")
 
 
-def test_a_reader_who_left_is_no_traceback():
-    command = f"{sys.executable} -m vramfit --help | true"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stderr == ""
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+@pytest.mark.parametrize(("words", "code"), [("--help", 0), ("profile show rtx3070ti-768", 0), ("profile diff a b", 5)])
+@pytest.mark.parametrize("reader", ["head -1", "true"])
+def test_a_reader_who_left_is_no_error(words, code, reader):
+    command = f"{sys.executable} -m vramfit {words} | {reader} > /dev/null; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == code
+    assert "Error" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+def test_a_reader_who_left_hides_no_other_exit_code():
+    """A table was printed and then nothing fits: Python by itself would end with 120 and a complaint."""
+    code = (
+        "import sys; from vramfit.cli import main as m; from vramfit.errors import NothingFits\n"
+        "def app(*a, **k): sys.stdin.readline(); print('table'); raise NothingFits('odd')\n"
+        "m.app = app; m.main(['probe'])"
+    )
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], env=buffered, **pipes) as child:
+        child.stdout.close()
+        child.stdin.write(b"\n")
+        child.stdin.close()
+        assert child.stderr.read() == b"vramfit: odd\n"
+        assert child.wait(timeout=60) == 3
 
 
 @pytest.mark.parametrize("words", [["nope"], ["probe", "--nope"], ["probe", "--mode", "guess"], ["probe", "--vram"]])

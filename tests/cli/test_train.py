@@ -9,12 +9,15 @@ from io import StringIO
 import pytest
 import torch
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vramfit import files
 from vramfit.errors import UsageError
 from vramfit.jobs import landmark
 from vramfit.landmarks.sample import make_sample
+from vramfit.records import Profile
 from vramfit.report.console import ConsoleListener
+from vramfit.report.tracking import TensorBoardListener
 from vramfit.training import checkpoint
 from vramfit.training.options import TrainOptions
 from vramfit.training.trainer import train
@@ -141,22 +144,51 @@ def test_auto_batch_trains_as_the_same_batch_by_hand_does(films, tmp_path):
     assert "VRAM" not in said
 
 
-def _trained(films, folder, **changes):
+def test_an_oom_and_growing_back_are_told_on_the_console_in_tensorboard_and_in_the_profile(
+    films, tmp_path, monkeypatch
+):
+    """Forward of the second step; the profile says so at once, for a run may be killed before its end."""
+
+    def loss(outputs, targets):
+        if profile.is_file():  # the step is traced before the run begins
+            written.append(Profile.from_json(profile.read_text(encoding="utf-8")))
+            if len(written) == 2:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+        return whole(outputs, targets)
+
+    whole, profile, written = landmark.heatmap_loss, tmp_path / "profile.json", []
+    monkeypatch.setattr(landmark, "heatmap_loss", loss)
+    summary, said = _trained(films, tmp_path, TensorBoardListener(), gpu="rtx3070ti", epochs=3, grow_back=True)
+    assert "Out of memory in the forward of epoch 1, step 2: the same samples again in micro-batches of 1" in said
+    assert "Epoch 2 had no OOM: from epoch 3 on micro-batches of 2 again, in place of 1." in said
+    (event,), (growth,) = summary.oom_events, summary.grow_backs
+    assert [len(kept.oom_events) for kept in written[:3]] == [0, 0, 1]
+    assert (written[-1].oom_events, written[-1].grow_backs) == ((event,), (growth,))
+    log = EventAccumulator(str(next((tmp_path / "logs").iterdir())))
+    log.Reload()
+    assert b"the same samples again" in log.Tensors("oom/text_summary")[0].tensor_proto.string_val[0]
+    assert log.Tensors("grow_back/text_summary")[0].step == 3
+    assert [one.value for one in log.Scalars("train/oom_events")] == [1, 0, 0]
+    assert [one.value for one in log.Scalars("train/micro_batch")] == [1, 1, 2]
+
+
+def _trained(films, folder, *listeners, **changes):
     out = StringIO()
+    settings = {"epochs": 2, "batch_size": None if changes.get("auto_batch") else 2}
     options = TrainOptions(
         dataset_path=films,
         model=MODEL,
         image_size=(64, 64),
         weights="none",
-        epochs=2,
         device="cpu",
         num_workers=0,
         save_dir=folder,
         log_dir=folder / "logs",
         cache_dir=films.parent / "cache",
-        **changes,
+        **{**settings, **changes},
     )
-    return train(options, [ConsoleListener(Console(file=out, soft_wrap=True))]), out.getvalue()
+    console = ConsoleListener(Console(file=out, soft_wrap=True))
+    return train(options, [console, *listeners]), out.getvalue()
 
 
 @pytest.mark.parametrize(

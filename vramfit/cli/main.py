@@ -77,16 +77,17 @@ def _run(words: list[str], *, debug: bool) -> int:
         outcome = app(words, prog_name="vramfit", standalone_mode=False)
         sys.stdout.flush()
     except SystemExit as stop:
-        outcome = stop.code
+        # Typer makes this of a reader who has left.
+        outcome = 0 if isinstance(stop.__context__, BrokenPipeError) else stop.code
     except BrokenPipeError:
-        _forget_output()
-        outcome = 1
+        outcome = 0  # as of `| head`: the reader has what it wanted
     except (KeyboardInterrupt, typer.Abort):
         outcome = INTERRUPTED
     except Exception as error:
         if debug:
             traceback.print_exception(error)
         outcome = tell(error)
+    _forget_what_nobody_reads()
     code = outcome if isinstance(outcome, int) else 0
     if code == INTERRUPTED:
         typer.echo("vramfit: interrupted", err=True)
@@ -100,6 +101,9 @@ def _replace_what_cannot_be_encoded() -> None:
             stream.reconfigure(errors="replace")
 
 
-def _forget_output() -> None:
-    """The reader of our output has left: keep Python from complaining again when it closes stdout."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _forget_what_nobody_reads() -> None:
+    """Where the reader of our output has left, keep Python from complaining when it closes stdout."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

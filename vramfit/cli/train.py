@@ -85,6 +85,9 @@ def train(
     save_every_minutes: Annotated[
         float, typer.Option(min=0, metavar="X", help="Write it after so many minutes, too; 0 for never.")
     ] = 10.0,
+    grow_back: Annotated[
+        bool, typer.Option("--grow-back", help="After an OOM, take larger micro-batches again once an epoch had none.")
+    ] = False,
 ) -> None:
     """Train a landmark network on a film set, after checking what fits the card.
 
@@ -134,6 +137,7 @@ def train(
         keep=keep,
         save_every_steps=save_every_steps,
         save_every_minutes=save_every_minutes,
+        grow_back=grow_back,
     )
     console = ConsoleListener()
     try:

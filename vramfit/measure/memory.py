@@ -97,6 +97,13 @@ class CudaMemory:
         return context if context > 0 else USUAL_CONTEXT_BYTES
 
 
+def room_bytes(device: torch.device) -> int:
+    """Bytes that torch may still take from the card: within its limit, and free now."""
+    free, total = torch.cuda.mem_get_info(device)
+    limit = int(torch.cuda.get_per_process_memory_fraction(device) * total)
+    return max(0, min(free, limit - torch.cuda.memory_reserved(device)))
+
+
 def _used_by_others(device: Device) -> int:
     from vramfit.measure.budget import held_here
 

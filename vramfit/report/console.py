@@ -3,17 +3,25 @@
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from vramfit.records import EpochRecord, OomEvent
+from vramfit.records import EpochRecord, GrowBack, OomEvent
 from vramfit.training.events import Listener, RunStart, RunSummary
 from vramfit.training.events import Progress as StepProgress
 from vramfit.units import format_duration, format_size
+
+
+class _Patient(Console):
+    """A console whose reader may leave, as with `| head`: the run goes on."""
+
+    def on_broken_pipe(self) -> None:
+        """Say nothing more."""
+        self.quiet = True
 
 
 class ConsoleListener(Listener):
     """Prints a run: decisions first, then a line an epoch, a summary at the end."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+        self._console = console or _Patient(highlight=False, soft_wrap=True, markup=False, emoji=False)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._epochs = 0
@@ -60,6 +68,10 @@ class ConsoleListener(Listener):
     def on_event(self, event: OomEvent) -> None:
         """What ran out, and what happens now."""
         self._print(event_sentence(event))
+
+    def on_grow_back(self, growth: GrowBack) -> None:
+        """What is tried again, and why now."""
+        self._print(grow_back_sentence(growth))
 
     def on_end(self, summary: RunSummary) -> None:
         """The closing summary."""
@@ -122,6 +134,14 @@ def event_sentence(event: OomEvent) -> str:
     return (
         f"Out of memory in the {event.phase} of epoch {event.epoch}, step {event.step}: the same samples again in "
         f"micro-batches of {event.micro_batch_after} in place of {event.micro_batch_before}; nothing is lost."
+    )
+
+
+def grow_back_sentence(growth: GrowBack) -> str:
+    """What is tried again, and why now."""
+    return (
+        f"Epoch {growth.epoch - 1} had no OOM: from epoch {growth.epoch} on micro-batches of "
+        f"{growth.micro_batch_after} again, in place of {growth.micro_batch_before}."
     )
 
 

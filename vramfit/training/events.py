@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from vramfit.records import EpochRecord, OomEvent, Profile
+from vramfit.records import EpochRecord, GrowBack, OomEvent, Profile
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class RunSummary:
     step_time_s: float | None = None
     finished_before: bool = False
     oom_events: tuple[OomEvent, ...] = ()
+    grow_backs: tuple[GrowBack, ...] = ()
     history: tuple[EpochRecord, ...] = ()
 
 
@@ -77,6 +78,9 @@ class Listener:
 
     def on_event(self, event: OomEvent) -> None:
         """The card ran out of memory, and the step goes again in smaller parts."""
+
+    def on_grow_back(self, growth: GrowBack) -> None:
+        """The next epoch takes larger micro-batches again."""
 
     def on_end(self, summary: RunSummary) -> None:
         """The run is over."""

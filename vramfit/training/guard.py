@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from vramfit.jobs.step import Step
+from vramfit.measure.memory import room_bytes
 
 RandomState = dict[str, Any]
 
@@ -113,16 +114,8 @@ def _fits_in_cache(tensors: Sequence[Tensor], device: torch.device) -> bool:
     if device.type != "cuda":
         return True
     wanted = 1.5 * sum(tensor.nbytes for tensor in tensors)
-    reserved = torch.cuda.memory_reserved(device)
-    cached = reserved - torch.cuda.memory_allocated(device)
-    return cached > wanted or cached + _room(device, reserved) > 2 * wanted
-
-
-def _room(device: torch.device, reserved: int) -> int:
-    """Bytes that torch may still take from the card."""
-    free, total = torch.cuda.mem_get_info(device)
-    limit = round(torch.cuda.get_per_process_memory_fraction(device) * total)
-    return max(0, min(free, limit - reserved))
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return cached > wanted or cached + room_bytes(device) > 2 * wanted
 
 
 def _forget_unscaling(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> None:

@@ -17,10 +17,11 @@ import torch
 from vramfit import __version__
 from vramfit.jobs.job import Batch
 from vramfit.jobs.step import Step
-from vramfit.records import EpochRecord, OomEvent
+from vramfit.records import EpochRecord, GrowBack, OomEvent
 from vramfit.training import checkpoint
 from vramfit.training.distributed import Ranks
 from vramfit.training.events import Listener, Progress
+from vramfit.training.growth import GrowthPolicy
 from vramfit.training.guard import random_state, set_random_state
 from vramfit.training.loading import Loader, cut, epoch_order, share
 from vramfit.training.recovery import Recovery
@@ -46,6 +47,7 @@ class LoopOptions:
     keep: int = 3
     save_every_steps: int | None = None
     save_every_minutes: float = 10.0
+    grow_back: bool = False
     config: dict[str, Any] = field(default_factory=dict)
 
 
@@ -68,6 +70,7 @@ class Loop:
         self.state = RunState()
         self.recovery = Recovery(step, options.micro_batch, ranks=self.ranks, on_event=self._on_event)
         self.memory = memory or MemoryWatch(step.device)
+        self._growth = GrowthPolicy(self.recovery, self.memory)
         self.step_times_s: list[float] = []
         pin = options.pin_memory and step.device.type == "cuda"
         self._training = Loader(task.training, workers=options.num_workers, pin_memory=pin)
@@ -78,7 +81,6 @@ class Loop:
             warmup_steps=round(options.warmup_epochs * self.steps_per_epoch),
             total_steps=options.epochs * self.steps_per_epoch,
         )
-        self._events: list[OomEvent] = []
         self._losses = LossWatch()
         self._steps_done = 0
         self._began = self._saved = time.monotonic()
@@ -97,8 +99,11 @@ class Loop:
         # A rank that the checkpoint does not know, of a run on fewer cards, keeps its own fresh state.
         if self.ranks.rank < len(states):
             set_random_state(states[self.ranks.rank], self.step.device)
-        self.recovery.micro_batch = min(self.recovery.micro_batch, content["micro_batch"])
+        planned = self.recovery.micro_batch
+        self.recovery.micro_batch = min(planned, content["micro_batch"])
         self.recovery.validation_batch = min(self.recovery.validation_batch, content["validation_batch"])
+        if "growth" in content:  # not in a checkpoint of an earlier version
+            self._growth.load(content["growth"], planned)
 
     def run(self) -> None:
         """Train to the last epoch.
@@ -119,7 +124,7 @@ class Loop:
 
     def _epoch(self, stop: StopSignal) -> None:
         self.memory.begin_epoch()
-        self._events = []
+        self.recovery.position = (self.state.epoch + 1, self.steps_per_epoch - len(self._steps_left()))
         self._losses = LossWatch(self.state.loss_total, self.state.loss_samples)
         clock = Clock()
         rate = self._train(clock, stop)
@@ -143,7 +148,7 @@ class Loop:
             images_per_s=clock.images / trained_s,
             data_wait_share=min(1.0, clock.waited_s / trained_s),
             duration_s=clock.elapsed_s,
-            oom_events=tuple(self._events),
+            oom_events=self.state.ooms_of(self.state.epoch + 1),
             **self.memory.figures(),
         )
 
@@ -228,6 +233,7 @@ class Loop:
             state.best_epoch, state.best_value = record.epoch, value
         state.history.append(record)
         state.epoch, state.done, state.loss_total, state.loss_samples = record.epoch, 0, 0.0, 0
+        growth = self._grow_back(record) if options.grow_back and record.epoch < options.epochs else None
         periodic = record.epoch % options.save_every == 0 or record.epoch == options.epochs
         names = [checkpoint.BEST] if is_best else []
         names += [checkpoint.epoch_file(options.save_dir, record.epoch).name] if periodic else []
@@ -239,6 +245,15 @@ class Loop:
         warning = self.memory.warning()
         if warning:
             self._tell(lambda listener: listener.on_note(warning))
+        if growth is not None:
+            self._tell(lambda listener: listener.on_grow_back(growth))
+
+    def _grow_back(self, record: EpochRecord) -> GrowBack | None:
+        """Larger micro-batches for the epochs to come, where it is time; the checkpoint that follows knows of it."""
+        growth = self._growth.after_epoch(record.epoch, calm=not record.oom_events)
+        if growth is not None:
+            self.state.grow_backs.append(growth)
+        return growth
 
     def _save(self, *names: str) -> None:
         """Write a checkpoint under each name; every rank must call it."""
@@ -260,13 +275,13 @@ class Loop:
             "position": self.state.plain(),
             "micro_batch": self.recovery.micro_batch,
             "validation_batch": self.recovery.validation_batch,
+            "growth": self._growth.plain(),
             "effective_batch": self.options.effective_batch,
             "config": self.options.config,
             "task": self.task.describe(),
         }
 
     def _on_event(self, event: OomEvent) -> None:
-        self._events.append(event)
         self.state.oom_events.append(event)
         self._tell(lambda listener: listener.on_event(event))
 

@@ -23,6 +23,7 @@ _INCIDENTAL = (
     "num_workers",
     "pin_memory",
     "cache_dir",
+    "grow_back",
 )
 
 
@@ -33,7 +34,8 @@ class TrainOptions:
     `batch_size` is the effective batch, None to take the profile's, what `auto_batch` finds, or 6; `image_size` is
     (height, width); `warmup_epochs` may be a fraction; `save_every` the epochs between periodic checkpoints, of which
     the newest `keep` stay; `save_every_steps` and `save_every_minutes` (0 for never) write checkpoint_latest.pth within
-    an epoch; `resume` is `latest` or a file; `watermark` the share of the budget above which a warning is due.
+    an epoch; `resume` is `latest` or a file; `grow_back` takes larger micro-batches again some time after an OOM;
+    `watermark` is the share of the budget above which a warning is due.
     """
 
     dataset_path: Path
@@ -74,6 +76,7 @@ class TrainOptions:
     keep: int = 3
     save_every_steps: int | None = None
     save_every_minutes: float = 10.0
+    grow_back: bool = False
     watermark: float = 0.95
 
     def __post_init__(self) -> None:

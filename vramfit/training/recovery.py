@@ -40,7 +40,8 @@ def even_micro_batch(samples: int, micro_batch: int) -> int:
 class Recovery:
     """Takes a step's batches in micro-batches that fit, and smaller ones once they do not.
 
-    `micro_batch` and `validation_batch` are what it has come down to; `position` is (epoch, step) for the events.
+    `micro_batch` and `validation_batch` are what it has come down to, `larger` the micro-batches that it came down
+    from, the last one last; `position` is (epoch, step) for the events.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Recovery:
         self.step = step
         self.micro_batch = micro_batch
         self.validation_batch = micro_batch
+        self.larger: list[int] = []
         self.ranks = ranks or Ranks()
         self.position = (0, 0)
         self._on_event = on_event
@@ -90,6 +92,10 @@ class Recovery:
                 continue
             yield *result, slice(done, done + size)
             done += size
+
+    def grow_back(self) -> None:
+        """Take the micro-batch of before the last OOM again; validation, which gains nothing by it, stays as it is."""
+        self.micro_batch = self.larger.pop()
 
     def _attempt(self, batch: Batch | None, weight: float) -> tuple[Tensor | None, Failure | None]:
         """The loss of a step that every rank took, or no loss and, on a rank where it failed, why; then undone."""
@@ -147,7 +153,9 @@ class Recovery:
     def _shrink(self, failure: Failure | None, batch: Batch | None) -> None:
         failure = failure or Failure("backward", "another rank ran out of memory")
         tried = self.micro_batch if batch is None else min(self.micro_batch, batch_size(batch))
-        self.micro_batch = self._halved(failure, self.ranks.minimum(tried))
+        smaller = self._halved(failure, self.ranks.minimum(tried))
+        self.larger.append(self.micro_batch)
+        self.micro_batch = smaller
         self.validation_batch = min(self.validation_batch, self.micro_batch)
 
     def _halved(self, failure: Failure, micro_batch: int) -> int:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from vramfit.records import EpochRecord, OomEvent
+from vramfit.records import EpochRecord, GrowBack, OomEvent, Profile
 
 
 @dataclass
@@ -18,6 +18,15 @@ class RunState:
     best_value: float | None = None
     history: list[EpochRecord] = field(default_factory=list)
     oom_events: list[OomEvent] = field(default_factory=list)
+    grow_backs: list[GrowBack] = field(default_factory=list)
+
+    def ooms_of(self, epoch: int) -> tuple[OomEvent, ...]:
+        """The OOM events of one epoch, counted from 1."""
+        return tuple(event for event in self.oom_events if event.epoch == epoch)
+
+    def written_into(self, profile: Profile) -> Profile:
+        """A profile with what happened to its run."""
+        return profile.model_copy(update={"oom_events": tuple(self.oom_events), "grow_backs": tuple(self.grow_backs)})
 
     def plain(self) -> dict[str, Any]:
         """This state in types that load with `weights_only`."""
@@ -25,6 +34,7 @@ class RunState:
             **self.__dict__,
             "history": [record.model_dump(mode="json") for record in self.history],
             "oom_events": [event.model_dump(mode="json") for event in self.oom_events],
+            "grow_backs": [growth.model_dump(mode="json") for growth in self.grow_backs],
         }
 
     @classmethod
@@ -32,4 +42,5 @@ class RunState:
         """The state that `plain` wrote."""
         history = [EpochRecord.model_validate(record) for record in plain["history"]]
         events = [OomEvent.model_validate(event) for event in plain["oom_events"]]
-        return cls(**{**plain, "history": history, "oom_events": events})
+        growths = [GrowBack.model_validate(growth) for growth in plain.get("grow_backs", ())]
+        return cls(**{**plain, "history": history, "oom_events": events, "grow_backs": growths})

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from vramfit.files import write_atomically
 from vramfit.jobs.landmark import landmark_job
 from vramfit.jobs.step import Step
 from vramfit.training import checkpoint
@@ -20,9 +19,11 @@ from vramfit.training.distributed import Ranks
 from vramfit.training.events import Listener, RunStart, RunSummary
 from vramfit.training.films import FilmTask, open_films
 from vramfit.training.folders import PROFILE, log_folder, make_room, resume_file
+from vramfit.training.keeper import ProfileKeeper
 from vramfit.training.loop import Loop, LoopOptions
 from vramfit.training.options import TrainOptions
 from vramfit.training.planning import Decision, choose_device, decide
+from vramfit.training.state import RunState
 
 
 def train(options: TrainOptions, listeners: Sequence[Listener] = ()) -> RunSummary:
@@ -62,6 +63,7 @@ def _train(options: TrainOptions, listeners: Sequence[Listener], ranks: Ranks) -
     wanted = options.batch_size or (resumed.content["effective_batch"] if resumed else None)
     decision = decide(task.job, options, device, ranks, samples=len(task.training), effective=wanted)
     now = datetime.now()
+    listeners = [*listeners, *_keepers(options, decision, resumed)] if ranks.is_first else ()
     loop, notes = _Launch(options, ranks, device, resumed, now).loop(task, decision, listeners)
     start = _start(loop, options, decision, notes, log_folder(options.log_dir, task.name, now))
     for listener in listeners:
@@ -100,6 +102,14 @@ class _Launch:
             return []
         moved = make_room(self.options.save_dir, self.resumed.path if self.resumed else None, self.now)
         return [moved] if moved else []
+
+
+def _keepers(options: TrainOptions, decision: Decision, resumed: _Resumed | None) -> list[ProfileKeeper]:
+    """Who keeps the run's profile, where it has one; a resumed run goes on with its events."""
+    if decision.profile is None:
+        return []
+    state = RunState.of(resumed.content["position"]) if resumed else RunState()
+    return [ProfileKeeper(state.written_into(decision.profile), options.save_dir / PROFILE)]
 
 
 def _read_resumed(options: TrainOptions) -> _Resumed | None:
@@ -173,6 +183,7 @@ def _loop_options(options: TrainOptions, decision: Decision) -> LoopOptions:
         keep=options.keep,
         save_every_steps=options.save_every_steps,
         save_every_minutes=options.save_every_minutes,
+        grow_back=options.grow_back,
         config=options.plain(),
     )
 
@@ -209,11 +220,7 @@ def _device_name(device: torch.device) -> str:
 def _end(
     loop: Loop, options: TrainOptions, decision: Decision, listeners: Sequence[Listener], duration_s: float
 ) -> RunSummary:
-    state, profile = loop.state, decision.profile
-    if profile is not None:
-        profile = profile.model_copy(update={"oom_events": tuple(state.oom_events)})
-        if loop.ranks.is_first:
-            write_atomically(options.save_dir / PROFILE, profile.to_json())
+    state = loop.state
     best = next((record for record in state.history if record.epoch == state.best_epoch), None)
     summary = RunSummary(
         epochs=options.epochs,
@@ -222,11 +229,12 @@ def _end(
         best_loss=best.loss if best else None,
         duration_s=duration_s,
         save_dir=options.save_dir,
-        profile=profile,
+        profile=state.written_into(decision.profile) if decision.profile else None,
         micro_batch=decision.micro_batch,
         device_used_bytes=loop.memory.highest_bytes,
         step_time_s=loop.step_time_s,
         oom_events=tuple(state.oom_events),
+        grow_backs=tuple(state.grow_backs),
         history=tuple(state.history),
     )
     for listener in listeners:

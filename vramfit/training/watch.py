@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vramfit.errors import NotFinite
 from vramfit.measure.device import local_device
-from vramfit.measure.memory import CudaMemory
+from vramfit.measure.memory import CudaMemory, room_bytes
 from vramfit.records import Budget
 from vramfit.units import format_size
 
@@ -105,6 +105,18 @@ class MemoryWatch:
             "peak_reserved_bytes": figures.peak_reserved_bytes,
             "device_used_bytes": figures.device_used_bytes,
         }
+
+    def allows(self, factor: float) -> bool:
+        """Whether micro-batches `factor` times as large would stay below the watermark; True without a card.
+
+        What grows is what a step adds to the memory that is held between steps, at the epoch's peak.
+        """
+        if self._memory is None or self._budget is None:
+            return True
+        at_rest = torch.cuda.memory_allocated(self._memory.device)
+        more = (factor - 1) * (self._memory.figures().peak_allocated_bytes - at_rest)
+        kept = (1 - self._watermark) * self._budget.budget_bytes
+        return more + kept <= room_bytes(self._memory.device)
 
     def warning(self) -> str | None:
         """One sentence, once, when the peak comes near the budget."""

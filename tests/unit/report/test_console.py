@@ -3,7 +3,7 @@
 from io import StringIO
 
 from made_records import make_profile, make_trial
-from made_runs import EVENT, ON_CARD, ON_CPU, start, summary
+from made_runs import EVENT, GROWTH, ON_CARD, ON_CPU, start, summary
 from rich.console import Console
 
 from vramfit.report.console import ConsoleListener, epoch_line, start_lines, summary_lines
@@ -46,13 +46,27 @@ def test_off_a_terminal_all_is_plain_lines():
     console.on_event(EVENT)
     console.on_note("Little is left.")
     console.on_epoch(ON_CARD)
+    console.on_grow_back(GROWTH)
     console.on_end(summary())
     lines = out.getvalue().splitlines()
-    assert len(lines) == 3 + 1 + 1 + 1 + 3
+    assert len(lines) == 3 + 1 + 1 + 1 + 1 + 3
     assert lines[3].startswith("Out of memory in the backward of epoch 2, step 7: the same samples again")
     assert "micro-batches of 3 in place of 6" in lines[3]
+    assert lines[6] == "Epoch 3 had no OOM: from epoch 4 on micro-batches of 6 again, in place of 3."
     assert out.getvalue().isascii()
     assert "\x1b" not in out.getvalue()
+
+
+def test_a_run_goes_on_when_its_reader_has_left(monkeypatch):
+    class Left(StringIO):
+        def write(self, _):
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stdout", Left())
+    console = ConsoleListener()
+    console.on_start(start())
+    console.on_epoch(ON_CARD)
+    console.on_end(summary())
 
 
 def test_on_a_terminal_a_bar_shows_the_time_left_and_goes_away():

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from made_runs import EVENT, ON_CARD, ON_CPU, start, summary
+from made_runs import EVENT, GROWTH, ON_CARD, ON_CPU, start, summary
 
 from vramfit.report.tracking import TensorBoardListener
 
@@ -24,6 +24,8 @@ def log(tmp_path_factory):
     listener.on_epoch(ON_CPU)
     listener.on_event(EVENT)
     listener.on_epoch(ON_CARD.model_copy(update={"epoch": 3}))
+    listener.on_note("Little is left.")
+    listener.on_grow_back(GROWTH)
     listener.on_end(summary())
     return read_back(folder)
 
@@ -57,6 +59,14 @@ def test_memory_is_there_where_there_was_a_card(log, name, gib):
 def test_notes_and_ooms_are_text(log):
     assert b"7 exceeds the budget" in log.Tensors("notes/text_summary")[0].tensor_proto.string_val[0]
     assert b"micro-batches of 3 in place of 6" in log.Tensors("oom/text_summary")[0].tensor_proto.string_val[0]
+
+
+def test_a_warning_and_micro_batches_that_grew_back_are_text_of_their_epoch(log):
+    _, warning = log.Tensors("notes/text_summary")
+    assert (warning.step, warning.tensor_proto.string_val[0]) == (3, b"Little is left.")
+    (growth,) = log.Tensors("grow_back/text_summary")
+    assert growth.step == 4
+    assert b"from epoch 4 on micro-batches of 6 again, in place of 3" in growth.tensor_proto.string_val[0]
 
 
 def test_an_end_without_a_start_is_no_error():
