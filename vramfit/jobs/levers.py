@@ -6,7 +6,7 @@
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -88,16 +88,17 @@ def apply_allocator(levers: Iterable[Lever], device: torch.device) -> None:
     Does nothing where the allocator knows no expandable segments: other devices, and Windows.
     """
     if device.type == "cuda" and sys.platform != "win32" and setting_of(levers, "expandable_segments"):
-        torch._C._accelerator_setAllocatorSettings("expandable_segments:True")
+        torch._C._accelerator_setAllocatorSettings(_with_expandable_segments(os.environ))
 
 
-def allocator_settings(levers: Iterable[Lever]) -> str:
-    """The allocator settings of the environment, and what the levers add to them; empty for torch's own."""
-    given = os.environ.get("PYTORCH_ALLOC_CONF") or os.environ.get("PYTORCH_CUDA_ALLOC_CONF") or ""
-    parts = [part for part in given.split(",") if part and not part.startswith("expandable_segments")]
-    if setting_of(levers, "expandable_segments"):
-        return ",".join([*parts, "expandable_segments:True"])
-    return given
+def _with_expandable_segments(environment: Mapping[str, str]) -> str:
+    """The allocator's settings of the environment, with expandable segments.
+
+    Torch puts every option that it is not given back to its default, so those of the environment are given again.
+    """
+    given = environment.get("PYTORCH_ALLOC_CONF") or environment.get("PYTORCH_CUDA_ALLOC_CONF") or ""
+    kept = [part for part in given.split(",") if part and not part.startswith("expandable_segments")]
+    return ",".join([*kept, "expandable_segments:True"])
 
 
 @dataclass(frozen=True)

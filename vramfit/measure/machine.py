@@ -25,10 +25,10 @@ def read_machine(device: Device | None = None, environment: Mapping[str, str] | 
         torch=torch.__version__,
         python=platform.python_version(),
         platform=platform.platform(terse=True),
-        allocator_settings=allocator_settings(os.environ if environment is None else environment),
+        allocator_settings=_settings_in(os.environ if environment is None else environment),
     )
 
 
-def allocator_settings(environment: Mapping[str, str]) -> str:
+def _settings_in(environment: Mapping[str, str]) -> str:
     """The caching allocator's settings as the environment gives them, empty for the defaults."""
     return next((environment[name] for name in _SETTINGS if environment.get(name)), "")

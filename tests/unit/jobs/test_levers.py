@@ -1,5 +1,6 @@
 import copy
 import pickle
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Job, job_key
-from vramfit.jobs.levers import FusedOptimizer, allocator_settings, apply_levers, settled
+from vramfit.jobs.levers import FusedOptimizer, apply_allocator, apply_levers, settled
 from vramfit.jobs.step import Step
 from vramfit.plan.levers import parse_levers
 
@@ -112,12 +113,16 @@ def test_the_average_goes_home_after_it_was_judged():
     assert moves == [torch.device("cpu"), torch.device("cpu")]
 
 
-def test_allocator_settings_add_to_those_of_the_environment(monkeypatch):
+@pytest.mark.skipif(sys.platform == "win32", reason="the allocator knows no expandable segments there")
+def test_expandable_segments_leave_the_settings_of_the_environment(monkeypatch):
+    said = []
+    monkeypatch.setattr(torch._C, "_accelerator_setAllocatorSettings", said.append)
     monkeypatch.setenv("PYTORCH_ALLOC_CONF", "max_split_size_mb:128,expandable_segments:False")
     monkeypatch.delenv("PYTORCH_CUDA_ALLOC_CONF", raising=False)
     wanted = parse_levers("expandable_segments")
-    assert allocator_settings(wanted) == "max_split_size_mb:128,expandable_segments:True"
-    assert allocator_settings(()) == "max_split_size_mb:128,expandable_segments:False"
+    apply_allocator(wanted, torch.device("cuda"))
     monkeypatch.delenv("PYTORCH_ALLOC_CONF")
-    assert allocator_settings(wanted) == "expandable_segments:True"
-    assert allocator_settings(()) == ""
+    apply_allocator(wanted, torch.device("cuda"))
+    apply_allocator(wanted, torch.device("cpu"))
+    apply_allocator((), torch.device("cuda"))
+    assert said == ["max_split_size_mb:128,expandable_segments:True", "expandable_segments:True"]

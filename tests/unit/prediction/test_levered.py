@@ -38,6 +38,11 @@ def peak(trace):
     return max(held_bytes(trace)[trace.marks["step 2"] : trace.marks["validation"]])
 
 
+def kernels(trace):
+    """How many operations of the second step write; torch 2.11's checkpoint also makes two empty holders a call."""
+    return sum(operation.written_bytes > 0 for operation in trace.part("step 2"))
+
+
 def levered(selection, options=OPTIONS):
     text = ",".join(f"recompute={setting}@{name}" for name, setting in selection.items())
     return landmark_job(replace(options, levers=parse_levers(text)))
@@ -50,7 +55,7 @@ def test_a_rewritten_trace_is_what_tracing_the_recomputation_gives(setting, plai
     # Torch stops a recomputation at the last tensor that is needed, the rewriting at the end of the module. Weights
     # weigh more in this small network than in a real one, where the two are within 1 %.
     assert peak(traced) <= peak(rewritten) <= 1.02 * peak(traced)
-    assert len(rewritten.part("step 2")) == pytest.approx(len(traced.part("step 2")), rel=0.03)
+    assert kernels(rewritten) == pytest.approx(kernels(traced), rel=0.03)
     assert held_bytes(rewritten)[-1] == held_bytes(plain)[-1]
 
 
