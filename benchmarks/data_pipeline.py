@@ -38,11 +38,11 @@ from torchvision import io, tv_tensors
 from torchvision.transforms import v2
 
 from vramfit.files import write_atomically
-from vramfit.landmarks.aariz import load_films
 from vramfit.landmarks.augment import preset
 from vramfit.landmarks.cache import FilmCache
 from vramfit.landmarks.dataset import FilmDataset
 from vramfit.landmarks.films import Film, FilmSet
+from vramfit.landmarks.formats import load_films
 from vramfit.landmarks.sample import SampleMachine, make_sample
 from vramfit.training.films import FilmSamples
 from vramfit.training.loading import Loader

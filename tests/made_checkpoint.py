@@ -6,7 +6,7 @@ import torch
 
 from vramfit.jobs.landmark import LandmarkOptions
 from vramfit.jobs.step import Step
-from vramfit.landmarks.aariz import load_films
+from vramfit.landmarks.formats import load_films
 from vramfit.landmarks.sample import make_sample
 from vramfit.training.checkpoint import save
 from vramfit.training.films import FilmTask, open_films

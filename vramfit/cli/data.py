@@ -5,24 +5,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vramfit.cli.options import FilmFormat
+
 if TYPE_CHECKING:
     from vramfit.landmarks.check import CheckReport
 
 app = typer.Typer(help="Look at a film set before training on it.", no_args_is_help=True)
 
-Root = Annotated[Path, typer.Argument(metavar="PATH", help="The folder that holds train, valid and test.")]
+Root = Annotated[Path, typer.Argument(metavar="PATH", help="A film set: a folder or file; docs/formats.md.")]
 
 
 @app.command()
 def check(
     path: Root,
     *,
+    film_format: FilmFormat = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Find what is wrong with a film set; nothing is changed. Exits with 7 if there are errors."""
     from vramfit.landmarks.check import check_films
 
-    report = check_films(path)
+    report = check_films(path, film_format=film_format)
     if json:
         typer.echo(report.model_dump_json(indent=2))
     else:
@@ -35,6 +38,7 @@ def check(
 def preview(
     path: Root,
     *,
+    film_format: FilmFormat = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")] = Path("preview.png"),
     augmentation: Annotated[str, typer.Option(help="none, light, standard, strong or elastic.")] = "standard",
     image_size: Annotated[tuple[int, int], typer.Option(help="Height and width, as in training.")] = (384, 384),
@@ -48,15 +52,16 @@ def preview(
 
     from vramfit.errors import CannotWrite
     from vramfit.files import write_atomically
-    from vramfit.landmarks.aariz import load_films
     from vramfit.landmarks.augment import preset
     from vramfit.landmarks.cache import FilmCache
+    from vramfit.landmarks.formats import load_films
     from vramfit.landmarks.preview import preview as draw
 
     if output.exists() and not force:
         raise CannotWrite(f"{output} is there already; use --force to replace it, or another --output.")
     how = preset(augmentation)
-    cache = FilmCache.open(load_films(path, "train", skip_bad=True).first(films), image_size, skip_bad=True)
+    film_set = load_films(path, "train", film_format=film_format, skip_bad=True).first(films)
+    cache = FilmCache.open(film_set, image_size, skip_bad=True)
     picture = draw(cache, how, films=films, draws=draws, seed=seed)
     write_atomically(output, cv2.imencode(".png", picture)[1].tobytes())
     typer.echo(f"Wrote {output}: {len(cache)} films, each as it is and {draws} times changed ({augmentation}).")

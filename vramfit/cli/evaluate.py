@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from vramfit.cli.options import AsJson, Decode, DeviceToUse, FilmsAtOnce, SkipBad
+from vramfit.cli.options import AsJson, Decode, DeviceToUse, FilmFormat, FilmsAtOnce, SkipBad
 from vramfit.errors import CannotWrite
 
 
 def evaluate(
     *,
     checkpoint: Annotated[Path, typer.Option(help="What `vramfit train` wrote: checkpoint_best.pth.", metavar="FILE")],
-    dataset_path: Annotated[Path, typer.Option(help="The folder that holds train, valid and test.", metavar="DIR")],
+    dataset_path: Annotated[Path, typer.Option(help="A film set: a folder or file; docs/formats.md.", metavar="PATH")],
     split: Annotated[
         Literal["train", "valid", "test"], typer.Option(help="Which films; training never sees test.")
     ] = "test",
@@ -24,6 +24,7 @@ def evaluate(
     device: DeviceToUse = "auto",
     batch_size: FilmsAtOnce = 4,
     skip_bad: SkipBad = False,
+    film_format: FilmFormat = None,
     cache_dir: Annotated[Path | None, typer.Option(help="Where decoded films are kept.", metavar="DIR")] = None,
     export: Annotated[Path | None, typer.Option(help="Write the JSON document to this file.", metavar="FILE")] = None,
     force: Annotated[bool, typer.Option("--force", help="Let --export overwrite a file.")] = False,
@@ -46,6 +47,7 @@ def evaluate(
         device=device,
         batch_size=batch_size,
         skip_bad=skip_bad,
+        film_format=film_format,
         cache_dir=cache_dir,
     )
     with film_progress() as progress:

@@ -22,3 +22,6 @@ DeviceToUse = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto 
 FilmsAtOnce = Annotated[int, typer.Option(min=1, metavar="N", help="Films at once; fewer after running out of memory.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out films that cannot be used, and list them.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+FilmFormat = Annotated[
+    str | None, typer.Option("--format", help="The film set's format, if it is not to be detected.", metavar="NAME")
+]

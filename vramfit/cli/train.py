@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from vramfit.cli.options import FilmFormat
 from vramfit.errors import UsageError
 
 Size = tuple[int, int]
@@ -12,7 +13,8 @@ Size = tuple[int, int]
 
 def train(
     *,
-    dataset_path: Annotated[Path, typer.Option(help="A film set in 'Aariz layout.", metavar="FOLDER")],
+    dataset_path: Annotated[Path, typer.Option(help="A film set: a folder or file; docs/formats.md.", metavar="PATH")],
+    film_format: FilmFormat = None,
     model: Annotated[str, typer.Option(help="hrnet or a timm HRNet's name.", metavar="NAME")] = "hrnet",
     image_size: Annotated[Size, typer.Option(help="Height and width in pixels.", metavar="H W")] = (768, 768),
     batch_size: Annotated[
@@ -100,6 +102,7 @@ def train(
 
     options = TrainOptions(
         dataset_path=dataset_path,
+        film_format=film_format,
         model=model,
         image_size=image_size,
         batch_size=_one_batch(batch_size, effective_batch),

@@ -1,15 +1,8 @@
-"""One rater's JSON of one film.
+"""One rater's points of one film, by name: what every format is read into."""
 
-{"ceph_id": ..., "landmarks": [{"landmark_id": ..., "title": ..., "symbol": ..., "value": {"x": ..., "y": ...}}]}
-"""
-
-import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,42 +13,64 @@ from vramfit.landmarks.films import Landmark, Points
 _PRIMES = str.maketrans("'´’‘′", "`````")
 
 
+def named(symbol: object, title: object = "") -> Landmark:
+    """A landmark by the name that its set gives it; without a title, its name is that."""
+    name = str(symbol).strip().translate(_PRIMES)
+    return Landmark(name, str(title or "").strip() or name)
+
+
 @dataclass(frozen=True)
 class Annotation:
-    """Landmarks by symbol, as written in a file: (x, y), NaN for one that is there without a position."""
+    """Landmarks by symbol: (x, y) in pixels of the native film, NaN for one that is there without a position.
 
-    path: Path
-    ceph_id: str
+    `place` is where it is written, for people: a file, or a file and a line. `film_id` is the film it says it is of;
+    empty where it does not say.
+    """
+
+    place: str
     landmarks: tuple[Landmark, ...]
     positions: Mapping[str, tuple[float, float]]
+    film_id: str = ""
 
-    def arranged(self, landmarks: Sequence[Landmark], size: tuple[int, int]) -> Points:
-        """The points Kx2 in the order of `landmarks`.
+    def points(self, symbols: Sequence[str]) -> Points:
+        """The points Kx2 in the order of `symbols`; NaN for those that are not there."""
+        nowhere = (np.nan, np.nan)
+        return np.array([self.positions.get(symbol, nowhere) for symbol in symbols], dtype=np.float64).reshape(-1, 2)
+
+    def checked(self, symbols: Sequence[str], size: tuple[int, int]) -> Points:
+        """The points, for a film of `size` (width, height).
 
         Raises:
-            DataError: one is missing or unknown, or lies outside a film of `size` (width, height).
+            DataError: other landmarks than these are listed, or one lies outside the film.
 
         """
-        wanted = [landmark.symbol for landmark in landmarks]
-        if difference := self.difference(wanted):
-            raise DataError(f"{self.path}: {difference}; correct the list or use --skip-bad.")
+        if difference := self.difference(symbols):
+            raise DataError(f"{self.place}: {difference}; correct the list or use --skip-bad.")
         for symbol in self.outside(size):
             x, y = self.positions[symbol]
             raise DataError(
-                f"{self.path}: landmark '{symbol}' at ({x:g}, {y:g}) lies outside the film of "
+                f"{self.place}: landmark '{symbol}' at ({x:g}, {y:g}) lies outside the film of "
                 f"{size[0]}x{size[1]} pixels; correct it or use --skip-bad."
             )
-        return np.array([self.positions[symbol] for symbol in wanted], dtype=np.float64).reshape(-1, 2)
+        return self.points(symbols)
 
-    def difference(self, wanted: Sequence[str]) -> str:
-        """How the list of landmarks differs from the symbols wanted; empty if it does not."""
-        missing = [symbol for symbol in wanted if symbol not in self.positions]
-        unknown = [symbol for symbol in self.positions if symbol not in wanted]
+    def difference(self, symbols: Sequence[str]) -> str:
+        """How its list of landmarks differs from `symbols`, positions aside; empty if it does not."""
+        missing = [
+            f"'{symbol}' is missing (list it without a position if it cannot be seen)"
+            for symbol in symbols
+            if symbol not in self.positions
+        ]
+        unknown = [f"'{symbol}' is not one of them" for symbol in self.positions if symbol not in symbols]
         if not missing and not unknown:
             return ""
-        parts = [f"'{missing[0]}' is missing"] if missing else []
-        parts += [f"'{unknown[0]}' is not one of them"] if unknown else []
-        return f"{len(self.positions)} landmarks where the set has {len(wanted)}: {', '.join(parts)}"
+        counts = f"{len(self.positions)} landmarks where the set has {len(symbols)}"
+        return f"{counts}: {', '.join((*missing[:1], *unknown[:1]))}"
+
+    def missing(self, symbols: Sequence[str]) -> list[str]:
+        """Those of `symbols` that are without a position, listed or not."""
+        nowhere = np.flatnonzero(np.isnan(self.points(symbols)).any(axis=1))
+        return [symbols[int(k)] for k in nowhere]
 
     def outside(self, size: tuple[int, int]) -> list[str]:
         """The symbols of landmarks that lie outside a film of (width, height)."""
@@ -63,59 +78,14 @@ class Annotation:
         return [symbol for symbol, (x, y) in self.positions.items() if x < -1 or y < -1 or x > size[0] or y > size[1]]
 
 
-def read_annotation(path: Path) -> Annotation:
-    """One annotation file; a byte-order mark is welcome.
-
-    Raises:
-        DataError: no JSON, no landmarks, or an entry without a name or position; names the entry.
-
-    """
-    content = _read_json(path)
-    entries = content.get("landmarks") if isinstance(content, dict) else None
-    if not isinstance(entries, list) or not entries:
-        raise DataError(f"{path}: no 'landmarks' list in it; export the annotation again or use --skip-bad.")
-    landmarks, positions = [], {}
-    for number, entry in enumerate(entries, 1):
-        landmark = _landmark(path, number, entry)
-        if landmark.symbol in positions:
-            raise DataError(f"{path}: landmark '{landmark.symbol}' is listed twice; remove one or use --skip-bad.")
-        landmarks.append(landmark)
-        positions[landmark.symbol] = _position(path, landmark.symbol, entry.get("value"))
-    return Annotation(path, str(content.get("ceph_id", "")), tuple(landmarks), positions)
-
-
 def common_landmarks(annotations: Sequence[Annotation]) -> tuple[Landmark, ...]:
-    """The landmarks that most annotations have, in the order of the first that has them."""
-    kinds = Counter(frozenset(annotation.positions) for annotation in annotations)
-    usual = kinds.most_common(1)[0][0]
-    return next(annotation.landmarks for annotation in annotations if frozenset(annotation.positions) == usual)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON ({error}); export the annotation again or use --skip-bad.") from None
-
-
-def _landmark(path: Path, number: int, entry: Any) -> Landmark:
-    names = entry if isinstance(entry, dict) else {}
-    symbol = names.get("symbol") or names.get("landmark_id") or names.get("title")
-    if not symbol:
-        raise DataError(f"{path}: landmark {number} has neither 'symbol' nor 'landmark_id'; it cannot be joined.")
-    symbol = str(symbol).strip().translate(_PRIMES)
-    return Landmark(symbol, str(names.get("title") or symbol).strip())
-
-
-def _position(path: Path, symbol: str, value: Any) -> tuple[float, float]:
-    if value is None:
-        return math.nan, math.nan
-    try:
-        x, y = value["x"], value["y"]
-        if x is None or y is None:
-            return math.nan, math.nan
-        return float(x), float(y)
-    except (KeyError, TypeError, ValueError):
-        raise DataError(f"{path}: landmark '{symbol}' has no 'value' with numbers x and y.") from None
+    """The landmarks that half of the annotations or more list, in the order of the first with most of them."""
+    counts = Counter(symbol for annotation in annotations for symbol in annotation.positions)
+    enough = min(len(annotations) / 2, max(counts.values(), default=0))
+    usual = {symbol for symbol, count in counts.items() if count >= enough}
+    order: dict[str, Landmark] = {}
+    for annotation in sorted(annotations, key=lambda one: -len(usual & one.positions.keys())):
+        for landmark in annotation.landmarks:
+            if landmark.symbol in usual:
+                order.setdefault(landmark.symbol, landmark)
+    return tuple(order.values())

@@ -5,8 +5,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 from vramfit.errors import DataError
 from vramfit.landmarks.finding import Finding, finding
 from vramfit.landmarks.image import film_size, read_film
+from vramfit.landmarks.marked import MarkedFilm
 
 _HUGE_PIXELS = 100_000_000
 _BLANK_SPREAD = 2.0
@@ -26,54 +25,53 @@ _SAME_PICTURE = 0.999
 class SeenFilm:
     """A film that was looked at: `size` (width, height), None if it cannot be read, for `fault` then says why."""
 
-    path: Path
-    split: str
+    film: MarkedFilm
     size: tuple[int, int] | None = None
     spread: float = 0.0
     thumbnail: NDArray[np.float32] | None = None
     fault: str = ""
 
-    @property
-    def id(self) -> str:
-        """The film's id."""
-        return self.path.stem
 
-
-def look(split: str, paths: Sequence[Path]) -> Iterator[SeenFilm]:
-    """Decode every film of a split, in order; threads, for OpenCV works outside Python's lock."""
+def look(films: Sequence[MarkedFilm]) -> Iterator[SeenFilm]:
+    """Decode every film, in order; threads, for OpenCV works outside Python's lock."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        yield from pool.map(partial(_look, split), paths)
+        yield from pool.map(_look, films)
 
 
-def film_findings(film: SeenFilm) -> Iterator[Finding]:
+def film_findings(seen: SeenFilm) -> Iterator[Finding]:
     """What is wrong with one film."""
-    if film.size is None:
-        yield finding("unreadable_film", film.path, film.fault)
+    path = seen.film.path
+    if not seen.film.annotations and not seen.film.faults:
+        yield finding("missing_annotation", path, "no rater has marked this film.")
+    if seen.film.pixel_size_mm is None and not seen.film.faults:
+        yield finding("missing_pixel_size", path, "the size of its pixels in mm is unknown.")
+    if seen.size is None:
+        yield finding("unreadable_film", path, seen.fault)
         return
-    width, height = film.size
+    width, height = seen.size
     if width * height > _HUGE_PIXELS:
-        yield finding("huge_film", film.path, f"{width}x{height} pixels; decoding it takes long and much memory.")
-    if film.spread < _BLANK_SPREAD:
-        yield finding("blank_film", film.path, "all pixels are nearly the same grey.")
+        yield finding("huge_film", path, f"{width}x{height} pixels; decoding it takes long and much memory.")
+    if seen.spread < _BLANK_SPREAD:
+        yield finding("blank_film", path, "all pixels are nearly the same grey.")
 
 
 def repeated_films(films: Sequence[SeenFilm]) -> Iterator[Finding]:
     """Films that are there twice, by id or by picture, within a split or across splits."""
-    yield from _same_ids(films)
-    seen = [film for film in films if film.thumbnail is not None and film.spread >= _BLANK_SPREAD]
-    if not seen:
+    yield from _same_ids([seen.film for seen in films])
+    sound = [film for film in films if film.thumbnail is not None and film.spread >= _BLANK_SPREAD]
+    if not sound:
         return
-    pictures = np.stack([film.thumbnail.ravel() for film in seen if film.thumbnail is not None])
+    pictures = np.stack([seen.thumbnail.ravel() for seen in sound if seen.thumbnail is not None])
     likeness = np.triu(pictures @ pictures.T, k=1)
     for first, second in np.argwhere(likeness > _SAME_PICTURE):
-        one, other = seen[first], seen[second]
+        one, other = sound[first].film, sound[second].film
         if one.id != other.id:
             kind = "repeated_film" if one.split == other.split else "leaked_film"
             yield finding(kind, other.path, f"shows the same as {one.split}/{one.path.name}.")
 
 
-def _same_ids(films: Sequence[SeenFilm]) -> Iterator[Finding]:
-    by_id: dict[str, list[SeenFilm]] = defaultdict(list)
+def _same_ids(films: Sequence[MarkedFilm]) -> Iterator[Finding]:
+    by_id: dict[str, list[MarkedFilm]] = defaultdict(list)
     for film in films:
         by_id[film.id].append(film)
     for same in by_id.values():
@@ -82,16 +80,17 @@ def _same_ids(films: Sequence[SeenFilm]) -> Iterator[Finding]:
             yield finding(kind, other.path, f"has the id of {same[0].split}/{same[0].path.name}.")
 
 
-def _look(split: str, path: Path) -> SeenFilm:
+def _look(film: MarkedFilm) -> SeenFilm:
     import cv2
 
     try:
-        film_size(path)  # notices a file that was cut short, which OpenCV fills with grey
-        pixels = read_film(path)
+        film_size(film.path)  # notices a file that was cut short, which OpenCV fills with grey
+        pixels = read_film(film.path)
     except DataError as error:
-        return SeenFilm(path, split, fault=str(error).removeprefix(f"{path}: "))
+        fault = str(error).removeprefix(f"{film.path}: ").replace(" or use --skip-bad", "")
+        return SeenFilm(film, fault=fault)
     small = cv2.resize(pixels, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32)
     centred = small - small.mean()
     thumbnail = centred / max(float(np.linalg.norm(centred)), 1e-6)
     height, width = pixels.shape
-    return SeenFilm(path, split, (width, height), float(small.std()), thumbnail)
+    return SeenFilm(film, (width, height), float(small.std()), thumbnail)

@@ -1,6 +1,6 @@
 """Checks of the points: lists that agree, points inside the film, shapes that are like the others, raters who agree."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from vramfit.landmarks.annotation import Annotation
 from vramfit.landmarks.check_films import SeenFilm
 from vramfit.landmarks.finding import Finding, finding
-from vramfit.landmarks.shapes import FEWEST_SHAPES, find_oddities, sizes
+from vramfit.landmarks.marked import MarkedFilm
+from vramfit.landmarks.shapes import FEWEST_POINTS, FEWEST_SHAPES, find_oddities, sizes
 
 _APART_MM = 5.0
 _APART_SPREADS = 8.0
@@ -20,56 +21,59 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class MarkedFilm:
-    """A film, its pixel size in mm (x, y) or None if unknown, and each rater's annotation."""
-
-    film: SeenFilm
-    pixel_size_mm: tuple[float, float] | None
-    annotations: Mapping[str, Annotation]
-
-
-@dataclass(frozen=True)
 class Shape:
     """One rater's points of one film in mm, Kx2."""
 
-    film: SeenFilm
+    film: MarkedFilm
     rater: str
     annotation: Annotation
     points_mm: Array
 
 
-def point_findings(marked: Sequence[MarkedFilm], symbols: Sequence[str]) -> Iterator[Finding]:
+def point_findings(films: Sequence[SeenFilm], symbols: Sequence[str]) -> Iterator[Finding]:
     """What is wrong with the points of a film set."""
-    for film in marked:
-        for annotation in film.annotations.values():
-            yield from _list_findings(annotation, film.film.size, symbols)
-    shapes = list(_shapes(marked, symbols))
-    if len(shapes) >= FEWEST_SHAPES:
-        yield from _size_findings(shapes)
-        yield from _shape_findings(shapes, symbols)
+    for seen in films:
+        for annotation in seen.film.annotations.values():
+            yield from _list_findings(annotation, seen.size, symbols)
+    unmarked = _unmarked(films, symbols)
+    for symbol in unmarked:
+        yield finding("unmarked_landmark", "", f"no film has a position for '{symbol}'.")
+    symbols = [symbol for symbol in symbols if symbol not in unmarked]
+    shapes = list(_shapes(films, symbols))
     if shapes:
         yield from _coincident(shapes, symbols)
         yield from _rater_findings(shapes, symbols)
+    if len(shapes) >= FEWEST_SHAPES:
+        yield from _size_findings(shapes)
+        yield from _shape_findings(shapes, symbols)
 
 
 def _list_findings(annotation: Annotation, size: tuple[int, int] | None, symbols: Sequence[str]) -> Iterator[Finding]:
     if difference := annotation.difference(symbols):
-        yield finding("wrong_landmarks", annotation.path, f"{difference}.")
+        yield finding("wrong_landmarks", annotation.place, f"{difference}.")
     for symbol in annotation.outside(size) if size else ():
         x, y = annotation.positions[symbol]
-        yield finding("point_outside", annotation.path, f"'{symbol}' at ({x:g}, {y:g}) lies outside the film.")
-    for symbol, place in annotation.positions.items():
-        if np.isnan(place).any():
-            yield finding("missing_point", annotation.path, f"'{symbol}' has no position.")
+        yield finding("point_outside", annotation.place, f"'{symbol}' at ({x:g}, {y:g}) lies outside the film.")
+    if missing := annotation.missing([symbol for symbol in symbols if symbol in annotation.positions]):
+        names = ", ".join(f"'{symbol}'" for symbol in missing)
+        message = f"{len(missing)} of {len(symbols)} landmarks have no position: {names}."
+        yield finding("missing_point", annotation.place, message)
 
 
-def _shapes(marked: Sequence[MarkedFilm], symbols: Sequence[str]) -> Iterator[Shape]:
-    for film in marked:
+def _unmarked(films: Sequence[SeenFilm], symbols: Sequence[str]) -> list[str]:
+    """The landmarks that no annotation has a position for."""
+    every = [annotation for seen in films for annotation in seen.film.annotations.values()]
+    missing = [set(annotation.missing(symbols)) for annotation in every]
+    return sorted(set.intersection(*missing), key=list(symbols).index) if missing else []
+
+
+def _shapes(films: Sequence[SeenFilm], symbols: Sequence[str]) -> Iterator[Shape]:
+    """The shapes in mm, of those films whose pixel size is known and that have enough points to be a shape."""
+    for film in (seen.film for seen in films):
         for rater, annotation in film.annotations.items():
-            if film.pixel_size_mm is None or annotation.difference(symbols):
-                continue
-            points = np.array([annotation.positions[symbol] for symbol in symbols], dtype=np.float64)
-            yield Shape(film.film, rater, annotation, points * film.pixel_size_mm)
+            points = annotation.points(symbols) * (film.pixel_size_mm or np.nan)
+            if np.isfinite(points).all(axis=1).sum() >= FEWEST_POINTS:
+                yield Shape(film, rater, annotation, points)
 
 
 def _coincident(shapes: Sequence[Shape], symbols: Sequence[str]) -> Iterator[Finding]:
@@ -79,7 +83,7 @@ def _coincident(shapes: Sequence[Shape], symbols: Sequence[str]) -> Iterator[Fin
     usual = np.nanmedian(apart, axis=0)
     for n, first, second in np.argwhere(np.triu((apart == 0) & (usual > _USUALLY_APART_MM), k=1)):
         message = f"'{symbols[first]}' and '{symbols[second]}' are at the same place."
-        yield finding("coincident_points", shapes[n].annotation.path, message)
+        yield finding("coincident_points", shapes[n].annotation.place, message)
 
 
 def _size_findings(shapes: Sequence[Shape]) -> Iterator[Finding]:
@@ -101,11 +105,11 @@ def _shape_findings(shapes: Sequence[Shape], symbols: Sequence[str]) -> Iterator
         yield finding("mirrored_film", path, "its points face the other way than those of most films.")
     for n, first, second in oddities.swapped:
         message = f"'{symbols[first]}' and '{symbols[second]}' seem to have each other's place."
-        yield finding("swapped_points", shapes[n].annotation.path, message)
+        yield finding("swapped_points", shapes[n].annotation.place, message)
     for n, k in oddities.outlying:
         x, y = shapes[n].annotation.positions[symbols[k]]
         message = f"'{symbols[k]}' at ({x:g}, {y:g}) is far from where the other landmarks put it."
-        yield finding("outlying_point", shapes[n].annotation.path, message)
+        yield finding("outlying_point", shapes[n].annotation.place, message)
 
 
 def _rater_findings(shapes: Sequence[Shape], symbols: Sequence[str]) -> Iterator[Finding]:

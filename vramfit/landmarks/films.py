@@ -51,7 +51,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class FilmSet:
-    """The films of one split, in order of id, and the landmarks that all of them have."""
+    """The films of one split, in order of id, and their landmarks; `notes` say what was decided in reading them."""
 
     root: Path
     split: str
@@ -59,6 +59,7 @@ class FilmSet:
     landmarks: tuple[Landmark, ...]
     films: tuple[Film, ...]
     skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def symbols(self) -> tuple[str, ...]:

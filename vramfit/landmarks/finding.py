@@ -8,7 +8,7 @@ Severity = Literal["error", "warning"]
 
 # An error stops training or spoils what it learns or reports; a warning is for someone to look at.
 KINDS: dict[str, tuple[Severity, str]] = {
-    "missing_folder": ("error", "a folder of the layout is not there"),
+    "missing_folder": ("error", "a folder of the layout is not there, or empty"),
     "unreadable_film": ("error", "a film is damaged, cut short or no image"),
     "blank_film": ("error", "a film shows nothing"),
     "huge_film": ("warning", "a film has more than 100 million pixels"),
@@ -22,14 +22,15 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "orphan_annotation": ("warning", "an annotation has no film"),
     "unreadable_annotation": ("error", "an annotation is not JSON, or an entry lacks a name or position"),
     "wrong_id": ("warning", "the ceph_id inside an annotation is not its file's name"),
-    "wrong_landmarks": ("error", "an annotation has other landmarks than the rest"),
-    "missing_point": ("warning", "a landmark is listed without a position"),
+    "wrong_landmarks": ("error", "an annotation lists other landmarks than the rest"),
+    "missing_point": ("warning", "landmarks are listed without a position"),
+    "unmarked_landmark": ("warning", "no film has a position for a landmark"),
     "point_outside": ("error", "a landmark lies outside its film"),
     "coincident_points": ("error", "two landmarks are at the same place"),
     "swapped_points": ("error", "two landmarks seem to have each other's place"),
     "outlying_point": ("warning", "a landmark is far from where the shape of the others puts it"),
     "raters_apart": ("warning", "the two raters are far apart on a landmark"),
-    "missing_pixel_size": ("error", "the table of machines has no usable pixel size for a film"),
+    "missing_pixel_size": ("error", "a film has no usable pixel size"),
     "odd_pixel_size": ("warning", "a head is far larger or smaller than the rest: the pixel size may be wrong"),
     "conflicting_rows": ("error", "the table of machines says two things of a film"),
     "wrong_mode": ("warning", "the table of machines puts a film into another split"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vramfit.errors import CannotWrite, UsageError
-from vramfit.landmarks.aariz import MACHINES_FILE, RATERS
+from vramfit.landmarks.formats.aariz import MACHINES_FILE, RATERS
 from vramfit.landmarks.sample_anatomy import PLACES, Array, Random, draw_skull, mark
 from vramfit.landmarks.sample_drawing import draw_film
 

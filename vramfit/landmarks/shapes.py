@@ -14,6 +14,8 @@ Array = NDArray[np.float64]
 
 # Fewer shapes say too little of what is usual.
 FEWEST_SHAPES = 10
+# Fewer points are no shape: any two lie on any two others.
+FEWEST_POINTS = 4
 _ROUNDS = 8
 _TRUST_MM = 2.0
 _SPREADS = 7.0

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vramfit import __version__
-from vramfit.landmarks.aariz import load_films
 from vramfit.landmarks.cache import FilmCache
 from vramfit.landmarks.decode import Method
 from vramfit.landmarks.films import Annotator, FilmSet
+from vramfit.landmarks.formats import load_films
 from vramfit.landmarks.letterbox import Letterbox
 from vramfit.landmarks.metrics import (
     Evaluation,
@@ -81,6 +81,7 @@ class EvaluationOptions:
     device: DeviceChoice = "auto"
     batch_size: int = BATCH_SIZE
     skip_bad: bool = False
+    film_format: str | None = None
     cache_dir: Path | None = None
 
 
@@ -104,6 +105,7 @@ def evaluate_checkpoint(
         options.dataset_path,
         options.split,
         options.annotator,
+        film_format=options.film_format,
         skip_bad=options.skip_bad,
         landmarks=trained.landmarks,
     )

@@ -14,11 +14,11 @@ from torch.utils.data import default_collate
 
 from vramfit.jobs.job import Batch, Job
 from vramfit.jobs.landmark import LandmarkOptions, landmark_job
-from vramfit.landmarks.aariz import load_films
 from vramfit.landmarks.augment import preset
 from vramfit.landmarks.cache import FilmCache
 from vramfit.landmarks.dataset import FilmDataset
 from vramfit.landmarks.films import Annotator, Landmark
+from vramfit.landmarks.formats import read_films
 from vramfit.landmarks.metrics import mean_shape, pixel_sizes_mm, radial_errors_mm, scores, true_points
 from vramfit.landmarks.network import load_weights
 from vramfit.records import Lever
@@ -87,13 +87,16 @@ class FilmTask:
 
     @property
     def notes(self) -> list[str]:
-        """Films that were skipped, one sentence a split."""
+        """How films were read, and those that were skipped, one sentence a split."""
         sets = [samples.dataset.cache.film_set for samples in (self.training, self.validation)]
         return [
-            f"Skipped {len(films.skipped)} films of '{films.split}': "
-            + "; ".join(f"{skipped.id} ({skipped.reason})" for skipped in films.skipped)
-            for films in sets
-            if films.skipped
+            *sets[0].notes,
+            *(
+                f"Skipped {len(films.skipped)} films of '{films.split}': "
+                + "; ".join(f"{skipped.id} ({skipped.reason})" for skipped in films.skipped)
+                for films in sets
+                if films.skipped
+            ),
         ]
 
 
@@ -101,6 +104,7 @@ def open_films(
     root: Path,
     make_options: Callable[[int], LandmarkOptions],
     *,
+    film_format: str | None = None,
     annotator: Annotator = "mean",
     skip_bad: bool = False,
     augmentation: str = "standard",
@@ -108,7 +112,7 @@ def open_films(
     seed: int = 0,
     on_films: Callable[[str, int, int], None] = lambda _split, _done, _total: None,
 ) -> FilmTask:
-    """The task of a folder in 'Aariz layout; `make_options` is given the number of landmarks found.
+    """The task of a film set; `make_options` is given the number of landmarks found.
 
     `on_films` is told split, films done and films in all while they are decoded into the cache.
 
@@ -117,8 +121,8 @@ def open_films(
         UsageError: no such augmentation, or options that make no sense together.
 
     """
-    training = load_films(root, "train", annotator, skip_bad=skip_bad)
-    validation = load_films(root, "valid", annotator, skip_bad=skip_bad, landmarks=training.landmarks)
+    marked = read_films(root, film_format)
+    training, validation = (marked.of_split(split, annotator, skip_bad=skip_bad) for split in ("train", "valid"))
     options = make_options(len(training.landmarks))
     caches = [
         FilmCache.open(

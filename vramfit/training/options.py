@@ -24,6 +24,7 @@ _INCIDENTAL = (
     "pin_memory",
     "cache_dir",
     "grow_back",
+    "film_format",
 )
 
 
@@ -31,6 +32,7 @@ _INCIDENTAL = (
 class TrainOptions:
     """A training run.
 
+    `film_format` is the format of the film set, None to detect it.
     `batch_size` is the effective batch, None to take the profile's, what `auto_batch` finds, or 6; `image_size` is
     (height, width); `warmup_epochs` may be a fraction; `save_every` the epochs between periodic checkpoints, of which
     the newest `keep` stay; `save_every_steps` and `save_every_minutes` (0 for never) write checkpoint_latest.pth within
@@ -56,6 +58,7 @@ class TrainOptions:
     channels_last: bool = False
     cudnn_benchmark: bool = False
     compile: bool = False
+    film_format: str | None = None
     annotator: Annotator = "mean"
     skip_bad: bool = False
     augmentation: str = "standard"

@@ -128,6 +128,7 @@ def _open_task(options: TrainOptions, listeners: Sequence[Listener]) -> FilmTask
     return open_films(
         options.dataset_path,
         lambda landmarks: options.landmark_options(landmarks, levers),
+        film_format=options.film_format,
         annotator=options.annotator,
         skip_bad=options.skip_bad,
         augmentation=options.augmentation,

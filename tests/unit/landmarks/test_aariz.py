@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from vramfit.errors import DataError
-from vramfit.landmarks.aariz import MACHINES_FILE, combine, load_films
+from vramfit.landmarks.formats import load_films
+from vramfit.landmarks.formats.aariz import MACHINES_FILE
 from vramfit.landmarks.image import film_size, read_film
+from vramfit.landmarks.marked import combine
 
 SENIOR = "Annotations/Cephalometric Landmarks/Senior Orthodontists"
 JUNIOR = "Annotations/Cephalometric Landmarks/Junior Orthodontists"
@@ -36,9 +38,9 @@ def test_raters_can_be_chosen(film_folder):
 
 
 def test_mean_rounds_up_whole_pixels_only():
-    whole = combine({"senior": np.array([[1.0, 4.0]]), "junior": np.array([[2.0, 4.0]])})
+    whole = combine({"senior": np.array([[1.0, 4.0]]), "junior": np.array([[2.0, 4.0]])}, rounds_up=True)
     assert whole.tolist() == [[2.0, 4.0]]
-    between = combine({"senior": np.array([[1.5, 4.0]]), "junior": np.array([[2.0, 4.0]])})
+    between = combine({"senior": np.array([[1.5, 4.0]]), "junior": np.array([[2.0, 4.0]])}, rounds_up=True)
     assert between.tolist() == [[1.75, 4.0]]
     one = combine({"senior": np.array([[np.nan, np.nan]]), "junior": np.array([[2.0, 4.0]])})
     assert one.tolist() == [[2.0, 4.0]]
@@ -109,6 +111,14 @@ def test_a_null_position_is_a_missing_landmark(film_folder, edit_json):
     assert np.isfinite(points[5:]).all()
 
 
+def test_a_landmark_that_one_rater_could_not_see_is_the_others(film_folder, edit_json):
+    junior = load_films(film_folder, "train").films[0].raters["junior"]
+    edit_json(junior_and_senior(film_folder)[1], lambda content: content["landmarks"][0].update(value=None))
+    film = load_films(film_folder, "train").films[0]
+    assert np.isnan(film.raters["senior"][0]).all()
+    np.testing.assert_array_equal(film.points[0], junior[0])
+
+
 def test_one_rater_does_for_the_mean_but_not_for_the_other(film_folder):
     junior, _ = junior_and_senior(film_folder)
     junior.unlink()
@@ -169,6 +179,10 @@ def too_short(folder, edit_json):
     edit_json(junior_and_senior(folder)[1], lambda content: {**content, "landmarks": content["landmarks"][:-1]})
 
 
+def misnamed(folder, edit_json):
+    edit_json(junior_and_senior(folder)[1], lambda content: content["landmarks"][0].update(symbol="Aa"))
+
+
 def listed_twice(folder, edit_json):
     edit_json(junior_and_senior(folder)[1], lambda content: {**content, "landmarks": [*content["landmarks"]] * 2})
 
@@ -208,6 +222,7 @@ FAULTS = [
     (empty_film, r"001\.png: the film is damaged"),
     (outside, r"001\.json: landmark 'A' at \(5000, 3\) lies outside the film"),
     (too_short, r"001\.json: 28 landmarks where the set has 29: 'Sn' is missing"),
+    (misnamed, r"001\.json: 29 landmarks where the set has 29: 'A' is missing.*'Aa' is not one of them"),
     (listed_twice, r"001\.json: landmark 'A' is listed twice"),
     (words_for_numbers, r"001\.json: landmark 'A' has no 'value'"),
     (no_name, r"001\.json: landmark 1 has neither"),

@@ -8,8 +8,8 @@ import pytest
 
 from vramfit.errors import CannotWrite, DataError
 from vramfit.landmarks import cache as module
-from vramfit.landmarks.aariz import load_films
 from vramfit.landmarks.cache import FilmCache, default_folder
+from vramfit.landmarks.formats import load_films
 from vramfit.landmarks.image import read_film
 from vramfit.landmarks.letterbox import Letterbox
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from vramfit.errors import DataError
-from vramfit.landmarks.aariz import MACHINES_FILE
 from vramfit.landmarks.check import check_films
 from vramfit.landmarks.finding import KINDS
+from vramfit.landmarks.formats.aariz import MACHINES_FILE
 from vramfit.landmarks.image import read_film
 from vramfit.landmarks.sample import make_sample
 
@@ -43,11 +43,16 @@ class Damage:
     def write(self, path, pixels):
         path.write_bytes(cv2.imencode(path.suffix, pixels)[1].tobytes())
 
-    def edit(self, number, change, rater="Senior"):
-        content = json.loads(self.mark(number, rater).read_text())
+    def marks(self):
+        """Number, rater and split of every annotation."""
+        files = self.root.glob(f"*/{RATERS}/*/*.json")
+        return [(int(file.stem), file.parent.name.split()[0], file.relative_to(self.root).parts[0]) for file in files]
+
+    def edit(self, number, change, rater="Senior", split="train"):
+        content = json.loads(self.mark(number, rater, split).read_text())
         places = {entry["symbol"]: entry["value"] for entry in content["landmarks"]}
         content = change(content, places) or content
-        self.mark(number, rater).write_text(json.dumps(content))
+        self.mark(number, rater, split).write_text(json.dumps(content))
 
     def table(self, pattern, replacement):
         path = self.root / MACHINES_FILE
@@ -79,6 +84,10 @@ def move(symbol, x, y):
     return change
 
 
+def forget(symbol):
+    return lambda content, places: places[symbol].update(x=None)
+
+
 def copy_film(damage, number, path):
     damage.write(path, read_film(damage.film(number)))
 
@@ -106,8 +115,9 @@ FAULTS = {
     "orphan_annotation": lambda d: shutil.copy(d.mark(5), d.mark(99)),
     "unreadable_annotation": lambda d: d.mark(5).write_text("{"),
     "wrong_id": lambda d: d.edit(6, lambda content, places: {**content, "ceph_id": "007"}),
-    "wrong_landmarks": lambda d: d.edit(6, lambda content, places: {"landmarks": content["landmarks"][1:]}),
+    "wrong_landmarks": lambda d: d.edit(6, lambda content, places: content["landmarks"][1].update(symbol="Nn")),
     "missing_point": lambda d: d.edit(6, lambda content, places: places["N"].update(x=None)),
+    "unmarked_landmark": lambda d: [d.edit(n, forget("N"), rater, split) for n, rater, split in d.marks()],
     "point_outside": lambda d: d.edit(6, move("N", 1500, 0)),
     "coincident_points": lambda d: d.edit(6, lambda content, places: places["N"].update(places["Ar"])),
     "swapped_points": lambda d: d.edit(7, swap),

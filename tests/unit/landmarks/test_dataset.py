@@ -6,10 +6,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from vramfit.errors import UsageError
-from vramfit.landmarks.aariz import load_films
 from vramfit.landmarks.augment import Augmentation, draw, move, preset
 from vramfit.landmarks.cache import FilmCache
 from vramfit.landmarks.dataset import FilmDataset
+from vramfit.landmarks.formats import load_films
 from vramfit.landmarks.photometric import NEUTRAL
 
 SIZE = (96, 64)

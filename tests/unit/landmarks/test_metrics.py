@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vramfit.landmarks.aariz import load_films
+from vramfit.landmarks.formats import load_films
 from vramfit.landmarks.letterbox import Letterbox
 from vramfit.landmarks.metrics import (
     evaluate_points,

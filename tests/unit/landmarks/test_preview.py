@@ -1,8 +1,8 @@
 import numpy as np
 
-from vramfit.landmarks.aariz import load_films
 from vramfit.landmarks.augment import preset
 from vramfit.landmarks.cache import FilmCache
+from vramfit.landmarks.formats import load_films
 from vramfit.landmarks.preview import preview
 
 

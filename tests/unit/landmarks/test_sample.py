@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from vramfit.errors import CannotWrite, UsageError
-from vramfit.landmarks.aariz import load_films
+from vramfit.landmarks.formats import load_films
 from vramfit.landmarks.image import read_film
 from vramfit.landmarks.metrics import evaluate_points, mean_shape_points, pixel_sizes_mm, radial_errors_mm
 from vramfit.landmarks.sample import SampleMachine, make_sample

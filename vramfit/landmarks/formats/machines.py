@@ -6,11 +6,13 @@ Columns cephalogram_id, machine, pixel_size (mm), image_format, mode; pixel_size
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vramfit.errors import DataError
+from vramfit.landmarks.finding import Finding, finding
+from vramfit.landmarks.marked import SPLITS
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,23 @@ def read_machines(path: Path) -> Machines:
         {name: (value or "").strip() for name, value in record.items() if isinstance(name, str)} for record in reader
     ]
     return Machines(path, records, _by_film(records))
+
+
+def row_findings(machines: Machines, films: Iterable[tuple[str, str]]) -> Iterator[Finding]:
+    """What is odd about the rows, beside films as (split, id)."""
+    splits: dict[str, set[str]] = {}
+    for split, film_id in films:
+        splits.setdefault(film_id, set()).add(split)
+        splits.setdefault(_without_zeros(film_id), set()).add(split)
+    said: dict[tuple[str, str], Mapping[str, str]] = {}
+    for row in machines.records:
+        film_id, mode = row["cephalogram_id"], row.get("mode", "").lower()
+        if film_id not in splits:
+            yield finding("orphan_row", machines.path, f"there is no film '{film_id}'.")
+        elif mode in SPLITS and mode not in splits[film_id]:
+            yield finding("wrong_mode", machines.path, f"film '{film_id}' is not in '{mode}' as its row says.")
+        if said.setdefault((film_id, mode), row) != row:
+            yield finding("conflicting_rows", machines.path, f"film '{film_id}' has two rows that differ.")
 
 
 def _by_film(records: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], Mapping[str, str]]:
