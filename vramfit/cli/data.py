@@ -70,6 +70,8 @@ def preview(
 def _tell(report: "CheckReport") -> None:
     counts = ", ".join(f"{films} {split}" for split, films in report.films.items())
     typer.echo(f"{report.root}: {counts}; {len(report.landmarks)} landmarks.")
+    for note in report.notes:
+        typer.echo(note)
     for found in report.findings:
         typer.echo(f"{found.severity}: {found.kind}: {found.place}: {found.message}")
     warnings = len(report.findings) - report.errors

@@ -16,11 +16,12 @@ Progress = Callable[[int, int], None]
 
 
 class CheckReport(Record):
-    """What a check found: films looked at by split, the landmarks most have, and the findings in order of film."""
+    """What a check found: films by split, the landmarks most have, how the set was read, and what is wrong with it."""
 
     root: str
     films: dict[str, int]
     landmarks: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...]
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic's documented order
@@ -50,7 +51,7 @@ def check_films(
     found = tuple(dict.fromkeys(_from(folder, each) for each in _findings(marked, progress)))
     counts = {split: sum(film.split == split for film in marked.films) for split in SPLITS}
     symbols = tuple(landmark.symbol for landmark in marked.landmarks)
-    return CheckReport(root=str(marked.root), films=counts, landmarks=symbols, findings=found)
+    return CheckReport(root=str(marked.root), films=counts, landmarks=symbols, notes=marked.notes, findings=found)
 
 
 def _findings(marked: MarkedSet, progress: Progress) -> list[Finding]:

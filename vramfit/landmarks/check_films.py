@@ -48,6 +48,7 @@ def film_findings(seen: SeenFilm) -> Iterator[Finding]:
     if seen.size is None:
         yield finding("unreadable_film", path, seen.fault)
         return
+    yield from seen.film.wrong_size(seen.size)
     width, height = seen.size
     if width * height > _HUGE_PIXELS:
         yield finding("huge_film", path, f"{width}x{height} pixels; decoding it takes long and much memory.")

@@ -12,6 +12,8 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "unreadable_film": ("error", "a film is damaged, cut short or no image"),
     "blank_film": ("error", "a film shows nothing"),
     "huge_film": ("warning", "a film has more than 100 million pixels"),
+    "wrong_size": ("error", "a film has another size than its set says, as after resizing"),
+    "unknown_split": ("error", "a film's split is none of train, valid and test, or not named where others' are"),
     "unknown_file": ("warning", "a file among the films is of no known type"),
     "doubled_film": ("error", "two files of one split have the same id"),
     "repeated_film": ("error", "two films of one split show the same"),

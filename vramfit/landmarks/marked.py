@@ -13,11 +13,16 @@ import numpy as np
 from vramfit.errors import DataError
 from vramfit.landmarks.annotation import Annotation
 from vramfit.landmarks.films import Annotator, Film, FilmSet, Landmark, Points, Skipped
-from vramfit.landmarks.finding import Finding
+from vramfit.landmarks.finding import Finding, finding
 from vramfit.landmarks.image import film_size
 
 # The three splits, and what else people call them.
 SPLITS = {"train": ("train", "training"), "valid": ("valid", "val", "validation"), "test": ("test", "testing")}
+
+
+def split_called(name: str) -> str:
+    """The split that a name means, empty if none."""
+    return next((split for split, names in SPLITS.items() if name.strip().lower() in names), "")
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,8 @@ class MarkedFilm:
     """A film as its set describes it.
 
     `id` names it within its split; `annotations` are those of each rater, by name; `pixel_size_mm` is the (width,
-    height) of a pixel, None if the set does not say; `faults` are why it cannot be used, each a whole sentence.
+    height) of a pixel and `size` that of the film in pixels, None if the set does not say; `faults` are why it cannot
+    be used, each a whole sentence.
     """
 
     id: str
@@ -34,7 +40,16 @@ class MarkedFilm:
     annotations: Mapping[str, Annotation]
     pixel_size_mm: tuple[float, float] | None
     machine: str = "unknown"
+    size: tuple[int, int] | None = None
     faults: tuple[Finding, ...] = ()
+
+    def wrong_size(self, size: tuple[int, int]) -> tuple[Finding, ...]:
+        """The finding that the film's (width, height) is not what its set says, if so."""
+        if self.size is None or self.size == size:
+            return ()
+        said, true = (f"{width}x{height}" for width, height in (self.size, size))
+        message = f"it has {true} pixels where its set says {said}; its points would be in the wrong places."
+        return (finding("wrong_size", self.path, message),)
 
 
 @dataclass(frozen=True)
@@ -105,7 +120,7 @@ class MarkedSet:
 
     def _usable(self, film: MarkedFilm, landmarks: tuple[Landmark, ...], annotator: Annotator) -> Film:
         size = film_size(film.path)
-        for fault in film.faults:
+        for fault in (*film.faults, *film.wrong_size(size)):
             raise DataError(f"{fault.place}: {fault.message.removesuffix('.')}, or use --skip-bad.")
         symbols = [landmark.symbol for landmark in landmarks]
         raters = {rater: annotation.checked(symbols, size) for rater, annotation in film.annotations.items()}

@@ -7,6 +7,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from made_formats import write_coco
 
 from vramfit.errors import DataError
 from vramfit.landmarks.check import check_films
@@ -131,6 +132,34 @@ FAULTS = {
 }
 
 
+def points_of(content, number):
+    """The keypoints of an annotation as a list of its landmarks' [x, y, visibility]."""
+    return np.reshape(content["annotations"][number]["keypoints"], (-1, 3)).tolist()
+
+
+def put_points(content, number, rows):
+    content["annotations"][number]["keypoints"] = np.ravel(rows).tolist()
+
+
+def swap_points(content):
+    rows = points_of(content, 3)
+    rows[3], rows[14] = rows[14], rows[3]
+    put_points(content, 3, rows)
+
+
+COCO_FAULTS = {
+    "wrong_size": lambda content: content["images"][2].update(width=5),
+    "unknown_split": lambda content: content["images"][2].update(split="holdout"),
+    "missing_point": lambda content: put_points(content, 2, [[0, 0, 0], *points_of(content, 2)[1:]]),
+    "missing_annotation": lambda content: content["annotations"].pop(2),
+    "missing_pixel_size": lambda content: content["images"][2].pop("pixel_size_mm"),
+    "unreadable_annotation": lambda content: content["annotations"][2]["keypoints"].pop(),
+    "orphan_annotation": lambda content: content["annotations"].append({**content["annotations"][2], "image_id": 999}),
+    "unreadable_film": lambda content: content["images"][2].update(file_name="gone.png"),
+    "swapped_points": swap_points,
+}
+
+
 def kinds(report):
     return {found.kind for found in report.findings}
 
@@ -153,7 +182,17 @@ def test_planted_fault_is_found(damaged, kind):
 
 def test_every_kind_has_a_planted_fault():
     # A film of more than 100 million pixels is made by changing the limit instead.
-    assert set(KINDS) == set(FAULTS) | {"huge_film"}
+    assert set(KINDS) == {*FAULTS, *COCO_FAULTS, "huge_film"}
+
+
+@pytest.mark.parametrize("kind", COCO_FAULTS)
+def test_planted_fault_is_found_in_another_format(clean, tmp_path, kind):
+    root = write_coco(clean, tmp_path / "coco")
+    path = root / "annotations" / "train.json"
+    content = json.loads(path.read_text())
+    COCO_FAULTS[kind](content)
+    path.write_text(json.dumps(content))
+    assert [found.kind for found in check_films(root).findings] == [kind]
 
 
 def test_huge_films_are_said(clean, monkeypatch):

@@ -13,6 +13,9 @@ from vramfit.landmarks.annotation import Annotation, named
 from vramfit.landmarks.films import Annotator, Film, FilmSet, Landmark
 from vramfit.landmarks.finding import Finding, finding
 from vramfit.landmarks.formats.aariz import Aariz
+from vramfit.landmarks.formats.coco import Coco
+from vramfit.landmarks.formats.deeplabcut import DeepLabCut
+from vramfit.landmarks.formats.points_csv import PointsCsv
 from vramfit.landmarks.marked import SPLITS, MarkedFilm, MarkedSet
 
 __all__ = [
@@ -93,7 +96,7 @@ def formats() -> dict[str, FilmFormat]:
     return {**others, **{own.name: own for own in _OWN}}
 
 
-_OWN: tuple[FilmFormat, ...] = (Aariz(),)
+_OWN: tuple[FilmFormat, ...] = (Aariz(), Coco(), PointsCsv(), DeepLabCut())
 
 
 def _others() -> tuple[EntryPoint, ...]:

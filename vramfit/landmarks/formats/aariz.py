@@ -81,7 +81,9 @@ class _Reading:
         for path in paths:
             annotations, faults = marks.get(path.stem, ({}, []))
             size, machine, unknown = self._machine(path.stem, split)
-            self.films.append(MarkedFilm(path.stem, split, path, annotations, size, machine, (*faults, *unknown)))
+            self.films.append(
+                MarkedFilm(path.stem, split, path, annotations, size, machine, faults=(*faults, *unknown))
+            )
 
     def landmarks(self) -> tuple[Landmark, ...]:
         """Those of the training films where there are any, so that all splits agree."""

@@ -1,10 +1,10 @@
-"""Which machine took a film, and how large its pixels are: cephalogram_machine_mappings.csv.
+"""Which machine took a film, how large its pixels are, and its split: one row a film.
 
-Columns cephalogram_id, machine, pixel_size (mm), image_format, mode; pixel_size_x and pixel_size_y where they differ.
+In 'Aariz layout the table is cephalogram_machine_mappings.csv: cephalogram_id, machine, pixel_size (mm), image_format,
+mode. Beside other formats it is films.csv: film, machine, pixel_size, split. Where pixels are not square, pixel_size_x
+and pixel_size_y stand in place of pixel_size; the row of film `*` is for all that have none.
 """
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,11 @@ from pathlib import Path
 
 from vramfit.errors import DataError
 from vramfit.landmarks.finding import Finding, finding
-from vramfit.landmarks.marked import SPLITS
+from vramfit.landmarks.formats.tables import number, read_rows, without_suffix
+from vramfit.landmarks.marked import SPLITS, split_called
+
+_ID, _MODE, _EVERY = "cephalogram_id", "mode", "*"
+_ALIASES = {"film": _ID, "split": _MODE}
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,14 @@ class Machines:
         down = self._millimetres(row, film_id, "pixel_size_y" if "pixel_size_y" in row else "pixel_size")
         return MachineOfFilm(row.get("machine") or "unknown", (across, down))
 
+    def split_of(self, film_id: str) -> str:
+        """The split that a film's row names, as it is written; empty where none does."""
+        row = self._row(film_id, "")
+        return row.get(_MODE, "") if row else ""
+
     def _row(self, film_id: str, split: str) -> Mapping[str, str] | None:
         # A spreadsheet drops the zeros in front of an id; one that is written out in full comes first.
-        for name in (film_id, _without_zeros(film_id)):
+        for name in (film_id, _without_zeros(film_id), _EVERY):
             for mode in (split, ""):
                 if (name, mode) in self.rows:
                     return self.rows[name, mode]
@@ -56,7 +65,7 @@ class Machines:
     def _millimetres(self, row: Mapping[str, str], film_id: str, field: str) -> float:
         text = row.get(field, "")
         try:
-            size = float(text)
+            size = number(text)
         except ValueError:
             size = math.nan
         if not 0 < size < math.inf:
@@ -66,24 +75,18 @@ class Machines:
 
 
 def read_machines(path: Path) -> Machines:
-    """The file's rows; a byte-order mark, capitals and semicolons are accepted.
+    """The file's rows; a byte-order mark, capitals, semicolons and tabs are accepted.
 
     Raises:
         DataError: unreadable, or without a column of ids.
 
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); save it as UTF-8.") from None
-    first = text.split("\n", 1)[0]
-    reader = csv.DictReader(io.StringIO(text), delimiter=";" if first.count(";") > first.count(",") else ",")
-    reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-    if "cephalogram_id" not in reader.fieldnames:
-        raise DataError(f"{path}: no column 'cephalogram_id'; its first line must name the columns.")
-    records = [
-        {name: (value or "").strip() for name, value in record.items() if isinstance(name, str)} for record in reader
-    ]
+    header, *rows = read_rows(path) or [[]]
+    columns = [_ALIASES.get(name.lower(), name.lower()) for name in header]
+    if _ID not in columns:
+        raise DataError(f"{path}: no column '{_ID}' or 'film'; its first line must name the columns.")
+    records = [{**dict.fromkeys(columns, ""), **dict(zip(columns, row, strict=False))} for row in rows if any(row)]
+    records = [{**record, _ID: without_suffix(record[_ID])} for record in records]
     return Machines(path, records, _by_film(records))
 
 
@@ -95,10 +98,10 @@ def row_findings(machines: Machines, films: Iterable[tuple[str, str]]) -> Iterat
         splits.setdefault(_without_zeros(film_id), set()).add(split)
     said: dict[tuple[str, str], Mapping[str, str]] = {}
     for row in machines.records:
-        film_id, mode = row["cephalogram_id"], row.get("mode", "").lower()
-        if film_id not in splits:
+        film_id, mode = row[_ID], split_called(row.get(_MODE, ""))
+        if film_id not in splits and film_id != _EVERY:
             yield finding("orphan_row", machines.path, f"there is no film '{film_id}'.")
-        elif mode in SPLITS and mode not in splits[film_id]:
+        elif mode and mode not in splits.get(film_id, SPLITS):
             yield finding("wrong_mode", machines.path, f"film '{film_id}' is not in '{mode}' as its row says.")
         if said.setdefault((film_id, mode), row) != row:
             yield finding("conflicting_rows", machines.path, f"film '{film_id}' has two rows that differ.")
@@ -109,8 +112,8 @@ def _by_film(records: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], Mapp
     # Ids as written come before ids without their zeros, for '1' and '01' may be two films.
     for shorten in (str, _without_zeros):
         for row in records:
-            film_id = shorten(row["cephalogram_id"])
-            rows.setdefault((film_id, row.get("mode", "").lower()), row)
+            film_id = shorten(row[_ID])
+            rows.setdefault((film_id, split_called(row.get(_MODE, ""))), row)
             rows.setdefault((film_id, ""), row)
     return rows
 
