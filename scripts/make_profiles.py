@@ -6,6 +6,8 @@ They are predictions, and say so; `vramfit train --profile` proves one by a tria
 from pathlib import Path
 
 from vramfit.cli.main import main as vramfit
+from vramfit.files import write_atomically
+from vramfit.records import Profile
 
 PROFILES = Path(__file__).resolve().parents[1] / "profiles"
 CARDS = ("rtx3070ti",)
@@ -29,6 +31,14 @@ def make(card: str, size: int, effective_batch: int) -> None:
     except SystemExit as stop:
         if stop.code:
             raise
+    _forget_loading(file)
+
+
+def _forget_loading(file: Path) -> None:
+    """How fast the machine that predicts would load films says nothing of the machine that will train."""
+    profile = Profile.from_json(file.read_text(encoding="utf-8"), where=file)
+    schedule = profile.schedule.model_copy(update={"loading": None})
+    write_atomically(file, profile.model_copy(update={"schedule": schedule}).to_json())
 
 
 if __name__ == "__main__":

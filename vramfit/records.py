@@ -181,11 +181,36 @@ class Machine(Record):
     allocator_settings: str = ""
 
 
+class Loading(Record):
+    """How fast samples come: images a second of one worker, measured, and the workers that there can be."""
+
+    worker_images_per_s: Annotated[float, Field(gt=0)]
+    workers: PositiveInt
+
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's documented order
+    @property
+    def images_per_s(self) -> float:
+        """Images a second of all workers."""
+        return self.worker_images_per_s * self.workers
+
+
 class Schedule(Record):
-    """How long the run is: images an epoch and epochs."""
+    """How long the run is: images an epoch and epochs; `loading` is None where it was not measured."""
 
     images: PositiveInt = 700
     epochs: PositiveInt = 200
+    loading: Loading | None = None
+
+    def epoch_time_s(self, images_per_s: float) -> float:
+        """Seconds of an epoch at so many images a second of training steps: of steps and loading, the longer.
+
+        A partial last batch counts as the share of a step that it is.
+        """
+        return self.images / (min(images_per_s, self.loading.images_per_s) if self.loading else images_per_s)
+
+    def waits(self, images_per_s: float) -> bool:
+        """Whether the card, at so many images a second, waits for data."""
+        return self.loading is not None and self.loading.images_per_s < images_per_s
 
 
 class OomEvent(Record):

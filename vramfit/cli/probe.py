@@ -111,7 +111,7 @@ def _one(case: Case, question: Question, *, export: Path | None, as_json: bool) 
     trials: list[Trial] = []
     frontier = question.frontier(case)
     if frontier is not None and not as_json:
-        _show_frontier(frontier, question.schedule)
+        _show_frontier(frontier, question.schedule_of(case))
     try:
         if frontier is None:
             profile = question.answer(case, _watch(trials))

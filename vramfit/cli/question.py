@@ -51,6 +51,12 @@ class Question:
 
         return Schedule(images=self.images, epochs=self.epochs)
 
+    def schedule_of(self, case: Case) -> "Schedule":
+        """The length of the run, and how fast this machine would load its samples."""
+        from vramfit.probe import with_loading
+
+        return with_loading(self.schedule, self.job(case))
+
     def job(self, case: Case) -> "Job":
         """The job, with the levers that are named."""
         from vramfit.jobs.registry import resolve_job

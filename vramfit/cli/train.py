@@ -9,6 +9,7 @@ from vramfit.cli.options import FilmFormat
 from vramfit.errors import UsageError
 
 Size = tuple[int, int]
+AUTO = "auto"
 
 
 def train(
@@ -71,8 +72,13 @@ def train(
         Literal["auto", "cuda", "cpu"], typer.Option(help="auto takes the GPU where there is one.")
     ] = "auto",
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of weights, order and augmentation.")] = 0,
-    num_workers: Annotated[int, typer.Option(min=0, metavar="N", help="Processes that load data.")] = 2,
-    pin_memory: Annotated[bool, typer.Option("--pin-memory/--no-pin-memory", help="Page-locked batches.")] = True,
+    num_workers: Annotated[
+        str, typer.Option(metavar="auto|N", help="Processes that load data; auto measures how many the card needs.")
+    ] = AUTO,
+    pin_memory: Annotated[
+        bool | None,
+        typer.Option("--pin-memory/--no-pin-memory", help="Page-locked batches, or not; else where memory allows."),
+    ] = None,
     save_dir: Annotated[Path, typer.Option(help="Where checkpoints go.", metavar="FOLDER")] = Path("checkpoints"),
     log_dir: Annotated[Path, typer.Option(help="Where TensorBoard logs go.", metavar="FOLDER")] = Path("logs"),
     cache_dir: Annotated[Path | None, typer.Option(help="Where decoded films are kept.", metavar="FOLDER")] = None,
@@ -130,7 +136,7 @@ def train(
         gpu=gpu,
         device=device,
         seed=seed,
-        num_workers=num_workers,
+        num_workers=_workers(num_workers),
         pin_memory=pin_memory,
         save_dir=save_dir,
         log_dir=log_dir,
@@ -155,6 +161,14 @@ def _one_batch(batch_size: int | None, effective_batch: int | None) -> int | Non
             f"--batch-size {batch_size} and --effective-batch {effective_batch} name the same thing; give one of them."
         )
     return effective_batch or batch_size
+
+
+def _workers(words: str) -> int | None:
+    if words == AUTO:
+        return None
+    if not words.isdecimal():
+        raise UsageError(f"--num-workers {words} is neither auto nor a whole number; use one of them.")
+    return int(words)
 
 
 def _amp(mixed: bool | None, amp: Literal["fp16", "bf16", "off"] | None) -> Literal["fp16", "bf16"] | None:

@@ -34,6 +34,8 @@ class Job:
         ema_decay: decay of an averaged copy of weights and buffers, None for no copy.
         cudnn_benchmark: let cuDNN time its algorithms; faster steps, more workspace.
         levers: settings that trade time for memory.
+        loading_rate: images a second that one loading process of this machine makes, measured when called; None where
+            that is not known.
         name, model_name, image_size: what tables and profiles call it; image_size is (height, width).
 
     A job that is to be measured in a child process must pickle (no lambdas), or come from an importable factory.
@@ -50,6 +52,7 @@ class Job:
     ema_decay: float | None = None
     cudnn_benchmark: bool = False
     levers: tuple[Lever, ...] = ()
+    loading_rate: Callable[[], float] | None = None
     name: str = "job"
     model_name: str = ""
     image_size: tuple[int, int] | None = None

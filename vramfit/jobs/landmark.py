@@ -19,6 +19,7 @@ from vramfit.errors import UsageError
 from vramfit.jobs.job import Batch, Job
 from vramfit.landmarks import photometric
 from vramfit.landmarks.heatmap import present, render
+from vramfit.landmarks.loading_rate import loading_rate
 from vramfit.landmarks.loss import adaptive_wing
 from vramfit.landmarks.network import ALIASES, HeatmapNetwork
 from vramfit.records import Amp, Lever
@@ -85,6 +86,7 @@ def landmark_job(options: LandmarkOptions) -> Job:
         ema_decay=options.ema_decay,
         cudnn_benchmark=options.cudnn_benchmark,
         levers=options.levers,
+        loading_rate=partial(loading_rate, options.image_size, options.landmarks),
         name="landmark",
         model_name=ALIASES.get(options.model, options.model),
         image_size=options.image_size,

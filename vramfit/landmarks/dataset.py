@@ -9,10 +9,11 @@ all that crosses to the card: pixels as bytes, points in place of heatmaps.
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vramfit.landmarks.augment import UNCHANGED, Augmentation, draw
+from vramfit.landmarks.augment import UNCHANGED, Augmentation, Change, draw
 from vramfit.landmarks.cache import FilmCache
 
 Sample = tuple[dict[str, Tensor], Tensor, int]
@@ -35,19 +36,26 @@ class FilmDataset(Dataset[Sample]):
         return len(self.cache)
 
     def __getitem__(self, place: Place) -> Sample:
-        import cv2
-
-        cv2.setNumThreads(0)  # the loader's workers are the threads
         epoch, index = place
-        image = self.cache.image(index)
-        change = UNCHANGED
-        if self.augmentation is not None:
-            film_id = self.cache.film_set.films[index].id
-            change = draw(self.augmentation, self.cache.image_size, self.seed, epoch, film_id)
-        image = np.array(image) if change is UNCHANGED else change.of_image(image)
-        points = change.of_points(self._points[index], self.cache.image_size)
-        inputs = {
-            "films": torch.from_numpy(image).unsqueeze(0),
-            "photometric": torch.tensor(change.photometric, dtype=torch.float32),
-        }
-        return inputs, torch.from_numpy(points.astype(np.float32)), index
+        return sample_of(self.cache.image(index), self._points[index], self.change(epoch, index), index)
+
+    def change(self, epoch: int, index: int) -> Change:
+        """What happens to a film in an epoch."""
+        if self.augmentation is None:
+            return UNCHANGED
+        film_id = self.cache.film_set.films[index].id
+        return draw(self.augmentation, self.cache.image_size, self.seed, epoch, film_id)
+
+
+def sample_of(image: NDArray[np.uint8], points: NDArray[np.float64], change: Change, index: int) -> Sample:
+    """The sample of a cached film HxW and its points Kx2 in image pixels, changed as told."""
+    import cv2
+
+    cv2.setNumThreads(0)  # the loader's workers are the threads
+    changed = np.array(image) if change is UNCHANGED else change.of_image(image)
+    moved = change.of_points(points, image.shape)
+    inputs = {
+        "films": torch.from_numpy(changed).unsqueeze(0),
+        "photometric": torch.tensor(change.photometric, dtype=torch.float32),
+    }
+    return inputs, torch.from_numpy(moved.astype(np.float32)), index

@@ -1,6 +1,7 @@
-"""The host's side of a batch: it is made in main memory, several times over, before the card sees it."""
+"""The host's side of a batch: its cores make it, in main memory, several times over, before the card sees it."""
 
 import ctypes
+import os
 import sys
 from pathlib import Path
 
@@ -32,6 +33,24 @@ def available_host_bytes(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> in
         return _available_on_windows()
     known = [size for size in (_available_in(meminfo), _left_in_container(cgroup)) if size is not None]
     return min(known, default=None)
+
+
+def usable_cores(cgroup: Path = _CGROUP) -> int:
+    """Cores that this process may use, a container's limit included; a part of one counts as one."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    quota = _cores_of_container(cgroup / "cpu.max")
+    return cores if quota is None else max(1, min(cores, quota))
+
+
+def _cores_of_container(file: Path) -> int | None:
+    """The file holds microseconds of work allowed, or `max`, and the period that they are for."""
+    try:
+        words = file.read_text().split()
+    except OSError:
+        return None
+    if len(words) != 2 or not all(word.isdecimal() for word in words):
+        return None
+    return -(-int(words[0]) // int(words[1]))
 
 
 def _available_in(meminfo: Path) -> int | None:

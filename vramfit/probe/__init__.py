@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Job
 from vramfit.measure.budget import size_in_bytes
-from vramfit.measure.host import available_host_bytes, largest_in_host_memory
+from vramfit.measure.host import available_host_bytes, largest_in_host_memory, usable_cores
 from vramfit.measure.worker import JobSource
 from vramfit.plan.search import CEILING
+from vramfit.plan.workers import most_workers
 from vramfit.probe.bench import DEFAULT_CARD, Bench, Mode, PredictedBench, open_bench
 from vramfit.probe.probe import Probe, Wanted
-from vramfit.records import Objective, Profile, Schedule, Trial
+from vramfit.records import Loading, Objective, Profile, Schedule, Trial
 
 if TYPE_CHECKING:
     from vramfit.prediction.frontier import Frontier
 
-__all__ = ["DEFAULT_CARD", "Probe", "Wanted", "fit", "levers_for"]
+__all__ = ["DEFAULT_CARD", "Probe", "Wanted", "fit", "levers_for", "with_loading"]
 
 
 def fit(
@@ -57,18 +58,26 @@ def fit(
 
     """
     _check(mode, gpu, batch_sizes, effective_batch)
-    schedule = schedule or Schedule()
+    built = job if isinstance(job, Job) else job()
+    schedule = with_loading(schedule or Schedule(), built)
     wanted = Wanted(
         batch_sizes=tuple(batch_sizes or ()),
         objective=objective,
         effective_batch=effective_batch,
         maximum=min(schedule.images, effective_batch or CEILING),
     )
-    built = job if isinstance(job, Job) else job()
     sizes = size_in_bytes(vram), size_in_bytes(reserve)
     bench = open_bench(job, built, schedule, sizes, gpu=gpu, mode=mode)
     wanted = _within_host_memory(wanted, built, bench)
     return Probe(bench, wanted, on_trial or (lambda _: None)).profile(built, schedule)
+
+
+def with_loading(schedule: Schedule, job: Job) -> Schedule:
+    """The schedule with the rate at which this machine would load the job's samples, where the job can tell."""
+    if schedule.loading is not None or job.loading_rate is None:
+        return schedule
+    loading = Loading(worker_images_per_s=job.loading_rate(), workers=most_workers(usable_cores()))
+    return schedule.model_copy(update={"loading": loading})
 
 
 def levers_for(

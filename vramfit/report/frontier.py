@@ -1,6 +1,5 @@
 """The table of levers: what each choice takes, how fast it is, and why it was picked or not."""
 
-import math
 import sys
 from collections.abc import Iterable
 from typing import TextIO
@@ -10,7 +9,7 @@ from rich.table import Table
 from vramfit.plan.levers import kind_of
 from vramfit.prediction.frontier import Frontier, FrontierRow
 from vramfit.records import Lever, Schedule
-from vramfit.report.table import MARK, RISKS, device_cell, gib, make_table, show
+from vramfit.report.table import MARK, RISKS, device_cell, epoch_time_s, gib, make_table, show
 from vramfit.units import format_duration
 
 _COLUMNS = (
@@ -49,7 +48,6 @@ def short_levers(levers: Iterable[Lever]) -> str:
 
 def _cells(row: FrontierRow, schedule: Schedule) -> tuple[str, ...]:
     trial, steps = row.trial, row.accumulation_steps
-    epoch = None if trial.step_time_s is None else math.ceil(schedule.images / trial.micro_batch) * trial.step_time_s
     return (
         f"{MARK if row.chosen else ''}{row.label}",
         str(trial.micro_batch),
@@ -59,7 +57,7 @@ def _cells(row: FrontierRow, schedule: Schedule) -> tuple[str, ...]:
         RISKS[trial.verdict],
         format_duration(None if trial.step_time_s is None else trial.step_time_s * steps),
         f"{trial.throughput_images_per_s:.1f}" if trial.throughput_images_per_s else "-",
-        format_duration(epoch),
+        format_duration(epoch_time_s(trial, schedule)),
         short_levers(row.levers),
         row.reason,
     )

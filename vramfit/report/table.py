@@ -3,7 +3,6 @@
 On a terminal rich draws them; anywhere else they are aligned plain text at their natural width: no boxes, nothing cut.
 """
 
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from copy import copy
@@ -36,7 +35,7 @@ _LEFT = ("choice", "levers", "why", "risk", "source", "image", "card", "name", "
 def trial_table(trials: Sequence[Trial], chosen: int | None, schedule: Schedule) -> Table:
     """One row a trial, in the order given; the row whose micro-batch is `chosen` is marked.
 
-    A predicted device figure carries its 90 % band. Time per epoch counts training steps alone.
+    A predicted device figure carries its 90 % band. Time per epoch is that of steps or of loading, the longer.
     """
     table = make_table(_TRIAL_COLUMNS)
     for trial in trials:
@@ -64,10 +63,9 @@ def profile_list(profiles: Mapping[str, Profile]) -> Table:
 
 
 def epoch_time_s(trial: Trial, schedule: Schedule) -> float | None:
-    """Seconds of training steps in one epoch: steps (the last may be partial) times the step's time."""
-    if trial.step_time_s is None:
-        return None
-    return math.ceil(schedule.images / trial.micro_batch) * trial.step_time_s
+    """Seconds of one epoch, of steps and loading the longer; None where no step was timed."""
+    rate = trial.throughput_images_per_s
+    return None if rate is None else schedule.epoch_time_s(rate)
 
 
 def headline(profile: Profile) -> str:
@@ -124,14 +122,28 @@ def origin_sentence(profile: Profile) -> str:
 
 def remarks(profile: Profile) -> list[str]:
     """What a reader of the figures must know, and every note of the plan, the budget and the profile."""
-    schedule = profile.schedule
-    remarks = [f"Times: training steps alone, {schedule.images} images an epoch, {schedule.epochs} epochs."]
+    remarks = [_time_sentence(profile)]
     if any(trial.device_used_band_bytes for trial in profile.trials):
         remarks.append("Predicted: in parentheses the range that holds the true figure 9 times in 10.")
     if any(trial.emulated for trial in profile.trials):
         remarks.append("Emulated: a larger card capped to this budget; another chip may pick other kernels.")
     tried = [f"Batch {trial.micro_batch}: {trial.note}" for trial in profile.trials if trial.note]
     return list(dict.fromkeys([*remarks, *tried, *profile.plan.notes, *profile.budget.notes, *profile.notes]))
+
+
+def _time_sentence(profile: Profile) -> str:
+    """What the times count, and whether steps or loading set the pace."""
+    schedule = profile.schedule
+    length = f"{schedule.images} images an epoch, {schedule.epochs} epochs"
+    loading = schedule.loading
+    if loading is None:
+        return f"Times: training steps alone, {length}."
+    timed = [trial for trial in profile.trials if trial.throughput_images_per_s]
+    waiting = [str(trial.micro_batch) for trial in timed if schedule.waits(trial.throughput_images_per_s or 0.0)]
+    workers = "1 worker" if loading.workers == 1 else f"{loading.workers} workers"
+    pace = "the steps set the pace" if not waiting else f"loading sets the pace of batch {', '.join(waiting)}"
+    rate = f"{workers} of this machine, measured, would load {loading.images_per_s:.0f} images/s"
+    return f"Times: {length}, the longer of steps and loading; {rate}: {pace}."
 
 
 def show(table: Table, file: TextIO | None = None) -> None:

@@ -17,10 +17,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 class Ranks:
     """This process among those of the run; alone, every method is a matter of returning what it was given."""
 
-    def __init__(self, rank: int = 0, world_size: int = 1, local_rank: int = 0) -> None:
+    def __init__(self, rank: int = 0, world_size: int = 1, local_rank: int = 0, local_size: int = 1) -> None:
         self.rank = rank
         self.world_size = world_size
         self.local_rank = local_rank
+        self.local_size = local_size
 
     @classmethod
     def join(cls, device_type: str) -> "Ranks":
@@ -30,7 +31,8 @@ class Ranks:
         if not dist.is_initialized():
             # Votes are host tensors and go over gloo: they never wait for the card.
             dist.init_process_group("cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo")
-        return cls(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
+        here = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return cls(dist.get_rank(), dist.get_world_size(), *here)
 
     def leave(self) -> None:
         """End the group that `join` began."""

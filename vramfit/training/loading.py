@@ -75,15 +75,16 @@ class _Keys:
 
 
 class Loader:
-    """Fetches batches of samples in worker processes that outlive an epoch."""
+    """Fetches batches of samples in worker processes that outlive an epoch, each with some batches `ahead`."""
 
-    def __init__(self, samples: Samples, *, workers: int = 0, pin_memory: bool = False) -> None:
+    def __init__(self, samples: Samples, *, workers: int = 0, ahead: int = 2, pin_memory: bool = False) -> None:
         self._keys = _Keys()
         self._loader: DataLoader[Any] = DataLoader(
             _Fetcher(samples),
             batch_size=None,
             sampler=self._keys,
             num_workers=workers,
+            prefetch_factor=ahead if workers else None,
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
             worker_init_fn=_ignore_interrupt,

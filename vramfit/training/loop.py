@@ -42,6 +42,7 @@ class LoopOptions:
     warmup_epochs: float = 0
     seed: int = 0
     num_workers: int = 0
+    batches_ahead: int = 2
     pin_memory: bool = False
     save_every: int = 10
     keep: int = 3
@@ -73,7 +74,7 @@ class Loop:
         self._growth = GrowthPolicy(self.recovery, self.memory)
         self.step_times_s: list[float] = []
         pin = options.pin_memory and step.device.type == "cuda"
-        self._training = Loader(task.training, workers=options.num_workers, pin_memory=pin)
+        self._training = Loader(task.training, workers=options.num_workers, ahead=options.batches_ahead, pin_memory=pin)
         # Validation films are read as they lie in the cache: no process of their own would earn its memory.
         self._validation = Loader(task.validation, pin_memory=pin)
         self._schedule = WarmupCosine.of(
@@ -126,7 +127,7 @@ class Loop:
         self.memory.begin_epoch()
         self.recovery.position = (self.state.epoch + 1, self.steps_per_epoch - len(self._steps_left()))
         self._losses = LossWatch(self.state.loss_total, self.state.loss_samples)
-        clock = Clock()
+        clock = Clock(self.step.device)
         rate = self._train(clock, stop)
         self._losses.settle()
         trained_s = clock.elapsed_s

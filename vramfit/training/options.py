@@ -36,8 +36,9 @@ class TrainOptions:
     `batch_size` is the effective batch, None to take the profile's, what `auto_batch` finds, or 6; `image_size` is
     (height, width); `warmup_epochs` may be a fraction; `save_every` the epochs between periodic checkpoints, of which
     the newest `keep` stay; `save_every_steps` and `save_every_minutes` (0 for never) write checkpoint_latest.pth within
-    an epoch; `resume` is `latest` or a file; `grow_back` takes larger micro-batches again some time after an OOM;
-    `watermark` is the share of the budget above which a warning is due.
+    an epoch; `num_workers` and `pin_memory` None to choose them by what is measured; `resume` is `latest` or a file;
+    `grow_back` takes larger micro-batches again some time after an OOM; `watermark` is the share of the budget above
+    which a warning is due.
     """
 
     dataset_path: Path
@@ -69,8 +70,8 @@ class TrainOptions:
     gpu: str | None = None
     device: DeviceChoice = "auto"
     seed: int = 0
-    num_workers: int = 2
-    pin_memory: bool = True
+    num_workers: int | None = None
+    pin_memory: bool | None = None
     save_dir: Path = Path("checkpoints")
     log_dir: Path = Path("logs")
     cache_dir: Path | None = None
@@ -88,7 +89,7 @@ class TrainOptions:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "use a whole number above 0")
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "use a positive number")
         _require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "use 0 or more")
-        _require(self.num_workers >= 0, "num_workers", self.num_workers, "use 0 or more")
+        _require(self.num_workers is None or self.num_workers >= 0, "num_workers", self.num_workers, "use 0 or more")
         _require(self.save_every_steps is None or self.save_every_steps >= 1, "save_every_steps", 0, "use 1 or more")
         for size in (self.vram, self.reserve):
             if size is not None:

@@ -13,10 +13,12 @@ import torch
 
 from vramfit.jobs.landmark import landmark_job
 from vramfit.jobs.step import Step
+from vramfit.plan.workers import Feeding
 from vramfit.training import checkpoint
 from vramfit.training.claim import claim_card
 from vramfit.training.distributed import Ranks
 from vramfit.training.events import Listener, RunStart, RunSummary
+from vramfit.training.feeding import choose_feeding
 from vramfit.training.films import FilmTask, open_films
 from vramfit.training.folders import PROFILE, log_folder, make_room, resume_file
 from vramfit.training.keeper import ProfileKeeper
@@ -89,9 +91,13 @@ class _Launch:
         # The card is capped before anything is built on it.
         memory, claimed = claim_card(task.job, options, self.device, planned)
         step, built = _build_step(task, options, self.device, ranks, self.resumed)
+        feeding = choose_feeding(task.training, options, decision, self.device, ranks)
         notes = [*task.notes, *_precision_note(options, self.device), *decision.notes, *claimed, *built]
+        notes += [feeding.reason] if feeding.reason else []
         notes += self._make_room()
-        loop = Loop(task, step, _loop_options(options, decision), ranks=ranks, listeners=listeners, memory=memory)
+        loop = Loop(
+            task, step, _loop_options(options, decision, feeding), ranks=ranks, listeners=listeners, memory=memory
+        )
         if self.resumed is not None:
             loop.resume(self.resumed.content)
             notes.append(_resume_note(self.resumed, options))
@@ -170,7 +176,7 @@ def _precision_note(options: TrainOptions, device: torch.device) -> list[str]:
     return []
 
 
-def _loop_options(options: TrainOptions, decision: Decision) -> LoopOptions:
+def _loop_options(options: TrainOptions, decision: Decision, feeding: Feeding) -> LoopOptions:
     return LoopOptions(
         epochs=options.epochs,
         effective_batch=decision.effective_batch,
@@ -178,8 +184,9 @@ def _loop_options(options: TrainOptions, decision: Decision) -> LoopOptions:
         save_dir=options.save_dir,
         warmup_epochs=options.warmup_epochs,
         seed=options.seed,
-        num_workers=options.num_workers,
-        pin_memory=options.pin_memory,
+        num_workers=feeding.workers,
+        batches_ahead=feeding.ahead,
+        pin_memory=feeding.pin_memory,
         save_every=options.save_every,
         keep=options.keep,
         save_every_steps=options.save_every_steps,

@@ -4,6 +4,7 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -131,29 +132,57 @@ class MemoryWatch:
 
 
 class Clock:
-    """Where an epoch's time goes: waiting for data, or training."""
+    """Where an epoch's time goes: the device waiting for data, or training.
 
-    def __init__(self) -> None:
+    A card works on while this process waits for the next batch: it waited for data only as long as it lay idle between
+    the last kernel before that and the first one after, which its own events tell.
+    """
+
+    def __init__(self, device: torch.device | None = None) -> None:
         self.begin = time.perf_counter()
-        self.waited_s = 0.0
         self.images = 0
         self.steps = 0
+        self._on_card = device is not None and device.type == "cuda"
+        self._host_waited_s = 0.0
+        self._gaps: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
     @property
     def elapsed_s(self) -> float:
         """Seconds since the epoch began."""
         return time.perf_counter() - self.begin
 
+    @property
+    def waited_s(self) -> float:
+        """Seconds that the device has waited for data; on a card, this in turn waits for its steps."""
+        if not self._gaps:
+            return self._host_waited_s
+        self._gaps[-1][1].synchronize()
+        return float(sum(before.elapsed_time(after) for before, after in self._gaps)) / 1000
+
     def batches(self, source: Any) -> Any:
         """The batches of a loader, with the time that each was waited for."""
         iterator = iter(source)
         while True:
-            asked = time.perf_counter()
-            batch = next(iterator, self)
-            self.waited_s += time.perf_counter() - asked
+            batch = self._timed(lambda: next(iterator, self))
             if batch is self:
                 return
             yield batch
+
+    def _timed(self, fetch: Callable[[], Any]) -> Any:
+        if self._on_card:
+            return self._between_events(fetch)
+        asked = time.perf_counter()
+        batch = fetch()
+        self._host_waited_s += time.perf_counter() - asked
+        return batch
+
+    def _between_events(self, fetch: Callable[[], Any]) -> Any:
+        before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        before.record()
+        batch = fetch()
+        after.record()
+        self._gaps.append((before, after))
+        return batch
 
 
 class StopSignal:

@@ -7,7 +7,7 @@ from torch import nn
 
 from vramfit.jobs.job import Job
 from vramfit.measure import host
-from vramfit.measure.host import available_host_bytes, largest_in_host_memory, sample_bytes
+from vramfit.measure.host import available_host_bytes, largest_in_host_memory, sample_bytes, usable_cores
 from vramfit.units import GIB
 
 
@@ -28,6 +28,13 @@ def test_the_host_holds_a_batch_several_times():
     assert largest_in_host_memory(job(), 112 * 40) == 10
     assert largest_in_host_memory(job(), 1) == 1
     assert largest_in_host_memory(job(), None) is None
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("max 100000", None), ("50000 100000", 1), ("", None), (None, None)])
+def test_a_container_may_have_less_than_a_core(tmp_path, quota, cores):
+    if quota is not None:
+        (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    assert usable_cores(tmp_path) == (cores or usable_cores(tmp_path / "nowhere"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="reads files of Linux")

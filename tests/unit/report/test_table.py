@@ -6,7 +6,7 @@ import pytest
 from made_records import make_profile, make_trial
 from rich.console import Console
 
-from vramfit.records import Budget, Plan, Schedule, Verdict
+from vramfit.records import Budget, Loading, Plan, Schedule, Verdict
 from vramfit.report import table as tables
 from vramfit.units import GIB
 
@@ -23,18 +23,28 @@ def drawn(width: int) -> str:
     return console.file.getvalue()
 
 
-def test_epoch_time_counts_the_partial_step():
+def test_epoch_time_counts_a_partial_step_as_the_share_that_it_is():
     trial = make_trial(6)
-    assert tables.epoch_time_s(trial, Schedule(images=13)) == pytest.approx(3 * 0.24)
+    assert tables.epoch_time_s(trial, Schedule(images=13)) == pytest.approx(13 / 6 * 0.24)
     assert tables.epoch_time_s(make_trial(6, step_time_s=None), Schedule()) is None
+
+
+def test_epoch_time_is_that_of_loading_where_loading_takes_longer():
+    slow, fast = (Schedule(images=100, loading=Loading(worker_images_per_s=rate, workers=2)) for rate in (5, 500))
+    trial = make_trial(6)
+    assert tables.epoch_time_s(trial, slow) == pytest.approx(100 / 10)
+    assert tables.epoch_time_s(trial, fast) == pytest.approx(100 * 0.04)
+    said = [tables.remarks(make_profile(schedule=schedule))[0] for schedule in (slow, fast)]
+    assert "2 workers of this machine, measured, would load 10 images/s: loading sets the pace of batch 1, 2" in said[0]
+    assert said[1].endswith("1000 images/s: the steps set the pace.")
 
 
 def test_one_row_holds_every_figure():
     text = tables.plain_text(tables.trial_table([make_trial(6)], 6, Schedule(images=700, epochs=200)))
     row = text.splitlines()[1].split()
     assert row == [
-        *(">", "6", "6.00", "6.10", "6.40", "(5.76-7.04)", "+1.10", "fits", "240", "ms", "28.1", "s"),
-        *("1", "h", "34", "min", "predicted"),
+        *(">", "6", "6.00", "6.10", "6.40", "(5.76-7.04)", "+1.10", "fits", "240", "ms", "28.0", "s"),
+        *("1", "h", "33", "min", "predicted"),
     ]
 
 
@@ -63,7 +73,7 @@ def test_what_was_not_read_is_a_dash_and_emulation_is_said():
 @pytest.mark.parametrize("width", [60, 80, 120, 300])
 def test_no_figure_is_lost_at_any_width(width):
     text = drawn(width)
-    for figure in ("6.00", "6.10", "6.40", "+1.10", "240 ms", "28.1 s", "predicted"):
+    for figure in ("6.00", "6.10", "6.40", "+1.10", "240 ms", "28.0 s", "predicted"):
         assert figure in text
     assert "..." not in text
     assert "\u2026" not in text
