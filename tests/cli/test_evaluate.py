@@ -2,9 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 from made_checkpoint import make_checkpoint, make_films
+from pages import require_sound
 
+from vramfit.training.comparison import Comparison
 from vramfit.training.evaluation import EvaluationReport
 
 
@@ -37,8 +40,11 @@ def test_the_tables_hold_what_people_cite(evaluate):
     for words in (
         "hrnet_w18_small at 64x64, 3 epochs, decoded by dark.",
         "2 of 'test'",
-        "29 landmarks, pixel size 1.",
-        "Judged by: the mean of both raters",
+        "pixel size 1.",
+        "Landmarks: 29 of 29.",
+        "network by junior rater",
+        "None of these films shows the same picture",
+        "Judged by: the mean of the raters",
         "95 % interval",
         "this network",
         "mean shape",
@@ -59,7 +65,9 @@ def test_json_is_one_document_and_the_table_says_the_same(evaluate):
     document = evaluate("--json").out
     report = EvaluationReport.model_validate(json.loads(document))
     row = next(line.split() for line in evaluate().out.splitlines() if line.startswith("this network"))
-    assert row[2:5] == ["58", f"{report.evaluation.overall.mre_mm:.2f}", f"{report.evaluation.overall.sd_mm:.2f}"]
+    overall = report.evaluation.overall
+    low, high = overall.interval_mm
+    assert row[2:6] == ["58", f"{overall.mre_mm:.2f}", f"{low:.2f}-{high:.2f}", f"{overall.sd_mm:.2f}"]
 
 
 def test_options_change_what_is_judged(evaluate):
@@ -67,6 +75,28 @@ def test_options_change_what_is_judged(evaluate):
     report = json.loads(evaluate(*options).out)
     assert (report["split"], report["annotator"], report["decode"]) == ("valid", "junior", "argmax")
     assert "chose its best epoch by them" in evaluate("--split", "valid").out
+
+
+def test_two_checkpoints_are_compared_on_the_same_films(evaluate, films, tmp_path):
+    other = make_checkpoint(films, tmp_path / "other.pth", seed=1)
+    out = evaluate("--compare", str(other), "--landmarks", "N, A").out
+    for words in ("First: ", "Second: ", "other.pth", "Landmarks: 2 of 29", "difference", "p (Holm)", "Holm 1979"):
+        assert words in out, words
+    document = Comparison.model_validate(json.loads(evaluate("--compare", str(other), "--json").out))
+    means = [np.mean(list(report.film_mre_mm.values())) for report in (document.first, document.second)]
+    assert document.overall.mean_mm == pytest.approx(means[0] - means[1])
+    assert len(document.landmarks) == 29
+
+
+def test_the_page_is_written_and_never_over_another_file_unasked(evaluate, tmp_path):
+    target = tmp_path / "report.html"
+    outcome = evaluate("--html", str(target))
+    assert f"Report written to {target}" in outcome.out
+    require_sound(target.read_text(encoding="utf-8"))
+    target.write_text("mine")
+    assert evaluate("--html", str(target)).code == 8
+    assert target.read_text() == "mine"
+    assert evaluate("--html", str(target), "--export", str(target), "--force").code == 2
 
 
 def test_export_never_overwrites_unasked(evaluate, tmp_path):
@@ -102,6 +132,9 @@ def test_a_bad_film_is_refused_or_left_out_and_listed(vramfit, checkpoint, tmp_p
         (["--dataset-path", "nowhere"], 7, "nowhere"),
         (["--batch-size", "0"], 2, "--batch-size"),
         (["--annotator", "me"], 2, "--annotator"),
+        (["--landmarks", "A,Xy"], 2, "'Xy'"),
+        (["--landmarks", " ,"], 2, "--landmarks"),
+        (["--compare", "nowhere.pth"], 7, "no such checkpoint"),
     ],
 )
 def test_refusals_are_one_sentence(evaluate, words, code, said):

@@ -66,7 +66,10 @@ def _steps(folder: Path, epochs: int) -> list[tuple[str, list[str]]]:
         ),
         (
             "Evaluate the best weights on films that training never saw.",
-            ["evaluate", "--checkpoint", weights, "--dataset-path", films, "--export", str(folder / "evaluation.json")],
+            [
+                *("evaluate", "--checkpoint", weights, "--dataset-path", films),
+                *("--export", str(folder / "evaluation.json"), "--html", str(folder / "evaluation.html")),
+            ],
         ),
     ]
 
@@ -97,6 +100,7 @@ def _places(folder: Path) -> list[tuple[Path, str]]:
         (folder / "checkpoints", "the weights: checkpoint_best.pth, checkpoint_latest.pth, checkpoint_epoch_*.pth"),
         (folder / "logs", f"curves: tensorboard --logdir {folder / 'logs'}"),
         (folder / "evaluation.json", "the evaluation, every figure"),
+        (folder / "evaluation.html", "the same as a page, with plots and the worst films"),
     ]
 
 

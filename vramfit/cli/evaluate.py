@@ -1,12 +1,16 @@
 """`vramfit evaluate`: how good a trained network is."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from vramfit.cli.options import AsJson, Decode, DeviceToUse, FilmFormat, FilmsAtOnce, SkipBad
-from vramfit.errors import CannotWrite
+from vramfit.errors import CannotWrite, UsageError
+
+if TYPE_CHECKING:
+    from vramfit.training.comparison import Comparison
+    from vramfit.training.evaluation import EvaluationOptions, Judged
 
 
 def evaluate(
@@ -20,6 +24,12 @@ def evaluate(
         Literal["mean", "senior", "junior"],
         typer.Option(help="Whose points to judge by; mean is the set's official policy."),
     ] = "mean",
+    landmarks: Annotated[
+        str | None, typer.Option(help="Judge by these alone, such as A,B,N.", metavar="SYMBOLS")
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="Another checkpoint, for a paired test on the same films.", metavar="FILE")
+    ] = None,
     decode: Decode = "dark",
     device: DeviceToUse = "auto",
     batch_size: FilmsAtOnce = 4,
@@ -27,22 +37,24 @@ def evaluate(
     film_format: FilmFormat = None,
     cache_dir: Annotated[Path | None, typer.Option(help="Where decoded films are kept.", metavar="DIR")] = None,
     export: Annotated[Path | None, typer.Option(help="Write the JSON document to this file.", metavar="FILE")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Let --export overwrite a file.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a report with plots and the worst films to this page.", metavar="FILE")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Let --export and --html overwrite a file.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a checkpoint: MRE +- SD with its 95 % interval, and SDR, in all, by landmark and by machine.
+    """Judge a checkpoint: MRE +- SD with its 95 % interval, and SDR, in all, by rater, landmark and machine.
 
-    Beside them stand the mean-shape baseline and the error between both raters.
+    Beside them stand the mean-shape baseline and the error between both raters; with --compare, another checkpoint.
     """
-    from vramfit.cli.progress import film_progress, tell_oom
-    from vramfit.report.evaluation import show_evaluation
-    from vramfit.training.evaluation import EvaluationOptions, evaluate_checkpoint
+    from vramfit.training.evaluation import EvaluationOptions
 
-    _check_export(export, force)
+    _check(export, html, force)
     options = EvaluationOptions(
         dataset_path=dataset_path,
         split=split,
         annotator=annotator,
+        landmarks=_symbols(landmarks),
         method=decode,
         device=device,
         batch_size=batch_size,
@@ -50,24 +62,64 @@ def evaluate(
         film_format=film_format,
         cache_dir=cache_dir,
     )
-    with film_progress() as progress:
-        report = evaluate_checkpoint(checkpoint, options, progress=progress, on_event=tell_oom)
-    document = report.model_dump_json(indent=2) + "\n"
+    judged, comparison = _judge(checkpoint, compare, options)
+    document = (comparison or judged.report).model_dump_json(indent=2) + "\n"
     if as_json:
         typer.echo(document, nl=False)
     else:
-        show_evaluation(report)
+        _show(judged, comparison)
     if export is not None:
-        _write(export, document, quiet=as_json)
+        _write(export, document, "Evaluation", quiet=as_json)
+    if html is not None:
+        _write(html, _page(judged, comparison), "Report", quiet=as_json)
 
 
-def _check_export(export: Path | None, force: bool) -> None:
-    if export is not None and export.exists() and not force:
-        raise CannotWrite(f"{export} exists and was left as it is; give --force to overwrite it, or another name.")
+def _check(export: Path | None, html: Path | None, force: bool) -> None:
+    if html is not None and html == export:
+        raise UsageError(f"--export and --html both name {html}; give each a file of its own.")
+    for file in (export, html):
+        if file is not None and file.exists() and not force:
+            raise CannotWrite(f"{file} exists and was left as it is; give --force to overwrite it, or another name.")
 
 
-def _write(export: Path, document: str, *, quiet: bool) -> None:
+def _symbols(landmarks: str | None) -> tuple[str, ...] | None:
+    if landmarks is None:
+        return None
+    symbols = tuple(symbol.strip() for symbol in landmarks.split(",") if symbol.strip())
+    if not symbols:
+        raise UsageError(f"--landmarks '{landmarks}' names none; write symbols such as A,B,N.")
+    return symbols
+
+
+def _judge(checkpoint: Path, compare: Path | None, options: "EvaluationOptions") -> "tuple[Judged, Comparison | None]":
+    from vramfit.cli.progress import film_progress, tell_oom
+    from vramfit.training.comparison import compare_checkpoints
+    from vramfit.training.evaluation import judge_checkpoint
+
+    with film_progress() as progress:
+        if compare is None:
+            return judge_checkpoint(checkpoint, options, progress=progress, on_event=tell_oom), None
+        return compare_checkpoints(checkpoint, compare, options, progress=progress, on_event=tell_oom)
+
+
+def _show(judged: "Judged", comparison: "Comparison | None") -> None:
+    from vramfit.report.comparison import show_comparison
+    from vramfit.report.evaluation import show_evaluation
+
+    if comparison is None:
+        show_evaluation(judged.report)
+    else:
+        show_comparison(comparison)
+
+
+def _page(judged: "Judged", comparison: "Comparison | None") -> str:
+    from vramfit.report.evaluation_page import evaluation_page
+
+    return evaluation_page(judged, comparison)
+
+
+def _write(file: Path, content: str, what: str, *, quiet: bool) -> None:
     from vramfit.files import write_atomically
 
-    write_atomically(export, document)
-    typer.echo(f"Evaluation written to {export}", err=quiet)
+    write_atomically(file, content)
+    typer.echo(f"{what} written to {file}", err=quiet)

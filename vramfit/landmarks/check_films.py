@@ -12,23 +12,25 @@ from numpy.typing import NDArray
 from vramfit.errors import DataError
 from vramfit.landmarks.finding import Finding, finding
 from vramfit.landmarks.image import film_size, read_film
+from vramfit.landmarks.likeness import SAME_PICTURE, directions, thumbnail
 from vramfit.landmarks.marked import MarkedFilm
 
 _HUGE_PIXELS = 100_000_000
 _BLANK_SPREAD = 2.0
 _THUMBNAIL = 64
-# Two exposures of one patient differ in more than this leaves; a copy in another format does not.
-_SAME_PICTURE = 0.999
 
 
 @dataclass(frozen=True)
 class SeenFilm:
-    """A film that was looked at: `size` (width, height), None if it cannot be read, for `fault` then says why."""
+    """A film that was looked at: `size` (width, height), None if it cannot be read, for `fault` then says why.
+
+    `direction` is that of its thumbnail, as `likeness.directions` gives it.
+    """
 
     film: MarkedFilm
     size: tuple[int, int] | None = None
     spread: float = 0.0
-    thumbnail: NDArray[np.float32] | None = None
+    direction: NDArray[np.float32] | None = None
     fault: str = ""
 
 
@@ -59,12 +61,12 @@ def film_findings(seen: SeenFilm) -> Iterator[Finding]:
 def repeated_films(films: Sequence[SeenFilm]) -> Iterator[Finding]:
     """Films that are there twice, by id or by picture, within a split or across splits."""
     yield from _same_ids([seen.film for seen in films])
-    sound = [film for film in films if film.thumbnail is not None and film.spread >= _BLANK_SPREAD]
+    sound = [film for film in films if film.direction is not None and film.spread >= _BLANK_SPREAD]
     if not sound:
         return
-    pictures = np.stack([seen.thumbnail.ravel() for seen in sound if seen.thumbnail is not None])
+    pictures = np.stack([seen.direction for seen in sound if seen.direction is not None])
     likeness = np.triu(pictures @ pictures.T, k=1)
-    for first, second in np.argwhere(likeness > _SAME_PICTURE):
+    for first, second in np.argwhere(likeness > SAME_PICTURE):
         one, other = sound[first].film, sound[second].film
         if one.id != other.id:
             kind = "repeated_film" if one.split == other.split else "leaked_film"
@@ -82,16 +84,12 @@ def _same_ids(films: Sequence[MarkedFilm]) -> Iterator[Finding]:
 
 
 def _look(film: MarkedFilm) -> SeenFilm:
-    import cv2
-
     try:
         film_size(film.path)  # notices a file that was cut short, which OpenCV fills with grey
         pixels = read_film(film.path)
     except DataError as error:
         fault = str(error).removeprefix(f"{film.path}: ").replace(" or use --skip-bad", "")
         return SeenFilm(film, fault=fault)
-    small = cv2.resize(pixels, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32)
-    centred = small - small.mean()
-    thumbnail = centred / max(float(np.linalg.norm(centred)), 1e-6)
+    small = thumbnail(pixels, _THUMBNAIL)
     height, width = pixels.shape
-    return SeenFilm(film, (width, height), float(small.std()), thumbnail)
+    return SeenFilm(film, (width, height), float(small.std()), directions(small[None])[0])

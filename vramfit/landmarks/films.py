@@ -4,7 +4,7 @@ K landmarks. Points are float64 Kx2, (x, y) in pixels of the native film, NaN wh
 whole numbers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
@@ -51,7 +51,10 @@ class Skipped:
 
 @dataclass(frozen=True)
 class FilmSet:
-    """The films of one split, in order of id, and their landmarks; `notes` say what was decided in reading them."""
+    """The films of one split, in order of id, and their landmarks; `notes` say what was decided in reading them.
+
+    `mean_rounds_up`: the mean of raters is rounded up where all marked whole pixels.
+    """
 
     root: Path
     split: str
@@ -60,6 +63,7 @@ class FilmSet:
     films: tuple[Film, ...]
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
+    mean_rounds_up: bool = False
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -72,6 +76,19 @@ class FilmSet:
     def first(self, films: int) -> Self:
         """This set with its first few films only."""
         return replace(self, films=self.films[:films])
+
+    def of_landmarks(self, symbols: Sequence[str]) -> Self:
+        """This set with these of its landmarks only, in the order given."""
+        places = [self.symbols.index(symbol) for symbol in symbols]
+        films = (
+            replace(
+                film,
+                points=film.points[places],
+                raters={rater: points[places] for rater, points in film.raters.items()},
+            )
+            for film in self.films
+        )
+        return replace(self, landmarks=tuple(self.landmarks[place] for place in places), films=tuple(films))
 
     def without(self, bad: Mapping[str, str]) -> Self:
         """This set less the films whose ids are keys of `bad`; the values say why."""

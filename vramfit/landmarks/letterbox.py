@@ -54,3 +54,8 @@ class Letterbox:
         left, top = self.pad
         image[top : top + self.inner[1], left : left + self.inner[0]] = resized
         return image
+
+    def cut(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The part of an image HxW that shows the film."""
+        left, top = self.pad
+        return image[top : top + self.inner[1], left : left + self.inner[0]]

@@ -108,7 +108,8 @@ class MarkedSet:
                 skipped.append(Skipped(film.id, str(error)))
         if not films:
             raise DataError(f"{self.root}: none of its {len(chosen)} films can be used; the first: {skipped[0].reason}")
-        return FilmSet(self.root, split, annotator, wanted, tuple(films), tuple(skipped), self.notes)
+        rounds_up = self.mean_rounds_up
+        return FilmSet(self.root, split, annotator, wanted, tuple(films), tuple(skipped), self.notes, rounds_up)
 
     def _require(self, wanted: tuple[Landmark, ...]) -> None:
         mine, theirs = ([landmark.symbol for landmark in some] for some in (self.landmarks, wanted))

@@ -29,7 +29,7 @@ RISKS: dict[Verdict, str] = {
 }
 _PLAN_COLUMNS = ("device\nGiB", "headroom\nGiB", "risk", "step\ntime", "time per\nepoch", "total", "source")
 _TRIAL_COLUMNS = ("batch", "allocated\nGiB", "reserved\nGiB", *_PLAN_COLUMNS)
-_LEFT = ("choice", "levers", "why", "risk", "source", "image", "card", "name", "model", "torch", "made")
+_LEFT = ("landmark", "choice", "levers", "why", "risk", "source", "image", "card", "name", "model", "torch", "made")
 
 
 def trial_table(trials: Sequence[Trial], chosen: int | None, schedule: Schedule) -> Table:

@@ -1,10 +1,9 @@
 """How good a trained network is on films that it may not have seen, and beside what that must be read.
 
-N films, K landmarks. The interval of the MRE is Efron's percentile bootstrap over films: landmarks of one film are not
-independent, films are.
+N films, K landmarks. Intervals and tests are those of `vramfit.landmarks.statistics`: films are drawn, not points.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -13,19 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vramfit import __version__
+from vramfit.errors import UsageError
 from vramfit.landmarks.cache import FilmCache
 from vramfit.landmarks.decode import Method
-from vramfit.landmarks.films import Annotator, FilmSet
+from vramfit.landmarks.films import Annotator, FilmSet, Landmark, Points
 from vramfit.landmarks.formats import load_films
 from vramfit.landmarks.letterbox import Letterbox
-from vramfit.landmarks.metrics import (
-    Evaluation,
-    evaluate_points,
-    pixel_sizes_mm,
-    radial_errors_mm,
-    true_points,
-)
+from vramfit.landmarks.likeness import SAME_PICTURE, directions
+from vramfit.landmarks.marked import combine
+from vramfit.landmarks.metrics import Evaluation, PixelSizes, describe_pixel_sizes, errors_of, evaluate_points
+from vramfit.landmarks.statistics import RESAMPLES, SEED
 from vramfit.records import OomEvent, Record
+from vramfit.training.films import thumbnails
 from vramfit.training.options import DeviceChoice
 from vramfit.training.score import Predictions, predict_points, recovering
 from vramfit.training.trained import Trained, load_trained
@@ -34,16 +32,18 @@ Array = NDArray[np.float64]
 # Called with what is being done, the films done and the films in all.
 Progress = Callable[[str, int, int], None]
 
-RESAMPLES = 2000
 BATCH_SIZE = 4
 
 
 class EvaluationReport(Record):
     """Everything that can be said of a checkpoint on one split.
 
-    `interval_mm` is the 95 % interval of the MRE, None for fewer than two films; `baseline` the mean training position
-    of each landmark, which sees no film; `inter_rater` one rater judged by the other, None where no film has both;
-    `pixel_size_mm` the smallest and largest used; `film_mre_mm` the MRE of each film.
+    `landmarks` are those judged, symbol and title, `left_out` the checkpoint's others; `raters` the network judged by
+    each rater alone, on the films that each marked, and by their `mean`, empty for a single rater; `baseline` the mean
+    training position of each landmark, which sees no film; `inter_rater` one rater judged by the other, None where no
+    film has both; `film_mre_mm` the MRE of each film and `errors_mm` its radial errors in the order of `landmarks`,
+    None where no point is known; intervals are at 95 %, from `resamples` draws of films with seed `seed`. `leaked`
+    names films that show the same as one that the checkpoint was trained on, and which; None where it knows none.
     """
 
     schema_version: Literal[1] = 1
@@ -56,33 +56,51 @@ class EvaluationReport(Record):
     dataset: str
     split: str
     annotator: Annotator
+    mean_rounds_up: bool
     decode: Method
     films: int
     landmarks: dict[str, str]
-    pixel_size_mm: tuple[float, float]
+    left_out: tuple[str, ...]
+    pixel_sizes: PixelSizes
     loss: float
     evaluation: Evaluation
-    interval_mm: tuple[float, float] | None
-    resamples: int = RESAMPLES
+    raters: dict[str, Evaluation]
     baseline: Evaluation
     inter_rater: Evaluation | None
+    resamples: int = RESAMPLES
+    seed: int = SEED
+    leaked: dict[str, str] | None
     film_mre_mm: dict[str, float | None]
+    errors_mm: dict[str, tuple[float | None, ...]]
     skipped: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
-    """What to judge by: `split` is train, valid or test; `batch_size` the films at once, fewer after an OOM."""
+    """What to judge by: `split` is train, valid or test; `batch_size` the films at once, fewer after an OOM.
+
+    `landmarks` are the symbols to judge by, None for all that the checkpoint knows.
+    """
 
     dataset_path: Path
     split: str = "test"
     annotator: Annotator = "mean"
+    landmarks: tuple[str, ...] | None = None
     method: Method = "dark"
     device: DeviceChoice = "auto"
     batch_size: int = BATCH_SIZE
     skip_bad: bool = False
     film_format: str | None = None
     cache_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The films and landmarks that a checkpoint was judged by, its points there (NxKx2 film pixels), and the report."""
+
+    films: FilmSet
+    points: Points
+    report: EvaluationReport
 
 
 def evaluate_checkpoint(
@@ -92,15 +110,28 @@ def evaluate_checkpoint(
     progress: Progress = lambda *_: None,
     on_event: Callable[[OomEvent], None] = lambda _: None,
 ) -> EvaluationReport:
+    """The report of `judge_checkpoint`, which says what may be raised."""
+    return judge_checkpoint(checkpoint, options, progress=progress, on_event=on_event).report
+
+
+def judge_checkpoint(
+    checkpoint: str | Path,
+    options: EvaluationOptions,
+    *,
+    progress: Progress = lambda *_: None,
+    on_event: Callable[[OomEvent], None] = lambda _: None,
+) -> Judged:
     """Judge a checkpoint on one split of a film set.
 
     Raises:
+        UsageError: a landmark is asked for that the checkpoint does not know.
         DataError: a checkpoint, film or annotation that cannot be used, or other landmarks than the checkpoint's.
         NoUsableGpu: `cuda` was asked for and cannot be used.
         OutOfMemory: a single film does not fit.
 
     """
     trained = load_trained(checkpoint, options.device)
+    symbols = _chosen(trained, options.landmarks)
     films = load_films(
         options.dataset_path,
         options.split,
@@ -124,15 +155,20 @@ def evaluate_checkpoint(
         method=options.method,
         on_batch=lambda done: progress("finding landmarks", done, len(cache)),
     )
-    return report_on(predictions, trained, cache.film_set, options)
+    judged = _of_landmarks(predictions, trained.landmarks, symbols)
+    films = cache.film_set.of_landmarks(symbols)
+    return Judged(films, judged.points, report_on(judged, trained, films, options, _leaked(trained, cache)))
 
 
 def report_on(
-    predictions: Predictions, trained: Trained, films: FilmSet, options: EvaluationOptions
+    predictions: Predictions,
+    trained: Trained,
+    films: FilmSet,
+    options: EvaluationOptions,
+    leaked: dict[str, str] | None = None,
 ) -> EvaluationReport:
-    """The report of predictions for these films, all of them and in their order."""
-    errors = radial_errors_mm(predictions.points, true_points(films), pixel_sizes_mm(films))
-    sizes = pixel_sizes_mm(films)
+    """The report of predictions for these films and their landmarks, all of them and in their order."""
+    errors = errors_of(predictions.points, films)
     return EvaluationReport(
         checkpoint=str(trained.path),
         epoch=trained.epoch,
@@ -142,18 +178,36 @@ def report_on(
         dataset=str(films.root),
         split=films.split,
         annotator=films.annotator,
+        mean_rounds_up=films.mean_rounds_up,
         decode=options.method,
         films=len(films),
         landmarks={landmark.symbol: landmark.title for landmark in films.landmarks},
-        pixel_size_mm=(float(sizes.min()), float(sizes.max())),
+        left_out=tuple(landmark.symbol for landmark in trained.landmarks if landmark not in films.landmarks),
+        pixel_sizes=describe_pixel_sizes(films),
         loss=predictions.loss,
         evaluation=evaluate_points(predictions.points, films),
-        interval_mm=bootstrap_interval(errors),
+        raters=by_rater(predictions.points, films),
         baseline=evaluate_points(_baseline_points(trained, films), films),
         inter_rater=inter_rater(films),
-        film_mre_mm=_film_means(errors, films),
+        leaked=leaked,
+        film_mre_mm={film.id: mean for film, mean in zip(films.films, film_means(errors), strict=True)},
+        errors_mm={film.id: _plain(mine) for film, mine in zip(films.films, errors, strict=True)},
         skipped={skipped.id: skipped.reason for skipped in films.skipped},
     )
+
+
+def by_rater(points: Points, films: FilmSet) -> dict[str, Evaluation]:
+    """NxKx2 points judged by each of several raters, on the films that each marked, and by their mean on all films."""
+    names = sorted({rater for film in films.films for rater in film.raters})
+    if len(names) < 2:
+        return {}
+    found: dict[str, Evaluation] = {}
+    for rater in names:
+        places = [place for place, film in enumerate(films.films) if rater in film.raters]
+        theirs = (replace(films.films[place], points=films.films[place].raters[rater]) for place in places)
+        found[rater] = evaluate_points(points[places], replace(films, films=tuple(theirs)))
+    means = (replace(film, points=combine(film.raters, rounds_up=films.mean_rounds_up)) for film in films.films)
+    return {**found, "mean": evaluate_points(points, replace(films, films=tuple(means)))}
 
 
 def inter_rater(films: FilmSet) -> Evaluation | None:
@@ -165,31 +219,41 @@ def inter_rater(films: FilmSet) -> Evaluation | None:
     return evaluate_points(np.stack([film.raters["junior"] for film in both]), by_senior)
 
 
-def bootstrap_interval(
-    errors_mm: Array, *, resamples: int = RESAMPLES, seed: int = 0, level: float = 0.95
-) -> tuple[float, float] | None:
-    """The interval that holds the MRE of NxK radial errors with a probability of `level`: films drawn anew.
+def film_means(errors_mm: Array) -> list[float | None]:
+    """The mean of each row of NxK errors; None where none is known."""
+    known = [mine[np.isfinite(mine)] for mine in errors_mm]
+    return [float(mine.mean()) if mine.size else None for mine in known]
 
-    NaN errors are left out. The same seed gives the same interval; None for fewer than two films.
-    """
-    known = np.isfinite(errors_mm)
-    points = known.sum(axis=1)
-    sums = np.where(known, errors_mm, 0).sum(axis=1)[points > 0]
-    points = points[points > 0]
-    if len(points) < 2:
+
+def _chosen(trained: Trained, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    known = [landmark.symbol for landmark in trained.landmarks]
+    for symbol in wanted or ():
+        if symbol not in known:
+            raise UsageError(f"{trained.path} knows no landmark '{symbol}'; choose from {', '.join(known)}.")
+    return tuple(dict.fromkeys(wanted or known))
+
+
+def _of_landmarks(predictions: Predictions, known: Sequence[Landmark], symbols: Sequence[str]) -> Predictions:
+    places = [[landmark.symbol for landmark in known].index(symbol) for symbol in symbols]
+    points, confidence = predictions.points[:, places], predictions.confidence[:, places]
+    return replace(predictions, points=points, confidence=confidence)
+
+
+def _leaked(trained: Trained, cache: FilmCache) -> dict[str, str] | None:
+    """Films that show the same as one of the checkpoint's training films, and the name of that one."""
+    if trained.seen is None:
         return None
-    random = np.random.Generator(np.random.Philox(seed))
-    # How often each film is drawn, resamples x N: the same as drawing N films with replacement.
-    drawn = random.multinomial(len(points), np.full(len(points), 1 / len(points)), size=resamples)
-    low, high = np.quantile((drawn @ sums) / (drawn @ points), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    names, seen = trained.seen
+    likeness = directions(thumbnails(cache)) @ directions(seen).T
+    twins = zip(cache.film_set.films, likeness.argmax(axis=1), likeness.max(axis=1), strict=True)
+    return {film.id: names[twin] for film, twin, alike in twins if alike > SAME_PICTURE}
 
 
 def _baseline_points(trained: Trained, films: FilmSet) -> Array:
     boxes = [Letterbox.of(film.size, trained.options.image_size) for film in films.films]
-    return np.stack([box.to_film(trained.mean_shape) for box in boxes])
+    shape = trained.mean_shape[[trained.landmarks.index(landmark) for landmark in films.landmarks]]
+    return np.stack([box.to_film(shape) for box in boxes])
 
 
-def _film_means(errors: Array, films: FilmSet) -> dict[str, float | None]:
-    known = [mine[np.isfinite(mine)] for mine in errors]
-    return {film.id: float(mine.mean()) if mine.size else None for film, mine in zip(films.films, known, strict=True)}
+def _plain(errors: Array) -> tuple[float | None, ...]:
+    return tuple(float(error) if np.isfinite(error) else None for error in errors)

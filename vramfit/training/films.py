@@ -9,6 +9,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
@@ -19,11 +22,14 @@ from vramfit.landmarks.cache import FilmCache
 from vramfit.landmarks.dataset import FilmDataset
 from vramfit.landmarks.films import Annotator, Landmark
 from vramfit.landmarks.formats import read_films
+from vramfit.landmarks.likeness import thumbnail
 from vramfit.landmarks.metrics import mean_shape, pixel_sizes_mm, radial_errors_mm, scores, true_points
 from vramfit.landmarks.network import load_weights
 from vramfit.records import Lever
 from vramfit.training.score import film_points
 from vramfit.training.task import Judgement, Rows
+
+_THUMBNAIL = 32
 
 
 @dataclass(frozen=True)
@@ -76,14 +82,21 @@ class FilmTask:
         return Judgement(overall.mre_mm, overall.sdr)
 
     def describe(self) -> dict[str, Any]:
-        """Options, landmarks and mean shape."""
+        """Options, landmarks, mean shape, and what the training films were."""
         films = self.training.dataset.cache.film_set
         return {
             "kind": "landmark",
             "options": plain_options(self.options),
             "landmarks": [[landmark.symbol, landmark.title] for landmark in films.landmarks],
             "mean_shape": mean_shape(films, self.options.image_size).tolist(),
+            "films": {"ids": [film.id for film in films.films], "thumbnails": self._thumbnails},
         }
+
+    @cached_property
+    def _thumbnails(self) -> Tensor:
+        """The training films in uint8 Nx32x32, by which an evaluation knows them again."""
+        cache = self.training.dataset.cache
+        return torch.from_numpy(thumbnails(cache))
 
     @property
     def notes(self) -> list[str]:
@@ -135,6 +148,12 @@ def open_films(
         FilmSamples(FilmDataset(caches[0], preset(augmentation), seed=seed)),
         FilmSamples(FilmDataset(caches[1])),
     )
+
+
+def thumbnails(cache: FilmCache) -> NDArray[np.uint8]:
+    """The films of a cache in uint8 Nx32x32, without the black around them."""
+    pairs = zip(range(len(cache)), cache.letterboxes, strict=True)
+    return np.stack([thumbnail(box.cut(cache.image(index)), _THUMBNAIL) for index, box in pairs])
 
 
 def plain_options(options: LandmarkOptions) -> dict[str, Any]:

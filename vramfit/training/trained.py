@@ -1,5 +1,6 @@
 """A trained network as its checkpoint holds it, ready to judge or to use."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ class Trained:
     """A network and what it was trained for.
 
     `step` holds the weights to judge: the averaged ones where training kept them. `mean_shape` is the mean training
-    position of each landmark, float64 Kx2 in image pixels. `epoch` is how many it was trained for.
+    position of each landmark, float64 Kx2 in image pixels. `epoch` is how many it was trained for. `seen` are the ids
+    of its training films and their thumbnails, uint8 NxSxS; None in checkpoints that do not know them.
     """
 
     path: Path
@@ -32,6 +34,7 @@ class Trained:
     mean_shape: NDArray[np.float64]
     epoch: int
     config: dict[str, Any]
+    seen: tuple[tuple[str, ...], NDArray[np.uint8]] | None = None
 
 
 def load_trained(path: str | Path, device: DeviceChoice = "auto") -> Trained:
@@ -48,10 +51,11 @@ def load_trained(path: str | Path, device: DeviceChoice = "auto") -> Trained:
         options, landmarks = options_of(content["task"])
         mean_shape = np.array(content["task"]["mean_shape"], dtype=np.float64)
         epoch = int(content["position"]["epoch"])
+        seen = _seen(content["task"].get("films"))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not a checkpoint of a landmark network ({error}); use another one.") from None
     step = _step(content, options, device_of(device), path)
-    return Trained(path, step, options, landmarks, mean_shape, epoch, dict(content["config"]))
+    return Trained(path, step, options, landmarks, mean_shape, epoch, dict(content["config"]), seen)
 
 
 def device_of(choice: DeviceChoice) -> torch.device:
@@ -64,6 +68,10 @@ def device_of(choice: DeviceChoice) -> torch.device:
     if choice == "cuda" and not torch.cuda.is_available():
         raise NoUsableGpu("--device cuda: torch finds no usable GPU here; see `vramfit doctor`, or use --device cpu.")
     return torch.device("cuda" if choice != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _seen(films: Mapping[str, Any] | None) -> tuple[tuple[str, ...], NDArray[np.uint8]] | None:
+    return None if films is None else (tuple(films["ids"]), films["thumbnails"].numpy())
 
 
 def _step(content: dict[str, Any], options: LandmarkOptions, device: torch.device, path: Path) -> Step:

@@ -1,23 +1,26 @@
 """A report says what was judged, by whom, beside what, and how sure it is."""
 
 import json
+import shutil
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from made_checkpoint import films_of, make_checkpoint, make_films, make_task
 
-from vramfit.errors import DataError, NoUsableGpu
-from vramfit.landmarks.metrics import evaluate_points, mean_shape_points, true_points
+from vramfit.errors import DataError, NoUsableGpu, UsageError
+from vramfit.landmarks.metrics import PixelSizes, errors_of, evaluate_points, mean_shape_points, true_points
 from vramfit.records import Lever
 from vramfit.training.checkpoint import load, save
 from vramfit.training.evaluation import (
     EvaluationOptions,
     EvaluationReport,
-    bootstrap_interval,
+    by_rater,
     evaluate_checkpoint,
     inter_rater,
+    judge_checkpoint,
     report_on,
 )
 from vramfit.training.score import Predictions
@@ -49,8 +52,10 @@ def perfect_report(trained, films):
 def test_it_says_what_was_judged_and_by_what(report, films):
     assert (report.model, report.image_size, report.epoch) == ("hrnet_w18_small", (64, 64), 3)
     assert (report.split, report.annotator, report.decode, report.films) == ("test", "mean", "dark", 2)
-    sizes = [size for film in films_of(films).films for size in film.pixel_size_mm]
-    assert report.pixel_size_mm == (min(sizes), max(sizes))
+    sizes = [film.pixel_size_mm[0] for film in films_of(films).films]
+    assert report.pixel_sizes == PixelSizes(
+        width_mm=(min(sizes), max(sizes)), height_mm=(min(sizes), max(sizes)), unequal=0, missing=0
+    )
     assert list(report.landmarks) == list(films_of(films).symbols)
 
 
@@ -66,7 +71,7 @@ def test_an_untrained_network_is_worse_than_the_baseline(report):
 
 def test_the_films_means_make_the_mean(report):
     assert np.mean(list(report.film_mre_mm.values())) == pytest.approx(report.evaluation.overall.mre_mm)
-    low, high = report.interval_mm
+    low, high = report.evaluation.overall.interval_mm
     assert min(report.film_mre_mm.values()) <= low <= high <= max(report.film_mre_mm.values())
 
 
@@ -74,7 +79,7 @@ def test_perfect_points_have_no_error_and_an_interval_of_nothing(checkpoint, fil
     report = perfect_report(load_trained(checkpoint, "cpu"), films_of(films))
     assert report.evaluation.overall.mre_mm == 0
     assert report.evaluation.overall.sdr["2.0mm"] == 1
-    assert report.interval_mm == (0, 0)
+    assert report.evaluation.overall.interval_mm == (0, 0)
 
 
 def test_raters_are_judged_where_both_marked(films):
@@ -89,6 +94,82 @@ def test_raters_are_judged_where_both_marked(films):
     assert inter_rater(replace(test, films=(one, *test.films[1:]))).overall.points == len(test.symbols)
     alone = tuple(replace(film, raters={"junior": film.raters["junior"]}) for film in test.films)
     assert inter_rater(replace(test, films=alone)) is None
+
+
+def test_each_rater_judges_the_films_it_marked(films):
+    test = films_of(films)
+    first, second = test.films
+    alone = replace(second, raters={"senior": second.raters["senior"]})
+    found = by_rater(true_points(test), replace(test, films=(first, alone)))
+    assert {rater: each.overall.points for rater, each in found.items()} == {"senior": 58, "junior": 29, "mean": 58}
+    apart = np.linalg.norm((first.points - first.raters["junior"]) * first.pixel_size_mm, axis=1)
+    assert found["junior"].overall.mre_mm == pytest.approx(apart.mean())
+    assert by_rater(true_points(test)[1:], replace(test, films=(alone,))) == {}
+
+
+def test_pixel_sizes_that_are_odd_are_counted_and_those_that_lack_are_in_no_figure(checkpoint, films):
+    test = films_of(films)
+    first, second = test.films
+    odd = replace(test, films=(replace(first, pixel_size_mm=(0.1, 0.2)), replace(second, pixel_size_mm=(np.nan,) * 2)))
+    report = perfect_report(load_trained(checkpoint, "cpu"), odd)
+    assert report.pixel_sizes == PixelSizes(width_mm=(0.1, 0.1), height_mm=(0.2, 0.2), unequal=1, missing=1)
+    assert report.evaluation.overall.points == 29
+    assert report.film_mre_mm == {first.id: 0, second.id: None}
+
+
+def test_a_missing_point_is_in_no_figure(checkpoint, films):
+    test = films_of(films)
+    points = test.films[0].points.copy()
+    points[3] = np.nan
+    report = perfect_report(
+        load_trained(checkpoint, "cpu"), replace(test, films=(replace(test.films[0], points=points),))
+    )
+    symbol = test.symbols[3]
+    assert report.evaluation.overall.points == 28
+    assert report.evaluation.landmarks[symbol].mre_mm is None
+    assert report.errors_mm[test.films[0].id][3] is None
+    assert EvaluationReport.model_validate_json(report.model_dump_json()) == report
+
+
+def test_landmarks_asked_for_are_those_judged_in_that_order(films, checkpoint, report):
+    wanted = ("N", "A")
+    options = EvaluationOptions(
+        dataset_path=films, landmarks=wanted, device="cpu", cache_dir=checkpoint.parent / "cache"
+    )
+    judged = judge_checkpoint(checkpoint, options)
+    assert tuple(judged.report.landmarks) == judged.films.symbols == wanted
+    assert judged.points.shape == (2, 2, 2)
+    for symbol in wanted:
+        assert judged.report.evaluation.landmarks[symbol] == report.evaluation.landmarks[symbol]
+        assert judged.report.baseline.landmarks[symbol] == report.baseline.landmarks[symbol]
+    assert len(judged.report.left_out) == 27
+    assert not {*wanted} & {*judged.report.left_out}
+    np.testing.assert_allclose(errors_of(judged.points, judged.films), list(judged.report.errors_mm.values()))
+    with pytest.raises(UsageError, match="no landmark 'Xy'"):
+        judge_checkpoint(checkpoint, replace(options, landmarks=("A", "Xy")))
+
+
+def test_films_that_training_saw_are_told_by_their_picture(films, checkpoint, report, tmp_path):
+    assert report.leaked == {}
+    copied = tmp_path / "films"
+    shutil.copytree(films, copied)
+    seen = sorted((copied / "train" / "Cephalograms").iterdir())[0]
+    known = sorted((copied / "test" / "Cephalograms").iterdir())[0]
+    pixels = cv2.imdecode(np.fromfile(seen, dtype=np.uint8), cv2.IMREAD_GRAYSCALE)
+    paler = np.clip(pixels * 0.9 + 12, 0, 255).astype(np.uint8)
+    cv2.imencode(".png", paler)[1].tofile(known)
+    for theirs in (copied / "test" / "Annotations").rglob(f"{known.stem}.json"):
+        shutil.copy(copied / "train" / theirs.relative_to(copied / "test").with_stem(seen.stem), theirs)
+    options = EvaluationOptions(dataset_path=copied, device="cpu", cache_dir=tmp_path / "cache")
+    assert evaluate_checkpoint(checkpoint, options).leaked == {known.stem: seen.stem}
+
+
+def test_a_checkpoint_that_does_not_know_its_films_says_nothing_of_leaks(films, checkpoint, tmp_path):
+    content = load(checkpoint)
+    del content["task"]["films"]
+    save(content, tmp_path / "old.pth")
+    options = EvaluationOptions(dataset_path=films, device="cpu", cache_dir=tmp_path / "cache")
+    assert evaluate_checkpoint(tmp_path / "old.pth", options).leaked is None
 
 
 def test_the_document_loads_back(report):
@@ -140,31 +221,6 @@ def test_other_landmarks_than_the_checkpoints_are_said(films, checkpoint, tmp_pa
     save(content, tmp_path / "renamed.pth")
     with pytest.raises(DataError, match="'Xy' is missing"):
         evaluate_checkpoint(tmp_path / "renamed.pth", EvaluationOptions(dataset_path=films, device="cpu"))
-
-
-def test_the_interval_is_that_of_textbooks():
-    random = np.random.default_rng(1)
-    errors = random.normal(2, 0.5, size=(150, 19))
-    low, high = bootstrap_interval(errors)
-    # For independent points the interval is mean +- 1.96 SD / sqrt(points).
-    half = 1.96 * 0.5 / np.sqrt(errors.size)
-    assert (low, high) == pytest.approx((errors.mean() - half, errors.mean() + half), abs=0.004)
-    assert bootstrap_interval(errors) == (low, high)
-    assert bootstrap_interval(errors, seed=1) != (low, high)
-
-
-def test_the_interval_knows_that_landmarks_of_a_film_go_together():
-    random = np.random.default_rng(2)
-    errors = np.repeat(random.normal(2, 0.5, size=(150, 1)), 19, axis=1)
-    low, high = bootstrap_interval(errors)
-    assert high - low == pytest.approx(2 * 1.96 * 0.5 / np.sqrt(150), rel=0.15)
-
-
-def test_missing_points_do_not_move_the_interval():
-    errors = np.random.default_rng(3).normal(2, 0.5, size=(40, 4))
-    padded = np.concatenate([errors, np.full((40, 2), np.nan)], axis=1)
-    assert bootstrap_interval(padded) == pytest.approx(bootstrap_interval(errors))
-    assert bootstrap_interval(np.array([[1.0, 2.0], [np.nan, np.nan]])) is None
 
 
 def test_training_and_evaluation_agree(films, checkpoint, tmp_path):

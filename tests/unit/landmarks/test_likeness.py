@@ -1,0 +1,35 @@
+"""A copy is known again whatever was done to its file; another skull is not taken for it."""
+
+import cv2
+import numpy as np
+import pytest
+
+from vramfit.landmarks.likeness import SAME_PICTURE, directions, thumbnail
+
+
+@pytest.fixture
+def film():
+    random = np.random.default_rng(0)
+    clouds = cv2.GaussianBlur(random.normal(size=(300, 260)), (0, 0), 12)
+    return np.round(255 * (clouds - clouds.min()) / np.ptp(clouds)).astype(np.uint8)
+
+
+def cosine(first, second):
+    one, other = directions(np.stack([thumbnail(first, 32), thumbnail(second, 32)]))
+    return float(one @ other)
+
+
+def test_copies_show_the_same(film):
+    jpeg = cv2.imdecode(cv2.imencode(".jpg", film, [cv2.IMWRITE_JPEG_QUALITY, 70])[1], cv2.IMREAD_GRAYSCALE)
+    paler = (film * 0.8 + 20).astype(np.uint8)
+    for copy in (jpeg, paler, cv2.resize(film, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)):
+        assert cosine(film, copy) > SAME_PICTURE
+
+
+def test_another_picture_does_not(film):
+    assert cosine(film, film[:, ::-1]) < SAME_PICTURE
+    assert cosine(film, np.roll(film, 12, axis=1)) < SAME_PICTURE
+
+
+def test_a_blank_film_is_like_nothing(film):
+    assert cosine(film, np.zeros_like(film)) == 0

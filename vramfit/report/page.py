@@ -1,0 +1,112 @@
+"""What every page shares: one file that loads nothing from elsewhere, legible in light, in dark and in print."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+SERIES = ("first", "second", "third", "fourth")
+
+
+def page(title: str, sections: Iterable[str], *, style: str = "", script: str = "") -> str:
+    """A whole page of HTML sections; `style` and `script` are added to what all pages have."""
+    body = "\n".join(sections)
+    return _PAGE.format(title=escape(title), body=body, style=_STYLE + style, script=script)
+
+
+def table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "", marked: Sequence[int] = ()
+) -> str:
+    """A table of plain text; the first column is of words, those that hold no figure in any row too.
+
+    `marked` are the places of rows that stand out.
+    """
+    cells = [[escape(cell) for cell in row] for row in rows]
+    words = {0, *(place for place in range(len(header)) if not any(_is_figure(row[place]) for row in cells))}
+    lines = (_row("td", row, words, place in marked) for place, row in enumerate(cells))
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    head = _row("th", [escape(name) for name in header], words)
+    return f"<div class='wide'><table>{title}<thead>{head}</thead><tbody>{''.join(lines)}</tbody></table></div>"
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> str:
+    """Names and what they stand for, as a list of definitions."""
+    return f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{escape(said)}</dd>' for name, said in pairs)}</dl>"
+
+
+def paragraphs(sentences: Iterable[str]) -> str:
+    """One paragraph a sentence."""
+    return "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
+
+
+def legend(names: Iterable[tuple[str, str]]) -> str:
+    """Which class of marks stands for what: (class, words)."""
+    items = (f"<li><i class='{mark}'></i>{escape(words)}</li>" for mark, words in names)
+    return f"<ul class='legend'>{''.join(items)}</ul>"
+
+
+def figure(drawing: str, caption: str, names: Iterable[tuple[str, str]] = ()) -> str:
+    """A drawing with its legend, and what it shows, in words."""
+    return f"<figure>{drawing}{legend(names)}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _row(tag: str, cells: Sequence[str], words: set[int], marked: bool = False) -> str:
+    inner = "".join(
+        f"<{tag}{' class=word' if place in words else ''}>{cell}</{tag}>" for place, cell in enumerate(cells)
+    )
+    return f"<tr{' class=marked' if marked else ''}>{inner}</tr>"
+
+
+def _is_figure(cell: str) -> bool:
+    return cell[:1].isdigit() or (cell[:1] in "+-" and cell[1:2].isdigit())
+
+
+_STYLE = """
+:root{color-scheme:light dark;--ink:#1b1b1b;--soft:#5c5c5c;--line:#dadada;--back:#fff;--band:#f3f3f1}
+:root{--first:#1f5f99;--second:#b5541c;--third:#6b7f2a;--fourth:#8a8a8a}
+@media(prefers-color-scheme:dark){:root{--ink:#ebebeb;--soft:#a6a6a6;--line:#3a3a3a;--back:#151515;--band:#212121;
+--first:#6fb0ea;--second:#ee9a62;--third:#b3c766;--fourth:#8f8f8f}}
+@media print{:root{color-scheme:light;--ink:#000;--soft:#444;--line:#ccc;--back:#fff;--band:#f3f3f1;
+--first:#1f5f99;--second:#b5541c;--third:#6b7f2a;--fourth:#8a8a8a}}
+*{box-sizing:border-box}
+body{margin:2.5rem auto;max-width:70rem;padding:0 1.25rem;font:15px/1.55 system-ui,"Segoe UI",Arial,sans-serif}
+body{color:var(--ink);background:var(--back);overflow-wrap:break-word}
+h1{font-size:1.5rem;line-height:1.25;margin:0 0 .3rem;font-weight:650}
+h2{font-size:1.1rem;margin:2.6rem 0 .5rem;padding-top:.7rem;border-top:1px solid var(--line);font-weight:650}
+p{margin:.35rem 0;max-width:46rem}.lead{font-size:1.05rem}.soft,figcaption,dt{color:var(--soft)}
+figure{margin:0;min-width:0}figcaption{font-size:.87rem;margin-top:.3rem;max-width:46rem}
+svg{display:block;width:100%;height:auto}
+svg text{font:12px system-ui,"Segoe UI",Helvetica,Arial,sans-serif;fill:var(--soft)}svg text.ink{fill:var(--ink)}
+.grid{stroke:var(--line)}.axis{stroke:var(--soft)}
+.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr))}
+.pair{gap:1.6rem 2.4rem;align-items:start}
+.wide{overflow-x:auto;margin:.6rem 0}
+table{border-collapse:collapse;font-size:.87rem;font-variant-numeric:tabular-nums;line-height:1.4}
+caption{text-align:left;font-weight:650;padding:.3rem 0}
+th{font-weight:500;color:var(--soft);vertical-align:bottom;border-bottom:1px solid var(--soft)}
+td,th{padding:.2rem 0 .2rem 1.1rem;text-align:right;white-space:nowrap}
+td{border-bottom:1px solid var(--line)}th{white-space:pre}
+td.word,th.word{text-align:left}td.word{white-space:normal;min-width:7rem}td:first-child,th:first-child{padding-left:0}
+td.word:first-child{white-space:nowrap;min-width:0}
+.marked td{font-weight:650}
+dl{display:grid;grid-template-columns:minmax(7rem,max-content) 1fr;gap:.2rem 1.4rem;margin:.6rem 0;max-width:58rem}
+dd{margin:0;min-width:0;overflow-wrap:anywhere}
+.legend{display:flex;flex-wrap:wrap;gap:.1rem 1.2rem;list-style:none;margin:.3rem 0;padding:0;font-size:.87rem}
+.legend:empty{display:none}
+.legend i{display:inline-block;width:1.1em;height:.22em;margin-right:.45em;vertical-align:.22em;background:currentColor}
+.line{fill:none;stroke:currentColor;stroke-width:2;stroke-linejoin:round}.area{fill:currentColor;opacity:.16;stroke:none}
+.dot{fill:currentColor;stroke:var(--back);stroke-width:1}.ring{fill:var(--back);stroke:currentColor;stroke-width:2}
+.first{color:var(--first)}.second{color:var(--second)}.third{color:var(--third)}.fourth{color:var(--fourth)}
+.limit{stroke:var(--ink);stroke-dasharray:5 3}
+@media print{body{margin:0;max-width:none;font-size:10.5pt}h2{break-after:avoid}.wide{overflow:visible}
+figure,tr,.tiles{break-inside:avoid}table{font-size:8pt}td,th{padding-left:.6rem}}
+@page{margin:16mm}
+"""
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<title>{title}</title><style>{style}</style></head>
+<body>
+{body}
+{script}</body>
+</html>
+"""
