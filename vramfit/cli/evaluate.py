@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vramfit.cli.options import AsJson, Decode, DeviceToUse, FilmFormat, FilmsAtOnce, SkipBad
+from vramfit.cli.options import AsJson, Checkpoint, Decode, DeviceToUse, FilmFormat, FilmsAtOnce, SkipBad
 from vramfit.errors import CannotWrite, UsageError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     *,
-    checkpoint: Annotated[Path, typer.Option(help="What `vramfit train` wrote: checkpoint_best.pth.", metavar="FILE")],
+    checkpoint: Checkpoint,
     dataset_path: Annotated[Path, typer.Option(help="A film set: a folder or file; docs/formats.md.", metavar="PATH")],
     split: Annotated[
         Literal["train", "valid", "test"], typer.Option(help="Which films; training never sees test.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vramfit.cli.options import Decode, DeviceToUse, FilmsAtOnce, SkipBad
+from vramfit.cli.options import Checkpoint, Decode, DeviceToUse, FilmsAtOnce, SkipBad
 from vramfit.errors import CannotWrite, UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Outputs:
 def infer(
     inputs: Annotated[list[Path], typer.Argument(help="Films, and folders of films.", metavar="INPUT...")],
     *,
-    checkpoint: Annotated[Path, typer.Option(help="What `vramfit train` wrote: checkpoint_best.pth.", metavar="FILE")],
+    checkpoint: Checkpoint,
     output: Annotated[Path, typer.Option(help="The folder for the results.", metavar="DIR")],
     file_format: Annotated[
         Format, typer.Option("--format", help="json: a file a film, in 'Aariz layout; csv: one file for all.")

@@ -17,7 +17,18 @@ from vramfit.cli.arguments import normalise
 from vramfit.cli.failure import tell
 
 # One module per verb, `vramfit.cli.<name>`, each with a function of that name; those with sub-commands have an `app`.
-VERBS: tuple[str, ...] = ("demo", "doctor", "probe", "explain", "replay", "train", "evaluate", "infer", "sample")
+VERBS: tuple[str, ...] = (
+    "demo",
+    "doctor",
+    "probe",
+    "explain",
+    "replay",
+    "train",
+    "evaluate",
+    "infer",
+    "export",
+    "sample",
+)
 GROUPS: tuple[str, ...] = ("profile", "data")
 
 INTERRUPTED = 130

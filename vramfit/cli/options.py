@@ -1,5 +1,6 @@
 """Options that several verbs share, each spelled once: what one verb calls --decode means the same in every other."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -17,6 +18,10 @@ MixedPrecision = Annotated[
 ]
 ChannelsLast = Annotated[bool, typer.Option("--channels-last", help="NHWC memory order.")]
 
+Checkpoint = Annotated[
+    Path,
+    typer.Option(help="checkpoint_best.pth of `vramfit train`, or safetensors of `vramfit export`.", metavar="FILE"),
+]
 Decode = Annotated[Literal["dark", "argmax", "soft"], typer.Option(help="How a point is found in its heatmap.")]
 DeviceToUse = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto is the GPU where there is one.")]
 FilmsAtOnce = Annotated[int, typer.Option(min=1, metavar="N", help="Films at once; fewer after running out of memory.")]

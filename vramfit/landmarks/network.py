@@ -85,7 +85,8 @@ def load_weights(network: HeatmapNetwork, model: str, source: str) -> str:
     Args:
         network: on any device; changed in place.
         model: its name, to find the ImageNet weights of its backbone.
-        source: `none`; `imagenet`, or fail; `auto`, ImageNet if it answers within 5 s; or a checkpoint file.
+        source: `none`; `imagenet`, or fail; `auto`, ImageNet if it answers within 5 s; or a checkpoint or safetensors
+            file.
 
     Returns:
         One sentence of what was loaded, or why nothing was.
@@ -169,7 +170,7 @@ def _load_file(network: HeatmapNetwork, path: Path) -> str:
 
 def _read_state(path: Path) -> Mapping[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _load(path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such weights file; use auto, imagenet, none or a checkpoint.") from None
     except Exception as error:  # torch raises many kinds for a damaged file
@@ -178,6 +179,15 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise DataError(f"{path}: holds no weights under 'model'; use a checkpoint made by `vramfit train`.")
     return state
+
+
+def _load(path: Path) -> Any:
+    """What a checkpoint or a safetensors file holds; neither runs code when it is opened."""
+    if path.suffix.lower() != ".safetensors":
+        return torch.load(path, map_location="cpu", weights_only=True)
+    from safetensors.torch import load
+
+    return load(path.read_bytes())
 
 
 def _first_line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vramfit.errors import CannotWrite, UsageError
 from vramfit.landmarks.formats.aariz import MACHINES_FILE, RATERS
@@ -79,6 +80,12 @@ def make_sample(
     return folder
 
 
+def sample_film(number: int, height: int = 640) -> NDArray[np.uint8]:
+    """One film alone, grey uint8 HxW of so many rows; the same number gives the same film."""
+    random = np.random.Generator(np.random.Philox(key=[0, number]))
+    return _draw(MACHINES[0], MACHINES[0].field_mm[1] / height, random)[0]
+
+
 def split_of(number: int, films: int) -> str:
     """The split of a film by its number, counted from 0; every split has one at least."""
     held_out = max(1, round(films * SPLIT_SHARES["valid"]))
@@ -110,16 +117,12 @@ def _write_film(folder: Path, film_id: str, machine: SampleMachine, height: int,
     import cv2
 
     pixel_size = round(machine.field_mm[1] / (height * machine.fineness), 5)
-    size = round(machine.field_mm[0] / pixel_size), round(machine.field_mm[1] / pixel_size)
-    skull = draw_skull(random)
-    truth = np.stack([skull.points[symbol] for symbol in PLACES])
-    to_pixels = _pose(machine, truth, pixel_size, random)
-    image = draw_film(skull, size, to_pixels, random)
+    image, truth, to_pixels = _draw(machine, pixel_size, random)
     _write(folder / "Cephalograms" / f"{film_id}.png", cv2.imencode(".png", image)[1].tobytes())
     for rater, name in RATERS.items():
         points = mark(truth, random, junior=rater == "junior") @ to_pixels[:, :2].T + to_pixels[:, 2]
         place = folder / "Annotations" / "Cephalometric Landmarks" / name / f"{film_id}.json"
-        _write(place, _annotation(film_id, points, size).encode())
+        _write(place, _annotation(film_id, points, image.shape[::-1]).encode())
     return {
         "cephalogram_id": film_id,
         "machine": machine.name,
@@ -127,6 +130,15 @@ def _write_film(folder: Path, film_id: str, machine: SampleMachine, height: int,
         "image_format": "png",
         "mode": folder.name,
     }
+
+
+def _draw(machine: SampleMachine, pixel_size: float, random: Random) -> tuple[NDArray[np.uint8], Array, Array]:
+    """A film, the landmarks that it shows in mm, and the map from those to its pixels."""
+    size = round(machine.field_mm[0] / pixel_size), round(machine.field_mm[1] / pixel_size)
+    skull = draw_skull(random)
+    truth = np.stack([skull.points[symbol] for symbol in PLACES])
+    to_pixels = _pose(machine, truth, pixel_size, random)
+    return draw_film(skull, size, to_pixels, random), truth, to_pixels
 
 
 def _pose(machine: SampleMachine, truth: Array, pixel_size: float, random: Random) -> Array:

@@ -3,7 +3,7 @@
 B batch, K landmarks, H W image pixels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -84,13 +84,9 @@ class FilmTask:
     def describe(self) -> dict[str, Any]:
         """Options, landmarks, mean shape, and what the training films were."""
         films = self.training.dataset.cache.film_set
-        return {
-            "kind": "landmark",
-            "options": plain_options(self.options),
-            "landmarks": [[landmark.symbol, landmark.title] for landmark in films.landmarks],
-            "mean_shape": mean_shape(films, self.options.image_size).tolist(),
-            "films": {"ids": [film.id for film in films.films], "thumbnails": self._thumbnails},
-        }
+        seen = {"ids": [film.id for film in films.films], "thumbnails": self._thumbnails}
+        shape = mean_shape(films, self.options.image_size)
+        return {**plain_task(self.options, films.landmarks, shape), "films": seen}
 
     @cached_property
     def _thumbnails(self) -> Tensor:
@@ -154,6 +150,16 @@ def thumbnails(cache: FilmCache) -> NDArray[np.uint8]:
     """The films of a cache in uint8 Nx32x32, without the black around them."""
     pairs = zip(range(len(cache)), cache.letterboxes, strict=True)
     return np.stack([thumbnail(box.cut(cache.image(index)), _THUMBNAIL) for index, box in pairs])
+
+
+def plain_task(options: LandmarkOptions, landmarks: Iterable[Landmark], shape: NDArray[np.float64]) -> dict[str, Any]:
+    """Options, landmarks and mean shape, Kx2 in image pixels, in types that load with `weights_only`."""
+    return {
+        "kind": "landmark",
+        "options": plain_options(options),
+        "landmarks": [[landmark.symbol, landmark.title] for landmark in landmarks],
+        "mean_shape": shape.tolist(),
+    }
 
 
 def plain_options(options: LandmarkOptions) -> dict[str, Any]:

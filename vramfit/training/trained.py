@@ -16,6 +16,7 @@ from vramfit.landmarks.films import Landmark
 from vramfit.training.checkpoint import load, require_same_model
 from vramfit.training.films import options_of
 from vramfit.training.options import DeviceChoice
+from vramfit.training.weights import SUFFIX, read_weights
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,9 @@ class Trained:
     """A network and what it was trained for.
 
     `step` holds the weights to judge: the averaged ones where training kept them. `mean_shape` is the mean training
-    position of each landmark, float64 Kx2 in image pixels. `epoch` is how many it was trained for. `seen` are the ids
-    of its training films and their thumbnails, uint8 NxSxS; None in checkpoints that do not know them.
+    position of each landmark, float64 Kx2 in image pixels. `epoch` is how many it was trained for, `mre_mm` its error
+    on the validation films after that epoch, where it is known. `seen` are the ids of its training films and their
+    thumbnails, uint8 NxSxS; None where the file does not know them.
     """
 
     path: Path
@@ -35,18 +37,19 @@ class Trained:
     epoch: int
     config: dict[str, Any]
     seen: tuple[tuple[str, ...], NDArray[np.uint8]] | None = None
+    mre_mm: float | None = None
 
 
 def load_trained(path: str | Path, device: DeviceChoice = "auto") -> Trained:
-    """The network of a checkpoint of `vramfit train`.
+    """The network of a checkpoint of `vramfit train`, or of a safetensors file of `vramfit export`.
 
     Raises:
-        DataError: not a checkpoint of a landmark network, or a damaged one.
+        DataError: neither, not of a landmark network, or damaged.
         NoUsableGpu: `cuda` was asked for and cannot be used.
 
     """
     path = Path(path)
-    content = load(path)
+    content = read_weights(path) if path.suffix.lower() == SUFFIX else load(path)
     try:
         options, landmarks = options_of(content["task"])
         mean_shape = np.array(content["task"]["mean_shape"], dtype=np.float64)
@@ -55,7 +58,8 @@ def load_trained(path: str | Path, device: DeviceChoice = "auto") -> Trained:
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not a checkpoint of a landmark network ({error}); use another one.") from None
     step = _step(content, options, device_of(device), path)
-    return Trained(path, step, options, landmarks, mean_shape, epoch, dict(content["config"]), seen)
+    config, mre_mm = dict(content["config"]), _mre_mm(content, epoch)
+    return Trained(path, step, options, landmarks, mean_shape, epoch, config, seen, mre_mm)
 
 
 def device_of(choice: DeviceChoice) -> torch.device:
@@ -72,6 +76,11 @@ def device_of(choice: DeviceChoice) -> torch.device:
 
 def _seen(films: Mapping[str, Any] | None) -> tuple[tuple[str, ...], NDArray[np.uint8]] | None:
     return None if films is None else (tuple(films["ids"]), films["thumbnails"].numpy())
+
+
+def _mre_mm(content: dict[str, Any], epoch: int) -> float | None:
+    history = content["position"].get("history", [])
+    return next((record["mre_mm"] for record in history if record["epoch"] == epoch), None)
 
 
 def _step(content: dict[str, Any], options: LandmarkOptions, device: torch.device, path: Path) -> Step:

@@ -1,0 +1,39 @@
+"""`vramfit export`: a trained network as a file for other programs."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from vramfit.errors import UsageError
+
+
+def export(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(help="checkpoint_best.pth of `vramfit train`.", metavar="CHECKPOINT"),
+    ],
+    *,
+    to: Annotated[
+        Literal["onnx", "pt2", "safetensors"] | None,
+        typer.Option(help="The format; without it the suffix of --output tells."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The file; without it, beside the checkpoint.", metavar="FILE")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+) -> None:
+    """Write a trained network as ONNX, torch.export's pt2, or safetensors weights, checked against PyTorch.
+
+    The file's metadata say how to feed it and how to read points from what comes out.
+    """
+    if to is None and output is None:
+        raise UsageError("neither --to nor --output says which format; give --to onnx, pt2 or safetensors.")
+    from vramfit.report.export import export_lines
+    from vramfit.training.export import export_network, format_of
+    from vramfit.training.trained import load_trained
+
+    path = output or checkpoint.with_suffix(f".{to}")
+    file_format = format_of(path, to)
+    exported = export_network(load_trained(checkpoint, "cpu"), path, file_format, force=force)
+    typer.echo("\n".join(export_lines(exported)))
