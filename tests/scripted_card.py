@@ -73,7 +73,7 @@ class ScriptedCard(Device):
     limit_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        self.driver_model = "WDDM" if self.spills else None
+        self.driver_model = "WDDM" if self.spills else "TCC"
         self.driver_version = "999.99"
 
     # -- as a Device --------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from vramfit.measure import bench as bench_module
 from vramfit.measure.bench import MeasuredBench
 from vramfit.measure.budget import read_budget
 from vramfit.probe import Probe, Wanted
+from vramfit.probe.bench import _guesser
 from vramfit.records import Machine, Schedule, Verdict
 from vramfit.units import GIB
 
@@ -29,6 +31,7 @@ class ScriptedBench:
 
     def __post_init__(self):
         self.budget = read_budget(self.card)
+        self.can_spill = self.card.can_spill
 
     def trial(self, micro_batch):
         return self.card.trial(micro_batch, self.budget)
@@ -148,6 +151,36 @@ def test_windows_spill_is_seen_by_its_cliff_and_named(monkeypatch):
     assert under_way.plan().micro_batch == 7
 
 
+def laptop(**changes):
+    """8 GiB of its own and as much again of the system's, in which an image takes three times as long."""
+    changes = {"seconds": lambda n: n * (5.0 if n < 8 else 15.0), **changes}
+    return ScriptedCard(capacity_bytes=20 * GIB, spills=True, **changes)
+
+
+@pytest.mark.parametrize("guessed", [15, 12, 9, 7, 5, 2, 1])
+def test_the_largest_batch_has_a_smaller_one_tried_beside_it_that_shows_a_spill(monkeypatch, guessed):
+    """Though everything up to 19 runs to its end, and even where the prediction is of twice what fits."""
+    bench = measured(laptop(), monkeypatch)
+    bench.predicted = lambda _: guessed
+    under_way = Probe(bench, Wanted(objective="largest"), lambda _: None)
+    assert under_way.plan().micro_batch == 7
+    assert min(trial.micro_batch for trial in under_way.trials) <= 3
+    assert len(under_way.trials) <= 9
+
+
+def test_a_spill_is_seen_in_a_users_list_too_and_the_answer_is_from_the_list(monkeypatch):
+    bench = measured(laptop(), monkeypatch)
+    under_way = Probe(bench, Wanted(batch_sizes=(12, 10, 5)), lambda _: None)
+    assert under_way.plan().micro_batch == 5
+    assert [trial.micro_batch for trial in under_way.trials] == [12, 6, 10, 5, 2]
+
+
+def test_where_nothing_spills_no_trial_is_spent_on_it():
+    under_way = probe(ScriptedCard(), guessed=7, objective="largest")
+    under_way.plan()
+    assert min(trial.micro_batch for trial in under_way.trials) == 6
+
+
 def test_a_cliff_on_linux_is_only_slow(monkeypatch):
     card = ScriptedCard(capacity_bytes=20 * GIB, seconds=lambda n: n * (5.0 if n < 8 else 15.0))
     bench = measured(card, monkeypatch)
@@ -177,6 +210,28 @@ def test_a_card_that_cannot_be_predicted_is_searched_without(monkeypatch):
     bench.predicted = refuse
     assert bench.guess(100) is None
     assert bench.notes == ["Searched without a prediction: aten::nonzero in line 7"]
+
+
+class Predictor:
+    """Takes 0.5 GiB and 1 GiB an image in the middle of its range, 10 % more at the end of it; fits 8 GiB for sure."""
+
+    def __init__(self, *_):
+        pass
+
+    def trial(self, size):
+        return SimpleNamespace(device_used_bytes=int((0.5 + size) * GIB))
+
+    def largest_that_fits(self, maximum):
+        return min(maximum, 6)
+
+
+def test_the_search_begins_from_the_likeliest_size_and_not_from_the_safest(monkeypatch):
+    monkeypatch.setattr("vramfit.prediction.predict.Predictor", Predictor)
+    monkeypatch.setattr("vramfit.probe.bench.find_card", lambda _: None)
+    card = ScriptedCard()
+    assert _guesser(None, card, read_budget(card))(100) == 7
+    assert _guesser(None, card, read_budget(card))(6) == 6
+    assert _guesser(None, card, read_budget(card, vram="20GB"))(1) == 1
 
 
 def batch(size):

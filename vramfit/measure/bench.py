@@ -32,6 +32,11 @@ class MeasuredBench:
     def __post_init__(self) -> None:
         self.machine = read_machine(self.device)
 
+    @property
+    def can_spill(self) -> bool:
+        """Whether the driver may move memory to the system's RAM instead of refusing it."""
+        return self.device.can_spill
+
     def trial(self, micro_batch: int) -> Trial:
         """Measure one micro-batch, with the last partial batch that the schedule will bring."""
         before = self.device.read()
@@ -50,7 +55,7 @@ class MeasuredBench:
 
     def reviewed(self, trials: list[Trial]) -> list[Trial]:
         """The trials in the light of all: a time cliff is seen only once a smaller batch was tried too."""
-        return [mark_spill(trial, trials) for trial in trials] if self.device.can_spill else trials
+        return [mark_spill(trial, trials) for trial in trials] if self.can_spill else trials
 
     def _watch_others(self, micro_batch: int, before: Reading) -> None:
         """The child is gone, so what is used now and was not before is somebody else's."""

@@ -5,6 +5,7 @@ Any single figure may be refused (MIG, WDDM, containers, integrated GPUs): it is
 """
 
 import os
+import platform
 import subprocess
 import sys
 from abc import ABC, abstractmethod
@@ -80,8 +81,11 @@ class Device(ABC):
 
     @property
     def can_spill(self) -> bool:
-        """Whether the driver may move memory to the system's RAM instead of refusing it (Windows, WDDM)."""
-        return self.driver_model == "WDDM"
+        """Whether the driver may move memory to the system's RAM instead of refusing it (Windows, WDDM).
+
+        Where the driver does not say how it works, Windows, and Linux inside it, are believed to.
+        """
+        return self.driver_model == "WDDM" or (self.driver_model is None and _is_windows())
 
 
 def local_device(index: int = 0, environment: Mapping[str, str] | None = None) -> Device:
@@ -172,6 +176,10 @@ class CudaDevice(Device):
             reason = (child.stderr.strip().splitlines() or ["no answer"])[-1]
             raise NoUsableGpu(f"Device {self.index} can be read neither through NVML nor through CUDA ({reason}).")
         return parts[0], int(parts[1]), int(parts[2])
+
+
+def _is_windows() -> bool:
+    return sys.platform == "win32" or "microsoft" in platform.release().lower()
 
 
 def _require_cuda(index: int) -> None:

@@ -8,7 +8,7 @@ ran and did not; memory that grows with the batch therefore always gives the opt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import isqrt
+from math import ceil, isqrt
 
 from vramfit.records import Trial, Verdict
 from vramfit.units import MIB
@@ -59,6 +59,8 @@ class Search:
         guess: the size that prediction believes in, None without one.
         budget_bytes: what `Tried.used_bytes` must not exceed; with it a line is fitted, without it sizes are halved.
         candidates: a user's list; these alone are tried, in this order, until one fits.
+        anchored: try a clearly smaller size too, where a card may grow slow instead of failing: only beside it is an
+            answer seen to be slow.
 
     """
 
@@ -67,28 +69,39 @@ class Search:
     guess: int | None = None
     budget_bytes: int | None = None
     candidates: tuple[int, ...] = ()
+    anchored: bool = False
 
     def next_size(self, tried: Sequence[Tried]) -> int | None:
         """The size to try next, None when the search is over."""
         again = _failed_once(tried)
         if again is not None:
             return again
-        if self.candidates:
-            return self._next_candidate(tried)
+        size = self._next_candidate(tried) if self.candidates else self._next_between(tried)
+        return self._anchor(tried) if size is None and self.anchored else size
+
+    def answer(self, tried: Sequence[Tried]) -> int | None:
+        """The size that the search found: one that ran and fitted; None if none did."""
+        fitting = [one.micro_batch for one in tried if one.fits and self._is_asked(one.micro_batch)]
+        if not fitting:
+            return None
+        return fitting[0] if self.candidates else max(fitting)
+
+    def _is_asked(self, size: int) -> bool:
+        return not self.candidates or size in self.candidates
+
+    def _anchor(self, tried: Sequence[Tried]) -> int | None:
+        """Half the answer, unless something as small was tried."""
+        half = (self.answer(tried) or 0) // 2
+        return None if half < self.minimum or any(one.micro_batch <= half for one in tried) else half
+
+    def _next_between(self, tried: Sequence[Tried]) -> int | None:
         if not tried:
             return self._first()
         bracket = self._bracket(tried)
         return None if bracket.closed else self._propose(tried, bracket)
 
-    def answer(self, tried: Sequence[Tried]) -> int | None:
-        """The size that the search found: one that ran and fitted; None if none did."""
-        fitting = [one.micro_batch for one in tried if one.fits]
-        if not fitting:
-            return None
-        return fitting[0] if self.candidates else max(fitting)
-
     def _next_candidate(self, tried: Sequence[Tried]) -> int | None:
-        if any(one.fits for one in tried):
+        if self.answer(tried) is not None:
             return None
         seen = {one.micro_batch for one in tried}
         return next((size for size in self.candidates if size not in seen), None)
@@ -98,7 +111,8 @@ class Search:
             return self.minimum
         # With a line to fit, a first point just below the guess costs no OOM and is a large anchor.
         size = self.guess if self.budget_bytes is None else int(self.guess * (1 - GUESS_ERROR))
-        return self._clamp(size)
+        # An anchor that has to be made anyway is the line's other point.
+        return self._clamp(size // 2 if self.anchored else size)
 
     def _clamp(self, size: int) -> int:
         return max(self.minimum, min(self.maximum, size))
@@ -122,7 +136,21 @@ class Search:
         estimate = _estimate(tried, bracket, self.budget_bytes)
         if estimate is None:
             return None
-        return max(estimate, bracket.low + _stride([one for one in tried if one.fits]))
+        return max(self._believable(estimate, bracket.low), bracket.low + _stride([one for one in tried if one.fits]))
+
+    def _believable(self, estimate: int, low: int) -> int:
+        """The line's size as far as the guess allows: where the two disagree there is a cliff, or the guess is wrong.
+
+        So go up to the guess, one past it, just beyond its error, and only then to where the line leads.
+        """
+        if self.guess is None:
+            return estimate
+        beyond = int((self.guess + 0.5) / (1 - GUESS_ERROR)) + 1
+        if estimate <= beyond or low >= beyond:
+            return estimate
+        if low < self.guess:
+            return self.guess
+        return low + 1 if low == self.guess else beyond
 
     def _from_answers(self, bracket: "Bracket") -> int:
         """A size from yes and no alone: halve around the guess, gallop away from it when it was wrong."""
@@ -208,9 +236,11 @@ def _slope(points: dict[int, int], bracket: Bracket) -> float:
 
 
 def _stride(fitting: Sequence[Tried]) -> int:
-    """1 while single steps are news; after three of them that fitted the line is wrong, and they double: 2, 4, 8."""
+    """1 while single steps are news; once more of them fitted than rounding hides the line is wrong: 2, 4, 8."""
     gaps = [after.micro_batch - before.micro_batch for before, after in pairwise(fitting)]
+    last = fitting[-1]
+    hidden = ceil(ROUNDING * last.micro_batch / last.used_bytes) if last.used_bytes else 0
     doublings = len(gaps)
-    while doublings and gaps[-doublings - 2 :] != [1, 1, *(1 << power for power in range(doublings))]:
+    while doublings and gaps[-doublings - 2 - hidden :] != [1] * (2 + hidden) + [1 << n for n in range(doublings)]:
         doublings -= 1
     return 1 << doublings

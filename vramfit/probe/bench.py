@@ -31,6 +31,10 @@ class Bench(Protocol):
     machine: Machine
     notes: list[str]
 
+    @property
+    def can_spill(self) -> bool:
+        """Whether a batch that is too large may grow slow instead of failing."""
+
     def trial(self, micro_batch: int) -> Trial:
         """Try one micro-batch."""
 
@@ -50,6 +54,7 @@ class PredictedBench:
     machine: Machine
     notes: list[str] = field(default_factory=list)
     source: Source = "predicted"
+    can_spill: bool = False
 
     def trial(self, micro_batch: int) -> Trial:
         """Predict one micro-batch."""
@@ -107,6 +112,20 @@ def _guesser(job: Job, device: Device, budget: Budget) -> Callable[[int], int]:
     def guess(maximum: int) -> int:
         from vramfit.prediction.predict import Predictor
 
-        return Predictor(job, find_card(device.name), budget).largest_that_fits(maximum)
+        predictor = Predictor(job, find_card(device.name), budget)
+        return min(maximum, _past_the_sure(predictor, predictor.largest_that_fits(maximum), budget.budget_bytes))
 
     return guess
+
+
+def _past_the_sure(predictor: "Predictor", sure: int, budget_bytes: int) -> int:
+    """Where the middle of the prediction meets the budget, some way past the size that is sure to fit.
+
+    A search that starts below its guess wants the likeliest size, not the safest one.
+    """
+    used = predictor.trial(sure).device_used_bytes if sure > 1 else None
+    less = predictor.trial(sure // 2).device_used_bytes if sure > 1 else None
+    if used is None or less is None or used <= less:
+        return sure
+    each = (used - less) / (sure - sure // 2)
+    return sure + max(0, int((budget_bytes - used) / each))

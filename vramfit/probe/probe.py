@@ -65,7 +65,9 @@ class Probe:
             self._note_if_odd(answer)
         trials = self._latest()
         objective = "largest" if self.wanted.batch_sizes else self.wanted.objective
-        chosen = choose_trial(trials, objective, accumulate=self.wanted.effective_batch is not None)
+        # Of a user's list the first that fits, and not what was tried beside it to see it spill.
+        asked = [trial for trial in trials if not self.wanted.batch_sizes or trial.micro_batch == answer]
+        chosen = choose_trial(asked, objective, accumulate=self.wanted.effective_batch is not None)
         plan = make_plan(chosen, trials, objective, effective_batch=self.wanted.effective_batch, batch_norm=batch_norm)
         return self._proven(plan).model_copy(update={"objective": self.wanted.objective})
 
@@ -82,11 +84,11 @@ class Probe:
     def _search(self) -> Search:
         maximum = self.wanted.maximum
         if self.wanted.batch_sizes:
-            return Search(candidates=self.wanted.batch_sizes, maximum=maximum)
+            return Search(candidates=self.wanted.batch_sizes, maximum=maximum, anchored=self.bench.can_spill)
         guess = self.bench.guess(maximum)
         # A prediction costs nothing more and is exact about itself: begin with its answer.
         budget = self.bench.budget.budget_bytes if self.bench.source == "measured" else None
-        return Search(maximum=maximum, guess=guess or None, budget_bytes=budget)
+        return Search(maximum=maximum, guess=guess or None, budget_bytes=budget, anchored=self.bench.can_spill)
 
     def _fill_rows(self, answer: int) -> None:
         """Try the table's other rows; a choice by speed needs them, a job that fails in one does not end the probe."""

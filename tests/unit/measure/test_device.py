@@ -106,7 +106,6 @@ def test_a_card_through_nvml(driver):
     assert card.name == "RTX 3070 Ti"
     assert card.driver_version == "580.95"
     assert card.driver_model is None
-    assert not card.can_spill
     reading = card.read()
     assert reading.total_bytes == 8 * GIB
     assert reading.driver_bytes == 200 * MIB
@@ -199,6 +198,19 @@ def test_windows_driver_models(driver, number, name):
     driver(made)
     assert local_device(0, {}).driver_model == name
     assert local_device(0, {}).can_spill == (name == "WDDM")
+
+
+@pytest.mark.parametrize(
+    ("system", "release", "spills"),
+    [("win32", "11", True), ("linux", "6.6.87.2-microsoft-standard-WSL2", True), ("linux", "6.8.0-generic", False)],
+)
+def test_a_driver_that_does_not_say_may_spill_on_windows(driver, monkeypatch, system, release, spills):
+    driver(Driver())
+    monkeypatch.setattr(module.sys, "platform", system)
+    monkeypatch.setattr(module.platform, "release", lambda: release)
+    card = local_device(0, {})
+    assert card.driver_model is None
+    assert card.can_spill == spills
 
 
 def test_no_gpu_says_what_is_missing(monkeypatch):

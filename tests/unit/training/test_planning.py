@@ -31,6 +31,7 @@ class ScriptedBench:
 
     def __post_init__(self):
         self.machine = read_machine(self.card)
+        self.can_spill = self.card.can_spill
 
     def trial(self, micro_batch):
         return self.card.trial(micro_batch, self.budget)
