@@ -33,6 +33,8 @@ class Job:
         clip_norm: largest norm of the gradient, None for no clipping.
         ema_decay: decay of an averaged copy of weights and buffers, None for no copy.
         cudnn_benchmark: let cuDNN time its algorithms; faster steps, more workspace.
+        frozen: modules that do not learn, by their dotted names.
+        rate_scales: (module, factor): its parameters learn at the optimizer's rate times the factor.
         levers: settings that trade time for memory.
         loading_rate: images a second that one loading process of this machine makes, measured when called; None where
             that is not known.
@@ -51,6 +53,8 @@ class Job:
     clip_norm: float | None = None
     ema_decay: float | None = None
     cudnn_benchmark: bool = False
+    frozen: tuple[str, ...] = ()
+    rate_scales: tuple[tuple[str, float], ...] = ()
     levers: tuple[Lever, ...] = ()
     loading_rate: Callable[[], float] | None = None
     name: str = "job"
@@ -90,5 +94,6 @@ def _fingerprint(job: Job, model: nn.Module) -> str:
         job.clip_norm is not None,
         job.ema_decay is not None,
         [lever.model_dump() for lever in job.levers],
+        *job.frozen,
     )
     return hashlib.sha256(repr((shapes, step)).encode()).hexdigest()[:16]

@@ -22,6 +22,7 @@ from vramfit.landmarks.heatmap import present, render
 from vramfit.landmarks.loading_rate import loading_rate
 from vramfit.landmarks.loss import adaptive_wing
 from vramfit.landmarks.network import ALIASES, HeatmapNetwork
+from vramfit.landmarks.stages import BACKBONE, stage_modules
 from vramfit.records import Amp, Lever
 
 _COARSEST_STRIDE = 32
@@ -34,7 +35,9 @@ class LandmarkOptions:
 
     `image_size` is (height, width) of the letterboxed film; `sigma` the Gaussians' standard deviation in heatmap
     pixels, None for 1.5 at stride 4, 3 at 2, 6 at 1; `landmark_weights` one factor of the loss a landmark, None for 1;
-    `weights` is what training starts from (see `load_weights`), not read when the job builds its network.
+    `freeze` the stages that do not learn (see `vramfit.landmarks.stages`); `backbone_rate_scale` the backbone's
+    learning rate as a share of the head's; `weights` is what training starts from (see `load_weights`), not read when
+    the job builds its network.
     """
 
     model: str = "hrnet_w32"
@@ -47,6 +50,8 @@ class LandmarkOptions:
     amp: Amp | None = "fp16"
     channels_last: bool = False
     learning_rate: float = 1e-3
+    backbone_rate_scale: float = 1.0
+    freeze: tuple[str, ...] = ()
     weight_decay: float = 1e-4
     clip_norm: float | None = None
     ema_decay: float | None = None
@@ -65,6 +70,11 @@ class LandmarkOptions:
             raise UsageError(f"{self.landmarks} landmarks cannot be learned; at least 1 is needed.")
         if self.landmark_weights is not None and len(self.landmark_weights) != self.landmarks:
             raise UsageError(f"{len(self.landmark_weights)} landmark weights for {self.landmarks} landmarks.")
+
+        if self.backbone_rate_scale <= 0:
+            scale = self.backbone_rate_scale
+            raise UsageError(f"backbone rate scale {scale} is not positive; leave it out, or freeze the backbone.")
+        stage_modules(self.freeze)
 
     @property
     def heatmap_sigma(self) -> float:
@@ -85,6 +95,8 @@ def landmark_job(options: LandmarkOptions) -> Job:
         clip_norm=options.clip_norm,
         ema_decay=options.ema_decay,
         cudnn_benchmark=options.cudnn_benchmark,
+        frozen=stage_modules(options.freeze),
+        rate_scales=() if options.backbone_rate_scale == 1 else ((BACKBONE, options.backbone_rate_scale),),
         levers=options.levers,
         loading_rate=partial(loading_rate, options.image_size, options.landmarks),
         name="landmark",

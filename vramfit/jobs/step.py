@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from vramfit.jobs.job import Batch, Job, Tree
 from vramfit.jobs.levers import apply_allocator, apply_levers, setting_of, settled
+from vramfit.jobs.parts import freeze, scale_rates, train_mode
 from vramfit.records import Amp
 
 _DTYPES: dict[Amp, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -48,7 +49,9 @@ class Step:
         if job.channels_last:
             self.model.to(memory_format=torch.channels_last)
         apply_levers(self.model, job.levers)
+        freeze(self.model, job.frozen)
         self.optimizer = job.optimizer([p for p in self.model.parameters() if p.requires_grad])
+        scale_rates(self.optimizer, self.model, dict(job.rate_scales))
         home = torch.device("cpu") if setting_of(job.levers, "ema_on_host") else None
         self.average = AveragedModel(self.model, job.ema_decay, home) if job.ema_decay else None
         torch.backends.cudnn.benchmark = job.cudnn_benchmark
@@ -61,7 +64,7 @@ class Step:
 
     def backward(self, batch: Batch, micro_batch: int) -> Tensor:
         """Accumulate the gradient of the batch's mean loss; a smaller last part weighs by its true size."""
-        self.model.train()
+        train_mode(self.model, self.job.frozen)
         total = batch_size(batch)
         loss = torch.zeros((), device=self.device)
         for part in split(batch, micro_batch):
