@@ -8,7 +8,8 @@ from torch import nn
 
 from vramfit.jobs.job import Job
 from vramfit.jobs.step import Step
-from vramfit.training.loop import Loop, LoopOptions
+from vramfit.training.loop import Loop
+from vramfit.training.loop_options import LoopOptions
 from vramfit.training.task import Judgement
 
 FEATURES = 6
@@ -75,6 +76,10 @@ class NumberTask:
     def rows(self, outputs, indices):
         truth = batch(len(self.validation))[1][list(indices)]
         return (outputs - truth).abs().detach().numpy()
+
+    def weighted(self, batch, factors):
+        inputs, targets = batch
+        return inputs, targets * factors[0]
 
     def judge(self, rows):
         return Judgement(float(np.mean(rows)))

@@ -191,6 +191,20 @@ def _trained(films, folder, *listeners, **changes):
     return train(options, [console, *listeners]), out.getvalue()
 
 
+def test_a_fold_is_fine_tuned_and_goes_on_only_as_it_began(run, latest):
+    tuned = ("--freeze", "stem,stage1", "--backbone-lr-scale", "0.1", "--difficulty", "0.5", "--patience", "2")
+    outcome = run(*tuned, "--epochs", "1", "--folds", "2", "--fold", "1")
+    assert outcome.code == 0
+    assert "Fold 1 of 2, dealt by seed 0:" in outcome.out
+    position, groups = latest()["position"], latest()["optimizer"]["param_groups"]
+    assert len(position["running_errors"]) == 29
+    assert len(groups) == 4, "weights that decay and that do not, of the head and of the backbone"
+    for words in (("--freeze", "stem", "--folds", "2", "--fold", "1"), ("--freeze", "stem,stage1")):
+        refused = run(*words, "--resume", "--epochs", "3")
+        assert refused.code == 2
+        assert "in the checkpoint; resume with its own" in refused.err
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [

@@ -1,12 +1,16 @@
 """`vramfit train`: check what fits, then train without running out of memory."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from vramfit.cli.options import FilmFormat
 from vramfit.errors import UsageError
+
+if TYPE_CHECKING:
+    from vramfit.training.events import RunSummary
+    from vramfit.training.options import TrainOptions
 
 Size = tuple[int, int]
 AUTO = "auto"
@@ -54,6 +58,13 @@ def train(
         float | None, typer.Option(metavar="X", help="Standard deviation of the heatmaps' Gaussians, in their pixels.")
     ] = None,
     weights: Annotated[str, typer.Option(metavar="auto|imagenet|none|FILE", help="Weights to start from.")] = "auto",
+    freeze: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Stages that do not learn: stem,stage1,stage2,stage3,stage4 or backbone."),
+    ] = None,
+    backbone_lr_scale: Annotated[
+        float, typer.Option(metavar="X", help="The backbone's learning rate as a share of the head's.")
+    ] = 1.0,
     clip_norm: Annotated[float | None, typer.Option(metavar="X", help="Largest norm of the gradient.")] = None,
     ema_decay: Annotated[
         float | None, typer.Option(metavar="X", help="Decay of averaged weights, which are then judged and kept.")
@@ -68,6 +79,20 @@ def train(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out films that cannot be used, and list them.")
     ] = False,
+    difficulty: Annotated[
+        float,
+        typer.Option(min=0, metavar="X", help="Weigh landmarks by this power of their running error; 0 for all alike."),
+    ] = 0.0,
+    patience: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Stop after so many epochs without a better MRE.")
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(min=2, metavar="K", help="Deal the films of train and valid to K folds; without --fold runs all."),
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option(min=1, metavar="I", help="Validate on this fold, train on the others.")
+    ] = None,
     device: Annotated[
         Literal["auto", "cuda", "cpu"], typer.Option(help="auto takes the GPU where there is one.")
     ] = "auto",
@@ -101,10 +126,7 @@ def train(
 
     An OOM on the way splits the batch into smaller micro-batches and goes on; the effective batch stays.
     """
-    from vramfit.report.console import ConsoleListener
-    from vramfit.report.tracking import TensorBoardListener
     from vramfit.training.options import TrainOptions
-    from vramfit.training.trainer import train as run
 
     options = TrainOptions(
         dataset_path=dataset_path,
@@ -121,6 +143,8 @@ def train(
         heatmap_stride=heatmap_stride,
         sigma=sigma,
         weights=weights,
+        freeze=_stages(freeze),
+        backbone_lr_scale=backbone_lr_scale,
         clip_norm=clip_norm,
         ema_decay=ema_decay,
         channels_last=channels_last,
@@ -134,6 +158,10 @@ def train(
         vram=vram,
         reserve=reserve,
         gpu=gpu,
+        difficulty=difficulty,
+        patience=patience,
+        folds=folds,
+        fold=fold,
         device=device,
         seed=seed,
         num_workers=_workers(num_workers),
@@ -148,11 +176,34 @@ def train(
         save_every_minutes=save_every_minutes,
         grow_back=grow_back,
     )
+    if folds is not None and fold is None:
+        _run_folds(options)
+    else:
+        _run(options)
+
+
+def _run(options: "TrainOptions") -> "RunSummary":
+    from vramfit.report.console import ConsoleListener
+    from vramfit.report.tracking import TensorBoardListener
+    from vramfit.training.trainer import train
+
     console = ConsoleListener()
     try:
-        run(options, [console, TensorBoardListener()])
+        return train(options, [console, TensorBoardListener()])
     finally:
         console.close()
+
+
+def _run_folds(options: "TrainOptions") -> None:
+    from vramfit.report.folds import fold_lines
+    from vramfit.training.cross_validation import cross_validate
+
+    for line in fold_lines(cross_validate(options, _run)):
+        typer.echo(line)
+
+
+def _stages(words: str | None) -> tuple[str, ...]:
+    return tuple(word.strip() for word in words.split(",")) if words else ()
 
 
 def _one_batch(batch_size: int | None, effective_batch: int | None) -> int | None:

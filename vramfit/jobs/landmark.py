@@ -2,7 +2,7 @@
 
 B batch, K landmarks, P photometric parameters, H W image pixels, h w heatmap pixels.
 
-    inputs   {"films": uint8 B1HW, "photometric": float32 BxP}
+    inputs   {"films": uint8 B1HW, "photometric": float32 BxP}, and float32 BxK "weights" where landmarks are weighed
     targets  float32 BxKx2, (x, y) in image pixels, NaN where missing
     prepared (float32 B1HW, (heatmaps float32 BxKxhxw, weights float32 BxK))
     outputs  BxKxhxw
@@ -125,6 +125,8 @@ def prepare(options: LandmarkOptions, inputs: dict[str, Tensor], targets: Tensor
     weights = present(targets, options.image_size)
     if options.landmark_weights is not None:
         weights = weights * torch.tensor(options.landmark_weights, device=weights.device)
+    if "weights" in inputs:
+        weights = weights * inputs["weights"]
     return images, (heatmaps, weights)
 
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -85,6 +86,12 @@ class FilmCache:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def only(self, places: Sequence[int]) -> Self:
+        """The same file with some of its films, in this order."""
+        films = tuple(self.film_set.films[place] for place in places)
+        film_set = replace(self.film_set, films=films)
+        return type(self)(self.path, film_set, self.image_size, [self.rows[place] for place in places])
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """The uint8 HxW image of a film; read-only, straight from the file."""

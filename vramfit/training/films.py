@@ -20,7 +20,8 @@ from vramfit.jobs.landmark import LandmarkOptions, landmark_job
 from vramfit.landmarks.augment import preset
 from vramfit.landmarks.cache import FilmCache
 from vramfit.landmarks.dataset import FilmDataset
-from vramfit.landmarks.films import Annotator, Landmark
+from vramfit.landmarks.films import Annotator, FilmSet, Landmark
+from vramfit.landmarks.folds import Fold, deal, pooled
 from vramfit.landmarks.formats import read_films
 from vramfit.landmarks.likeness import thumbnail
 from vramfit.landmarks.metrics import mean_shape, pixel_sizes_mm, radial_errors_mm, scores, true_points
@@ -54,6 +55,7 @@ class FilmTask:
     options: LandmarkOptions
     training: FilmSamples
     validation: FilmSamples
+    fold: Fold | None = None
 
     @property
     def name(self) -> str:
@@ -75,6 +77,11 @@ class FilmTask:
         films = self.validation.dataset.cache.film_set
         chosen = list(indices)
         return radial_errors_mm(points, true_points(films)[chosen], pixel_sizes_mm(films)[chosen])
+
+    def weighted(self, batch: Batch, factors: Sequence[float]) -> Batch:
+        """The batch with a factor of the loss for each landmark, float32 BxK under "weights"."""
+        inputs, points = batch
+        return {**inputs, "weights": torch.tensor(factors).expand(len(points), -1)}, points
 
     def judge(self, rows: Rows) -> Judgement:
         """MRE in millimetres and SDR over all films and landmarks."""
@@ -98,6 +105,8 @@ class FilmTask:
     def notes(self) -> list[str]:
         """How films were read, and those that were skipped, one sentence a split."""
         sets = [samples.dataset.cache.film_set for samples in (self.training, self.validation)]
+        if self.fold is not None:
+            return [*sets[0].notes, *_fold_note(self.fold, *sets)]
         return [
             *sets[0].notes,
             *(
@@ -119,11 +128,13 @@ def open_films(
     augmentation: str = "standard",
     cache_dir: Path | None = None,
     seed: int = 0,
+    fold: Fold | None = None,
     on_films: Callable[[str, int, int], None] = lambda _split, _done, _total: None,
 ) -> FilmTask:
     """The task of a film set; `make_options` is given the number of landmarks found.
 
-    `on_films` is told split, films done and films in all while they are decoded into the cache.
+    With a `fold` the films of both splits are dealt anew. `on_films` is told split, films done and films in all while
+    they are decoded into the cache.
 
     Raises:
         DataError: a folder, film or annotation that cannot be used.
@@ -133,16 +144,20 @@ def open_films(
     marked = read_films(root, film_format)
     training, validation = (marked.of_split(split, annotator, skip_bad=skip_bad) for split in ("train", "valid"))
     options = make_options(len(training.landmarks))
-    caches = [
-        FilmCache.open(
-            films, options.image_size, folder=cache_dir, skip_bad=skip_bad, progress=partial(on_films, films.split)
-        )
-        for films in (training, validation)
-    ]
+
+    def cached(films: FilmSet) -> FilmCache:
+        progress = partial(on_films, films.split)
+        return FilmCache.open(films, options.image_size, folder=cache_dir, skip_bad=skip_bad, progress=progress)
+
+    if fold is None:
+        caches = cached(training), cached(validation)
+    else:
+        caches = _dealt(cached(pooled(training, validation)), fold)
     return FilmTask(
         options,
         FilmSamples(FilmDataset(caches[0], preset(augmentation), seed=seed)),
         FilmSamples(FilmDataset(caches[1])),
+        fold,
     )
 
 
@@ -160,6 +175,26 @@ def plain_task(options: LandmarkOptions, landmarks: Iterable[Landmark], shape: N
         "landmarks": [[landmark.symbol, landmark.title] for landmark in landmarks],
         "mean_shape": shape.tolist(),
     }
+
+
+def _dealt(pool: FilmCache, fold: Fold) -> tuple[FilmCache, FilmCache]:
+    """The films of a pool to train on, and those to validate on."""
+    folds = deal(pool.film_set.films, fold.of, fold.seed)
+    places = range(len(pool))
+    return (
+        pool.only([place for place in places if folds[place] != fold.number]),
+        pool.only([place for place in places if folds[place] == fold.number]),
+    )
+
+
+def _fold_note(fold: Fold, training: FilmSet, validation: FilmSet) -> list[str]:
+    films = len(training) + len(validation)
+    skipped = "; ".join(f"{one.id} ({one.reason})" for one in training.skipped)
+    return [
+        f"Fold {fold.number} of {fold.of}, dealt by seed {fold.seed}: {len(validation)} of the {films} films of "
+        "'train' and 'valid' validate, the others train.",
+        *([f"Skipped {len(training.skipped)} films: {skipped}"] if skipped else []),
+    ]
 
 
 def plain_options(options: LandmarkOptions) -> dict[str, Any]:

@@ -6,8 +6,6 @@ is in `RunState` and `Step.state_dict`, and goes into every checkpoint.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -19,37 +17,18 @@ from vramfit.jobs.job import Batch
 from vramfit.jobs.step import Step
 from vramfit.records import EpochRecord, GrowBack, OomEvent
 from vramfit.training import checkpoint
+from vramfit.training.difficulty import loss_factors, running_errors
 from vramfit.training.distributed import Ranks
 from vramfit.training.events import Listener, Progress
 from vramfit.training.growth import GrowthPolicy
 from vramfit.training.guard import random_state, set_random_state
 from vramfit.training.loading import Loader, cut, epoch_order, share
+from vramfit.training.loop_options import LoopOptions
 from vramfit.training.recovery import Recovery
 from vramfit.training.schedule import WarmupCosine
 from vramfit.training.state import RunState
 from vramfit.training.task import Judgement, Task
 from vramfit.training.watch import Clock, LossWatch, MemoryWatch, StopSignal
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopOptions:
-    """How the loop is to run; see `TrainOptions` for what each means. `config` is kept in checkpoints as it is."""
-
-    epochs: int
-    effective_batch: int
-    micro_batch: int
-    save_dir: Path
-    warmup_epochs: float = 0
-    seed: int = 0
-    num_workers: int = 0
-    batches_ahead: int = 2
-    pin_memory: bool = False
-    save_every: int = 10
-    keep: int = 3
-    save_every_steps: int | None = None
-    save_every_minutes: float = 10.0
-    grow_back: bool = False
-    config: dict[str, Any] = field(default_factory=dict)
 
 
 class Loop:
@@ -106,8 +85,13 @@ class Loop:
         if "growth" in content:  # not in a checkpoint of an earlier version
             self._growth.load(content["growth"], planned)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the last epoch is behind, or patience is."""
+        return self.state.is_over(self.options.epochs, self.options.patience)
+
     def run(self) -> None:
-        """Train to the last epoch.
+        """Train to the last epoch, or until patience is at an end.
 
         Raises:
             KeyboardInterrupt: Ctrl-C, after a checkpoint.
@@ -117,10 +101,10 @@ class Loop:
 
         """
         self._began = self._saved = time.monotonic()
-        if self.state.epoch < self.options.epochs:
+        if not self.is_over:
             self._save(checkpoint.LATEST)  # so that a kill at any time leaves something to resume
         with StopSignal() as stop:
-            while self.state.epoch < self.options.epochs:
+            while not self.is_over:
                 self._epoch(stop)
 
     def _epoch(self, stop: StopSignal) -> None:
@@ -157,7 +141,7 @@ class Loop:
         """The rest of the epoch; returns the last learning rate."""
         cuts = self._steps_left()
         mine = [share(samples, self.ranks.rank, self.ranks.world_size) for samples in cuts]
-        rate = float(self.step.optimizer.param_groups[0]["lr"])
+        rate = max(float(group["lr"]) for group in self.step.optimizer.param_groups)
         batches = clock.batches(self._training.batches(self.state.epoch, mine))
         first = self.steps_per_epoch - len(cuts)
         for number, (samples, batch) in enumerate(zip(cuts, batches, strict=True), first):
@@ -176,10 +160,14 @@ class Loop:
         """Step `number` of the epoch, from 0, on this rank's share of so many samples; its learning rate."""
         rate = self._schedule.apply(self.step.optimizer, self.state.epoch * self.steps_per_epoch + number)
         self.recovery.position = (self.state.epoch + 1, number + 1)
-        loss = self.recovery.train(batch, samples)
+        loss = self.recovery.train(self._weighted(batch), samples)
         self._losses.add(loss, samples, self.recovery.position)
         self.state.done += samples
         return float(rate)
+
+    def _weighted(self, batch: Batch | None) -> Batch | None:
+        factors = loss_factors(self.state.running_errors, self.options.difficulty)
+        return batch if batch is None or not factors else self.task.weighted(batch, factors)
 
     def _after_step(self, clock: Clock, stop: StopSignal, rate: float) -> None:
         self._steps_done += 1
@@ -224,8 +212,10 @@ class Loop:
         everyones: dict[int, Any] = {}
         for theirs in ranks.gather(rows):
             everyones |= theirs
-        judgement = self.task.judge(np.stack([everyones[index] for index in indices]))
-        return judgement, float(ranks.sum(total)) / len(indices)
+        figures = np.stack([everyones[index] for index in indices])
+        if self.options.difficulty:
+            self.state.running_errors = running_errors(self.state.running_errors, figures)
+        return self.task.judge(figures), float(ranks.sum(total)) / len(indices)
 
     def _close_epoch(self, record: EpochRecord, value: float) -> None:
         state, options = self.state, self.options
@@ -235,7 +225,7 @@ class Loop:
         state.history.append(record)
         state.epoch, state.done, state.loss_total, state.loss_samples = record.epoch, 0, 0.0, 0
         growth = self._grow_back(record) if options.grow_back and record.epoch < options.epochs else None
-        periodic = record.epoch % options.save_every == 0 or record.epoch == options.epochs
+        periodic = record.epoch % options.save_every == 0 or self.is_over
         names = [checkpoint.BEST] if is_best else []
         names += [checkpoint.epoch_file(options.save_dir, record.epoch).name] if periodic else []
         # The latest goes last: a run killed in between repeats the epoch and writes the same files again.
@@ -248,6 +238,9 @@ class Loop:
             self._tell(lambda listener: listener.on_note(warning))
         if growth is not None:
             self._tell(lambda listener: listener.on_grow_back(growth))
+        if self.is_over and record.epoch < options.epochs:
+            note = f"Stopped after epoch {record.epoch}: none was better than epoch {state.best_epoch} for so long."
+            self._tell(lambda listener: listener.on_note(note))
 
     def _grow_back(self, record: EpochRecord) -> GrowBack | None:
         """Larger micro-batches for the epochs to come, where it is time; the checkpoint that follows knows of it."""

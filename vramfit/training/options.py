@@ -36,9 +36,10 @@ class TrainOptions:
     `batch_size` is the effective batch, None to take the profile's, what `auto_batch` finds, or 6; `image_size` is
     (height, width); `warmup_epochs` may be a fraction; `save_every` the epochs between periodic checkpoints, of which
     the newest `keep` stay; `save_every_steps` and `save_every_minutes` (0 for never) write checkpoint_latest.pth within
-    an epoch; `num_workers` and `pin_memory` None to choose them by what is measured; `resume` is `latest` or a file;
-    `grow_back` takes larger micro-batches again some time after an OOM; `watermark` is the share of the budget above
-    which a warning is due.
+    an epoch; `difficulty` is the power of a landmark's running error by which it is weighed; `patience` the epochs
+    without a better one after which the run stops; `fold` of `folds` holds the films to validate on; `num_workers` and
+    `pin_memory` are None to choose them by what is measured; `resume` is `latest` or a file; `grow_back` takes larger
+    micro-batches again some time after an OOM; `watermark` is the share of the budget above which a warning is due.
     """
 
     dataset_path: Path
@@ -54,6 +55,8 @@ class TrainOptions:
     heatmap_stride: int = 4
     sigma: float | None = None
     weights: str = "auto"
+    freeze: tuple[str, ...] = ()
+    backbone_lr_scale: float = 1.0
     clip_norm: float | None = None
     ema_decay: float | None = None
     channels_last: bool = False
@@ -61,6 +64,10 @@ class TrainOptions:
     compile: bool = False
     film_format: str | None = None
     annotator: Annotator = "mean"
+    difficulty: float = 0.0
+    patience: int | None = None
+    folds: int | None = None
+    fold: int | None = None
     skip_bad: bool = False
     augmentation: str = "standard"
     auto_batch: bool = False
@@ -88,6 +95,10 @@ class TrainOptions:
         for name in ("epochs", "save_every", "keep"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "use a whole number above 0")
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "use a positive number")
+        _require(self.backbone_lr_scale > 0, "backbone_lr_scale", self.backbone_lr_scale, "use a positive number")
+        _require(self.difficulty >= 0, "difficulty", self.difficulty, "use 0 or more")
+        _require(self.patience is None or self.patience >= 1, "patience", self.patience, "use 1 or more")
+        self._check_folds()
         _require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "use 0 or more")
         _require(self.num_workers is None or self.num_workers >= 0, "num_workers", self.num_workers, "use 0 or more")
         _require(self.save_every_steps is None or self.save_every_steps >= 1, "save_every_steps", 0, "use 1 or more")
@@ -98,6 +109,12 @@ class TrainOptions:
             raise UsageError("--auto-batch and --profile each choose the batch; give one of them.")
         if self.gpu and self.profile:
             raise UsageError("--gpu and --profile each name the card that is planned for; give one of them.")
+
+    def _check_folds(self) -> None:
+        _require(self.folds is None or self.folds >= 2, "folds", self.folds, "use 2 or more")
+        if self.fold is not None:
+            _require(self.folds is not None, "fold", self.fold, "name it with --folds")
+            _require(1 <= self.fold <= (self.folds or 0), "fold", self.fold, f"use 1 to {self.folds}")
 
     def landmark_options(self, landmarks: int, levers: tuple[Lever, ...] = ()) -> LandmarkOptions:
         """The job's own options."""
@@ -111,12 +128,29 @@ class TrainOptions:
             amp=self.amp,
             channels_last=self.channels_last,
             learning_rate=self.learning_rate,
+            backbone_rate_scale=self.backbone_lr_scale,
+            freeze=self.freeze,
             weight_decay=self.weight_decay,
             clip_norm=self.clip_norm,
             ema_decay=self.ema_decay,
             cudnn_benchmark=self.cudnn_benchmark,
             levers=levers,
         )
+
+    def require_same_run(self, config: dict[str, Any]) -> None:
+        """Refuse to go on with other parameters to learn, or other films, than a checkpoint's.
+
+        Raises:
+            UsageError: names the option.
+
+        """
+        for name in ("freeze", "folds", "fold"):
+            mine, theirs = getattr(self, name), config.get(name, type(self).__dataclass_fields__[name].default)
+            if _comparable(mine) != _comparable(theirs):
+                raise UsageError(
+                    f"--{name} is {_as_typed(mine)} here and {_as_typed(theirs)} in the checkpoint; resume with its "
+                    "own, or begin a new run from its weights with --weights FILE."
+                )
 
     def plain(self) -> dict[str, Any]:
         """These options in types that load with `weights_only`."""
@@ -130,6 +164,10 @@ class TrainOptions:
             for name, value in mine.items()
             if name not in _INCIDENTAL and name in config and _comparable(config[name]) != _comparable(value)
         ]
+
+
+def _as_typed(value: Any) -> str:
+    return (",".join(value) if isinstance(value, (list, tuple)) else str(value or "")) or "not given"
 
 
 def _comparable(value: Any) -> Any:

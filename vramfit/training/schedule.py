@@ -40,7 +40,7 @@ class WarmupCosine:
         return cls(bases, min(warmup_steps, max(0, total_steps - 1)), total_steps, minimum)
 
     def apply(self, optimizer: torch.optim.Optimizer, step: int) -> float:
-        """Set the rates of one step; returns the first group's."""
+        """Set the rates of one step; returns the highest."""
         rates = [
             learning_rate(
                 step,
@@ -53,7 +53,7 @@ class WarmupCosine:
         ]
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
-        return rates[0]
+        return max(rates)
 
     def state_dict(self, step: int) -> dict[str, Any]:
         """What the schedule was, and the next step, for a checkpoint's readers."""

@@ -8,7 +8,10 @@ from vramfit.records import EpochRecord, GrowBack, OomEvent, Profile
 
 @dataclass
 class RunState:
-    """Where a run is: `epoch` is the one under way, from 0, and `done` the samples of it that are behind."""
+    """Where a run is: `epoch` is the one under way, from 0, and `done` the samples of it that are behind.
+
+    `running_errors` are those of validation by landmark, empty unless difficult landmarks count for more.
+    """
 
     epoch: int = 0
     done: int = 0
@@ -17,8 +20,13 @@ class RunState:
     best_epoch: int | None = None
     best_value: float | None = None
     history: list[EpochRecord] = field(default_factory=list)
+    running_errors: list[float] = field(default_factory=list)
     oom_events: list[OomEvent] = field(default_factory=list)
     grow_backs: list[GrowBack] = field(default_factory=list)
+
+    def is_over(self, epochs: int, patience: int | None) -> bool:
+        """Whether the last epoch is behind, or so many since the best one that patience is at an end."""
+        return self.epoch >= epochs or (patience is not None and self.epoch - (self.best_epoch or 0) >= patience)
 
     def ooms_of(self, epoch: int) -> tuple[OomEvent, ...]:
         """The OOM events of one epoch, counted from 1."""

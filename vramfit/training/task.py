@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from vramfit.jobs.job import Job
+from vramfit.jobs.job import Batch, Job
 from vramfit.training.loading import Samples
 
 Rows = NDArray[np.float64]
@@ -49,6 +49,9 @@ class Task(Protocol):
 
     def rows(self, outputs: Any, indices: Sequence[int]) -> Rows:
         """The figures, NxM, by which the outputs of some validation samples will be judged."""
+
+    def weighted(self, batch: Batch, factors: Sequence[float]) -> Batch:
+        """A training batch whose loss counts each figure with its factor."""
 
     def judge(self, rows: Rows) -> Judgement:
         """The verdict over the rows of all validation samples, in order of index."""

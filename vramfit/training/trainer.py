@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from vramfit.errors import UsageError
 from vramfit.jobs.landmark import landmark_job
 from vramfit.jobs.step import Step
+from vramfit.landmarks.folds import Fold
 from vramfit.plan.workers import Feeding
 from vramfit.training import checkpoint
 from vramfit.training.claim import claim_card
@@ -22,7 +24,8 @@ from vramfit.training.feeding import choose_feeding
 from vramfit.training.films import FilmTask, open_films
 from vramfit.training.folders import PROFILE, log_folder, make_room, resume_file
 from vramfit.training.keeper import ProfileKeeper
-from vramfit.training.loop import Loop, LoopOptions
+from vramfit.training.loop import Loop
+from vramfit.training.loop_options import LoopOptions
 from vramfit.training.options import TrainOptions
 from vramfit.training.planning import Decision, choose_device, decide
 from vramfit.training.state import RunState
@@ -38,6 +41,8 @@ def train(options: TrainOptions, listeners: Sequence[Listener] = ()) -> RunSumma
         KeyboardInterrupt: Ctrl-C, after a checkpoint.
 
     """
+    if options.folds and not options.fold:
+        raise UsageError(f"--folds {options.folds} are several runs; name the --fold of this one.")
     ranks = Ranks.join("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
     try:
         return _train(options, listeners if ranks.is_first else (), ranks)
@@ -54,11 +59,14 @@ class _Resumed:
     def epochs_done(self) -> int:
         return int(self.content["position"]["epoch"])
 
+    def is_over(self, options: TrainOptions) -> bool:
+        return RunState.of(self.content["position"]).is_over(options.epochs, options.patience)
+
 
 def _train(options: TrainOptions, listeners: Sequence[Listener], ranks: Ranks) -> RunSummary:
     began = time.monotonic()
     resumed = _read_resumed(options)
-    if resumed is not None and resumed.epochs_done >= options.epochs:
+    if resumed is not None and resumed.is_over(options):
         return _finished_before(options, resumed, listeners)
     device = choose_device(options, ranks)
     task = _open_task(options, listeners)
@@ -120,7 +128,11 @@ def _keepers(options: TrainOptions, decision: Decision, resumed: _Resumed | None
 
 def _read_resumed(options: TrainOptions) -> _Resumed | None:
     path = resume_file(options.resume, options.save_dir)
-    return None if path is None else _Resumed(path, checkpoint.load(path))
+    if path is None:
+        return None
+    content = checkpoint.load(path)
+    options.require_same_run(content["config"])
+    return _Resumed(path, content)
 
 
 def _open_task(options: TrainOptions, listeners: Sequence[Listener]) -> FilmTask:
@@ -140,6 +152,7 @@ def _open_task(options: TrainOptions, listeners: Sequence[Listener]) -> FilmTask
         augmentation=options.augmentation,
         cache_dir=options.cache_dir,
         seed=options.seed,
+        fold=Fold(options.fold, options.folds, options.seed) if options.fold and options.folds else None,
         on_films=tell,
     )
 
@@ -183,6 +196,8 @@ def _loop_options(options: TrainOptions, decision: Decision, feeding: Feeding) -
         micro_batch=decision.micro_batch,
         save_dir=options.save_dir,
         warmup_epochs=options.warmup_epochs,
+        patience=options.patience,
+        difficulty=options.difficulty,
         seed=options.seed,
         num_workers=feeding.workers,
         batches_ahead=feeding.ahead,

@@ -1,0 +1,111 @@
+"""All folds of a run, and what they come to."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vramfit.errors import DataError, UsageError
+from vramfit.landmarks.folds import Fold
+from vramfit.landmarks.sample import make_sample
+from vramfit.report.folds import fold_lines
+from vramfit.training.cross_validation import cross_validate
+from vramfit.training.events import RunSummary
+from vramfit.training.films import open_films
+from vramfit.training.options import TrainOptions
+
+
+def options(folder, **changes):
+    return TrainOptions(dataset_path=folder / "films", save_dir=folder / "run", log_dir=folder / "logs", **changes)
+
+
+def scripted(given):
+    """A run that says what it was asked to do, and whose MRE is its fold's number."""
+    return RunSummary(
+        epochs=4,
+        best_epoch=3,
+        best_mre_mm=float(given.fold),
+        best_loss=None,
+        duration_s=1.0,
+        save_dir=given.save_dir,
+    )
+
+
+def here(run, given):
+    return run(given)
+
+
+def test_every_fold_is_run_into_its_own_folder(tmp_path):
+    asked = []
+    report = cross_validate(
+        options(tmp_path, folds=3), lambda given: asked.append(given) or scripted(given), execute=here
+    )
+    assert [(one.fold, one.save_dir.name, one.log_dir.name) for one in asked] == [
+        (number, f"fold_{number}", f"fold_{number}") for number in (1, 2, 3)
+    ]
+    assert (report.mean_mre_mm, report.sd_mm) == (2, 1)
+    assert json.loads((tmp_path / "run" / "folds.json").read_text())["results"][2]["mre_mm"] == 3
+    assert fold_lines(report)[0] == "Fold 1: MRE 1.00 mm in epoch 3 of 4."
+    assert "3 folds: MRE 2.00 +- 1.00 mm" in fold_lines(report)[-1]
+
+
+def test_folds_that_were_begun_go_on_and_others_begin(tmp_path):
+    (tmp_path / "run" / "fold_1").mkdir(parents=True)
+    (tmp_path / "run" / "fold_1" / "checkpoint_latest.pth").write_bytes(b"")
+    asked = []
+    cross_validate(
+        options(tmp_path, folds=2, resume="latest"),
+        lambda given: asked.append(given.resume) or scripted(given),
+        execute=here,
+    )
+    assert asked == ["latest", None]
+
+
+def test_what_makes_no_sense_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match="--fold"):
+        cross_validate(options(tmp_path, folds=2, resume="some.pth"), scripted, execute=here)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="torchrun"):
+        cross_validate(options(tmp_path, folds=2), scripted, execute=here)
+    for wrong in ({"folds": 1}, {"fold": 1}, {"folds": 2, "fold": 3}):
+        with pytest.raises(UsageError, match="--fold"):
+            options(tmp_path, **wrong)
+
+
+def test_an_error_in_a_fold_s_own_process_comes_back(tmp_path):
+    from vramfit.cli.train import _run
+
+    with pytest.raises(DataError, match="films"):
+        cross_validate(options(tmp_path, folds=2, device="cpu"), _run)
+
+
+def test_the_folds_of_a_task_share_its_films_and_its_cache(tmp_path):
+    from made_checkpoint import MODEL, SIZE
+
+    from vramfit.jobs.landmark import LandmarkOptions
+
+    films = make_sample(tmp_path / "films", films=8, height=96)
+    seen = []
+    for number in (1, 2, 3):
+        task = open_films(
+            films,
+            lambda landmarks: LandmarkOptions(landmarks=landmarks, model=MODEL, image_size=SIZE),
+            cache_dir=tmp_path / "cache",
+            fold=Fold(number, 3),
+        )
+        mine = [{film.id for film in one.dataset.cache.film_set.films} for one in (task.training, task.validation)]
+        assert not mine[0] & mine[1]
+        assert len(mine[0] | mine[1]) == 7
+        seen += list(mine[1])
+        assert f"Fold {number} of 3" in task.notes[0]
+        film = task.validation.dataset.cache.film_set.films[0]
+        whole = task.validation.fetch(0, (0,))[0]["films"][0, 0].numpy()
+        assert (whole == task.validation.dataset.cache.letterboxes[0].apply(_pixels(film.path))).all()
+    assert len(seen) == len(set(seen)) == 7
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 1
+
+
+def _pixels(path: Path):
+    from vramfit.landmarks.image import read_film
+
+    return read_film(path)
