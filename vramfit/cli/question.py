@@ -104,19 +104,22 @@ class Question:
 
     def proven(self, case: Case, on_trial: "Callable[[Trial], None]", frontier: "Frontier") -> "Profile":
         """The profile of a frontier's pick: its levers, and its batch tried by itself."""
-        from vramfit.plan.levers import describe_levers
+        from vramfit.probe import fit_choice
 
         choice = frontier.choice
         divided = self.batch_size if choice.accumulation_steps > 1 else None
-        question = replace(
-            self,
-            levers=describe_levers(choice.levers),
-            batch_size=choice.trial.micro_batch,
+        return fit_choice(
+            self.job(case),
+            choice,
+            vram=self.vram,
+            gpu=case.gpu,
+            reserve=self.reserve,
+            mode=self.mode,
+            objective=self.objective,
             effective_batch=self.effective_batch or divided,
+            schedule=self.schedule,
+            on_trial=on_trial,
         )
-        profile = question.answer(case, on_trial)
-        plan = profile.plan.model_copy(update={"reason": f"batch {profile.plan.micro_batch}: {choice.reason}."})
-        return profile.model_copy(update={"plan": plan})
 
 
 def checked_memory(size: str | None) -> str | None:

@@ -98,6 +98,11 @@ class _Edit:
         for operation in self.trace.operations:
             while waiting and waiting[-1][0] < operation.position:
                 position, again = waiting.pop()
-                operations += [replace(one, position=moved[position]) for one in again]
-            operations.append(replace(operation, position=moved[operation.position]))
+                operations += [_at(one, moved[position]) for one in again]
+            operations.append(_at(operation, moved[operation.position]))
         return operations
+
+
+def _at(operation: OperationRecord, position: int) -> OperationRecord:
+    """The operation at another position; thousands are moved, and those of the setup and of step 1 hardly."""
+    return operation if operation.position == position else replace(operation, position=position)

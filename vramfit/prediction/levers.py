@@ -5,7 +5,7 @@ Sizes in bytes, times in seconds.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,8 +25,8 @@ from vramfit.records import Budget, Lever, Trial, Verdict
 
 # The planner stops looking for time once within this share of the plain step's.
 TOLERANCE = 0.002
-_REFINEMENTS = 3
-_SPARE = 0.015  # of the budget; less is not worth another look
+_REFINEMENTS = 5
+_SPARE = 0.012  # of the budget; less is not worth another look
 # Of the budget: a rewritten trace and a traced recomputation differ by this much at most.
 _MARGIN = 0.006
 
@@ -62,9 +62,12 @@ class LeverSearch:
         self.card = card
         with torch.device("meta"):
             self._recomputable = find_recomputable(job.model())
+        # What a plan may hold for each byte of the card; every replay of a plan tells it better.
+        self._planned_share: float | None = None
         self._traces: dict[int, Trace] = {}
         self._layouts: dict[int, Layout] = {}
         self._fitted: dict[int, Fitted | None] = {}
+        self._recomputed: dict[tuple[int, tuple[Lever, ...]], Fitted] = {}
 
     def without(self, micro_batch: int) -> Fitted:
         """The job with its free levers, and nothing recomputed."""
@@ -76,8 +79,12 @@ class LeverSearch:
 
     def recomputed(self, micro_batch: int, selection: Selection) -> Fitted:
         """The job with the selected parts recomputed."""
-        predictor = _Recomputing(self.plain, self._trace(micro_batch), selection)
-        return Fitted(in_order((*self.levers, *recompute_levers(selection))), predictor.trial(micro_batch))
+        levers = in_order((*self.levers, *recompute_levers(selection)))
+        known = (micro_batch, levers)
+        if known not in self._recomputed:
+            predictor = _Recomputing(self.plain, self._trace(micro_batch), selection)
+            self._recomputed[known] = Fitted(levers, predictor.trial(micro_batch))
+        return self._recomputed[known]
 
     def cheapest(self, micro_batch: int) -> Fitted | None:
         """What fits at the least added time; None where nothing does."""
@@ -116,32 +123,42 @@ class LeverSearch:
         return step_time_s(operations, self.card)
 
     def _chosen(self, micro_batch: int, plain: Trial) -> Fitted | None:
-        """Plan for a limit, judge by replay, and move the limit by what the replay found to spare or to be missing."""
-        layout, budget = self.layout(micro_batch), round((1 - _MARGIN) * self.budget.budget_bytes)
-        limit = round((plain.peak_allocated_bytes or 0) * budget / _high(plain))
-        tolerance_s = TOLERANCE * (plain.step_time_s or 0.0)
-        fitting: list[Fitted] = []
-        for _ in range(_REFINEMENTS):
-            chosen = choose_parts(layout, limit, tolerance_s=tolerance_s)
-            if chosen is None:
-                break
-            tried = self.recomputed(micro_batch, chosen.selection)
-            spare = budget - _high(tried.trial)
-            if spare >= 0:
-                fitting.append(tried)
-            if 0 <= spare < _SPARE * budget:
-                break
-            limit += round(0.9 * spare if spare > 0 else 1.1 * spare)
-        last = [] if fitting else [self.smallest(micro_batch)]
-        fitting += [tried for tried in last if _high(tried.trial) <= budget]
+        """The least time among plans that fit; what saves most is tried last, where no other fits."""
+        fitting = [tried for tried in self._tried(micro_batch, plain) if self._spare_bytes(tried) >= 0]
+        if not fitting and self._spare_bytes(self.smallest(micro_batch)) >= 0:
+            fitting = [self.smallest(micro_batch)]
         return min(fitting, key=_step_time_s, default=None)
+
+    def _tried(self, micro_batch: int, plain: Trial) -> Iterator[Fitted]:
+        """Plan for a limit, judge by replay, and move the limit by what the replay found to spare or to be missing."""
+        layout, budget = self.layout(micro_batch), self.budget.budget_bytes
+        limit, exceeds = round(self._share_of(plain) * budget), 2 * budget
+        for _ in range(_REFINEMENTS):
+            chosen = choose_parts(layout, limit, tolerance_s=TOLERANCE * (plain.step_time_s or 0.0))
+            if chosen is None:
+                return
+            tried = self.recomputed(micro_batch, chosen.selection)
+            yield tried
+            spare = self._spare_bytes(tried)
+            self._planned_share = limit / _high(tried.trial)
+            exceeds = exceeds if spare >= 0 else limit
+            # The allocator's segments do not follow the limit evenly: a small excess needs a whole step down.
+            limit += round(0.9 * spare if spare >= 0 else min(1.1 * spare, -_SPARE * budget))
+            if 0 <= spare < _SPARE * budget or limit >= exceeds:
+                return
+
+    def _spare_bytes(self, tried: Fitted) -> int:
+        return round((1 - _MARGIN) * self.budget.budget_bytes) - _high(tried.trial)
+
+    def _share_of(self, plain: Trial) -> float:
+        """Of each byte of the card, what a plan may hold: the rest is the context's, the allocator's and the band's."""
+        return self._planned_share or (plain.peak_allocated_bytes or 0) / _high(plain)
 
     def _guess(self) -> int:
         """The largest micro-batch by the line through two layouts."""
         small, large = 4, 8
         first, second = (smallest_budget(self.layout(size)) for size in (small, large))
-        plain = self.plain.trial(large)
-        limit = (plain.peak_allocated_bytes or 0) * self.budget.budget_bytes / _high(plain)
+        limit = second * self.budget.budget_bytes / _high(self.smallest(large).trial)
         return int(small + (limit - first) * (large - small) / max(1, second - first))
 
 

@@ -16,9 +16,9 @@ from vramfit.probe.probe import Probe, Wanted
 from vramfit.records import Loading, Objective, Profile, Schedule, Trial
 
 if TYPE_CHECKING:
-    from vramfit.prediction.frontier import Frontier
+    from vramfit.prediction.frontier import Frontier, FrontierRow
 
-__all__ = ["DEFAULT_CARD", "Probe", "Wanted", "fit", "levers_for", "with_loading"]
+__all__ = ["DEFAULT_CARD", "Probe", "Wanted", "fit", "fit_choice", "levers_for", "with_loading"]
 
 
 def fit(
@@ -69,7 +69,7 @@ def fit(
     sizes = size_in_bytes(vram), size_in_bytes(reserve)
     bench = open_bench(job, built, schedule, sizes, gpu=gpu, mode=mode)
     wanted = _within_host_memory(wanted, built, bench)
-    return Probe(bench, wanted, on_trial or (lambda _: None)).profile(built, schedule)
+    return Probe(bench, wanted, on_trial or _tell_nobody).profile(built, schedule)
 
 
 def with_loading(schedule: Schedule, job: Job) -> Schedule:
@@ -116,6 +116,51 @@ def levers_for(
         raise UsageError("levers are chosen by prediction; use mode 'predict'.")
     search = LeverSearch(job, bench.predictor.card, bench.budget)
     return find_frontier(search, batch_size=batch_size, objective=objective, maximum=min(schedule.images, LARGEST))
+
+
+def fit_choice(
+    job: Job,
+    choice: "FrontierRow",
+    *,
+    vram: str | int | None = None,
+    gpu: str | None = None,
+    reserve: str | int | None = None,
+    mode: Mode = "auto",
+    objective: Objective = "fastest",
+    effective_batch: int | None = None,
+    schedule: Schedule | None = None,
+    on_trial: Callable[[Trial], None] | None = None,
+) -> Profile:
+    """The profile of a frontier's pick: proved where the card is here, else as it was predicted.
+
+    Args:
+        job: the job that `levers_for` was asked about.
+        choice: the row that it picked.
+        vram, gpu, reserve, mode, objective, schedule, on_trial: as `fit` takes them.
+        effective_batch: samples an optimizer step is to see.
+
+    Raises:
+        NothingFits: the card says otherwise than the prediction.
+
+    """
+    job = replace(job, levers=choice.levers)
+    schedule = with_loading(schedule or Schedule(), job)
+    bench = open_bench(job, job, schedule, (size_in_bytes(vram), size_in_bytes(reserve)), gpu=gpu, mode=mode)
+    if isinstance(bench, PredictedBench):
+        bench.known[choice.trial.micro_batch] = choice.trial
+    wanted = Wanted(
+        batch_sizes=(choice.trial.micro_batch,),
+        objective=objective,
+        effective_batch=effective_batch,
+        maximum=min(schedule.images, effective_batch or CEILING),
+    )
+    profile = Probe(bench, wanted, on_trial or _tell_nobody).profile(job, schedule)
+    plan = profile.plan.model_copy(update={"reason": f"batch {profile.plan.micro_batch}: {choice.reason}."})
+    return profile.model_copy(update={"plan": plan})
+
+
+def _tell_nobody(_: Trial) -> None:
+    """For those who do not ask to be told of trials."""
 
 
 def _within_host_memory(wanted: Wanted, job: Job, bench: Bench) -> Wanted:

@@ -47,18 +47,19 @@ class Bench(Protocol):
 
 @dataclass
 class PredictedBench:
-    """A card that need not be here."""
+    """A card that need not be here; `known` are trials of this job that were predicted before."""
 
     predictor: "Predictor"
     budget: Budget
     machine: Machine
     notes: list[str] = field(default_factory=list)
+    known: dict[int, Trial] = field(default_factory=dict)
     source: Source = "predicted"
     can_spill: bool = False
 
     def trial(self, micro_batch: int) -> Trial:
         """Predict one micro-batch."""
-        return self.predictor.trial(micro_batch)
+        return self.known.get(micro_batch) or self.predictor.trial(micro_batch)
 
     def reviewed(self, trials: list[Trial]) -> list[Trial]:
         """The trials as they are: a prediction knows of no others."""
