@@ -4,6 +4,7 @@ import json
 
 import pytest
 from made_records import make_profile, make_trial
+from pages import require_sound
 
 from vramfit.cli.question import Question
 from vramfit.errors import NothingFits
@@ -96,9 +97,23 @@ def test_export_never_overwrites_unasked(vramfit, asked, tmp_path):
     assert vramfit("probe", "--export", str(target), "--force").code == 0
 
 
+def test_the_page_never_overwrites_unasked(vramfit, asked, tmp_path):
+    target = tmp_path / "probe.html"
+    outcome = vramfit("probe", "--html", str(target), "--json")
+    assert Profile.from_json(outcome.out).plan.micro_batch == 6
+    assert f"Report written to {target}" in outcome.err
+    require_sound(target.read_text(encoding="utf-8"))
+    target.write_text("mine")
+    assert vramfit("probe", "--html", str(target)).code == 8
+    assert target.read_text() == "mine"
+    assert vramfit("probe", "--image-sizes", "256,512", "--html", str(target), "--force").code == 0
+    assert "256x256" in target.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--html", "x.json", "--export", "x.json"], "--html"),
         (["--vram", "8 bananas"], "8 bananas"),
         (["--reserve", "much"], "much"),
         (["--batch-sizes", "6,x"], "6,x"),

@@ -75,7 +75,10 @@ def probe(
         int, typer.Option(min=1, metavar="N", help="Training images, for the column of epoch times.")
     ] = 700,
     export: Annotated[Path | None, typer.Option(help="Write the profile to this JSON file.", metavar="FILE")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Let --export overwrite a file.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Draw memory and time against the batch on this page.", metavar="FILE")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Let --export and --html overwrite a file.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find the batch that fits the card, and the time it will take.
@@ -83,7 +86,7 @@ def probe(
     Measured on the GPU of this machine where there is one; with --gpu, or without a GPU, predicted.
     """
     cases = cases_of(image_size, image_sizes, gpu or [])
-    _check_export(export, len(cases), force)
+    _check_files(export, html, len(cases), force)
     question = Question(
         model=model,
         vram=checked_memory(vram),
@@ -100,12 +103,12 @@ def probe(
         images=images,
     )
     if len(cases) == 1:
-        _one(cases[0], question, export=export, as_json=as_json)
+        _one(cases[0], question, export=export, html=html, as_json=as_json)
     else:
-        _several(cases, question, label="card" if image_sizes is None else "image", as_json=as_json)
+        _several(cases, question, label="card" if image_sizes is None else "image", html=html, as_json=as_json)
 
 
-def _one(case: Case, question: Question, *, export: Path | None, as_json: bool) -> None:
+def _one(case: Case, question: Question, *, export: Path | None, html: Path | None, as_json: bool) -> None:
     from vramfit.report.table import show, show_profile, trial_table
 
     trials: list[Trial] = []
@@ -126,7 +129,11 @@ def _one(case: Case, question: Question, *, export: Path | None, as_json: bool) 
     else:
         show_profile(profile)
     if export is not None:
-        _write(profile, export, quiet=as_json)
+        _write(export, profile.to_json(), "Profile", quiet=as_json)
+    if html is not None:
+        from vramfit.report.probe_page import probe_page
+
+        _write(html, probe_page(profile, frontier), "Report", quiet=as_json)
 
 
 def _show_frontier(frontier: "Frontier", schedule: "Schedule") -> None:
@@ -144,7 +151,7 @@ def _one_document(profile: "Profile", frontier: "Frontier | None") -> str:
     return json.dumps(both, indent=2) + "\n"
 
 
-def _several(cases: list[Case], question: Question, *, label: str, as_json: bool) -> None:
+def _several(cases: list[Case], question: Question, *, label: str, html: Path | None, as_json: bool) -> None:
     from vramfit.report.table import plan_table, remarks, show
 
     results: list[tuple[Case, Profile | None]] = []
@@ -158,6 +165,10 @@ def _several(cases: list[Case], question: Question, *, label: str, as_json: bool
     found = [profile for _, profile in results if profile is not None]
     if not found:
         raise NothingFits(f"no batch fits for any {label} asked; probe one alone to see by how much it fails.")
+    if html is not None:
+        from vramfit.report.probe_page import cases_page
+
+        _write(html, cases_page(label, [(case.label, profile) for case, profile in results]), "Report", quiet=True)
     if not as_json:
         print("", *dict.fromkeys(remark for profile in found for remark in remarks(profile)), sep="\n")
 
@@ -196,17 +207,18 @@ def _progress(line: str) -> None:
         typer.echo(line, err=True)
 
 
-def _check_export(export: Path | None, cases: int, force: bool) -> None:
-    if export is None:
-        return
-    if cases > 1:
+def _check_files(export: Path | None, html: Path | None, cases: int, force: bool) -> None:
+    if export is not None and cases > 1:
         raise UsageError("--export writes one profile; give it with one image size and one card.")
-    if export.exists() and not force:
-        raise CannotWrite(f"{export} exists and was left as it is; give --force to overwrite it, or another name.")
+    if export is not None and export == html:
+        raise UsageError(f"--export and --html both name {html}; give each a file of its own.")
+    for file in (export, html):
+        if file is not None and file.exists() and not force:
+            raise CannotWrite(f"{file} exists and was left as it is; give --force to overwrite it, or another name.")
 
 
-def _write(profile: "Profile", export: Path, *, quiet: bool) -> None:
+def _write(file: Path, content: str, what: str, *, quiet: bool) -> None:
     from vramfit.files import write_atomically
 
-    write_atomically(export, profile.to_json())
-    typer.echo(f"Profile written to {export}", err=quiet)
+    write_atomically(file, content)
+    typer.echo(f"{what} written to {file}", err=quiet)

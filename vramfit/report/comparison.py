@@ -10,7 +10,7 @@ from vramfit.report.table import make_table, show
 from vramfit.training.comparison import Comparison, Difference
 
 _LEVEL = 0.05
-COLUMNS = ("landmark", "name", "first\nMRE mm", "second\nMRE mm", "difference\nmm", "95 %\nmm", "p", "p (Holm)")
+_COLUMNS = ("landmark", "name", "first\nMRE mm", "second\nMRE mm", "difference\nmm", "95 %\nmm", "p", "p (Holm)")
 
 
 def show_comparison(comparison: Comparison, file: TextIO | None = None) -> None:
@@ -37,14 +37,13 @@ def verdict(comparison: Comparison) -> str:
 
 def comparison_table(comparison: Comparison) -> Table:
     """One row a landmark, those marked that differ when all are asked about together."""
-    table = make_table(COLUMNS)
+    table = make_table(_COLUMNS)
     for symbol, difference in comparison.landmarks.items():
-        table.add_row(*difference_cells(comparison, symbol), style="bold" if stands_out(difference) else None)
+        table.add_row(*_difference_cells(comparison, symbol), style="bold" if stands_out(difference) else None)
     return table
 
 
-def difference_cells(comparison: Comparison, symbol: str) -> tuple[str, ...]:
-    """The cells of a landmark's row."""
+def _difference_cells(comparison: Comparison, symbol: str) -> tuple[str, ...]:
     difference = comparison.landmarks[symbol]
     both = (comparison.first, comparison.second)
     return (

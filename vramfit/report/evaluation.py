@@ -12,7 +12,7 @@ from vramfit.report.table import show
 from vramfit.training.evaluation import EvaluationReport
 
 _NAMED = 3
-SCORE_COLUMNS = ("points", "MRE\nmm", "95 %\nmm", "SD\nmm", *(f"SDR\n{limit:g} mm %" for limit in LIMITS_MM))
+_SCORE_COLUMNS = ("points", "MRE\nmm", "95 %\nmm", "SD\nmm", *(f"SDR\n{limit:g} mm %" for limit in LIMITS_MM))
 
 
 def show_evaluation(report: EvaluationReport, file: TextIO | None = None) -> None:
@@ -68,8 +68,7 @@ def result(report: EvaluationReport) -> str:
     return f"{mm(overall.mre_mm)} +- {mm(overall.sd_mm)} mm{interval}."
 
 
-def summary_rows(report: EvaluationReport) -> list[tuple[str, Scores]]:
-    """The network, by the policy in force and by each rater, beside the baseline and the raters."""
+def _summary_rows(report: EvaluationReport) -> list[tuple[str, Scores]]:
     rows = [("this network", report.evaluation.overall)]
     others = {rater: each for rater, each in report.raters.items() if rater != report.annotator}
     rows += [(f"network by {_rater(rater)}", each.overall) for rater, each in others.items()]
@@ -80,14 +79,14 @@ def summary_rows(report: EvaluationReport) -> list[tuple[str, Scores]]:
 
 
 def summary_table(report: EvaluationReport) -> Table:
-    """One row each of `summary_rows`."""
+    """The network, by the policy in force and by each rater, beside the baseline and the raters."""
     table = _table("")
-    for name, scores in summary_rows(report):
-        table.add_row(name, *score_cells(scores))
+    for row, (name, scores) in enumerate(_summary_rows(report)):
+        table.add_row(name, *_score_cells(scores), style=None if row else "bold")
     return table
 
 
-def companions(report: EvaluationReport) -> list[tuple[str, Evaluation]]:
+def _companions(report: EvaluationReport) -> list[tuple[str, Evaluation]]:
     """What stands beside the network landmark by landmark: each rater's verdict, mean shape, rater by rater."""
     named = [(f"by {rater}", each) for rater, each in report.raters.items() if rater != "mean"]
     named.append(("mean shape", report.baseline))
@@ -97,24 +96,19 @@ def companions(report: EvaluationReport) -> list[tuple[str, Evaluation]]:
 def landmark_table(report: EvaluationReport) -> Table:
     """One row a landmark, with the MRE of its companions at the end."""
     table = _table("landmark", "name")
-    for name, _ in companions(report):
+    for name, _ in _companions(report):
         table.add_column(f"{name}\nMRE mm", justify="right")
-    for symbol in report.landmarks:
-        table.add_row(*landmark_cells(report, symbol))
+    for symbol, title in report.landmarks.items():
+        beside = [mm(evaluation.landmarks[symbol].mre_mm) for _, evaluation in _companions(report)]
+        table.add_row(symbol, title, *_score_cells(report.evaluation.landmarks[symbol]), *beside)
     return table
-
-
-def landmark_cells(report: EvaluationReport, symbol: str) -> tuple[str, ...]:
-    """Symbol, name, scores, and the MRE of each companion."""
-    beside = [mm(evaluation.landmarks[symbol].mre_mm) for _, evaluation in companions(report)]
-    return (symbol, report.landmarks[symbol], *score_cells(report.evaluation.landmarks[symbol]), *beside)
 
 
 def machine_table(report: EvaluationReport) -> Table:
     """One row an X-ray machine."""
     table = _table("machine")
     for machine, scores in report.evaluation.machines.items():
-        table.add_row(machine or "-", *score_cells(scores))
+        table.add_row(machine or "-", *_score_cells(scores))
     return table
 
 
@@ -157,13 +151,12 @@ def _table(*names: str) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for name in names:
         table.add_column(name, overflow="fold")
-    for name in SCORE_COLUMNS:
+    for name in _SCORE_COLUMNS:
         table.add_column(name, justify="right")
     return table
 
 
-def score_cells(scores: Scores) -> tuple[str, ...]:
-    """The cells of SCORE_COLUMNS."""
+def _score_cells(scores: Scores) -> tuple[str, ...]:
     shares = [scores.sdr.get(f"{limit}mm") for limit in LIMITS_MM]
     percent = ["-" if share is None else f"{100 * share:.2f}" for share in shares]
     return (str(scores.points), mm(scores.mre_mm), interval(scores.interval_mm), mm(scores.sd_mm), *percent)

@@ -6,19 +6,17 @@ from itertools import chain
 
 from vramfit.landmarks.metrics import CURVE_MM, LIMITS_MM, Scores
 from vramfit.report import cases
-from vramfit.report.comparison import COLUMNS, difference_cells, method, stands_out, verdict
+from vramfit.report.comparison import comparison_table, method, stands_out, verdict
 from vramfit.report.evaluation import (
-    SCORE_COLUMNS,
-    companions,
     interval,
-    landmark_cells,
+    landmark_table,
+    machine_table,
     mm,
     model,
     pixel_sizes,
     policy,
     remarks,
-    score_cells,
-    summary_rows,
+    summary_table,
 )
 from vramfit.report.page import facts, figure, page, paragraphs, table
 from vramfit.report.plot import Chart, rows_chart
@@ -80,8 +78,7 @@ def _percent(scores: Scores, limit: float) -> str:
 
 def _beside(report: EvaluationReport, comparison: Comparison | None) -> Iterator[str]:
     yield "<h2>Beside what it must be read</h2>"
-    rows = [(name, *score_cells(scores)) for name, scores in summary_rows(report)]
-    yield table(("", *SCORE_COLUMNS), rows, marked=[0])
+    yield table(summary_table(report))
     yield f"<div class='pair'>{_curves(report, comparison)}{_landmark_plot(report)}</div>"
 
 
@@ -106,9 +103,7 @@ def _percents(curve: Sequence[float]) -> list[tuple[float, float]]:
 
 def _by_landmark(report: EvaluationReport) -> Iterator[str]:
     yield "<h2>By landmark</h2>"
-    others = companions(report)
-    header = ("landmark", "name", *SCORE_COLUMNS, *(f"{name}\nMRE mm" for name, _ in others))
-    yield table(header, [landmark_cells(report, symbol) for symbol in report.landmarks])
+    yield table(landmark_table(report))
 
 
 def _landmark_plot(report: EvaluationReport) -> str:
@@ -146,8 +141,7 @@ def _landmark_row(
 
 def _by_machine(report: EvaluationReport) -> Iterator[str]:
     yield "<h2>By X-ray machine</h2>"
-    rows = [(name or "-", *score_cells(scores)) for name, scores in report.evaluation.machines.items()]
-    yield table(("machine", *SCORE_COLUMNS), rows)
+    yield table(machine_table(report))
 
 
 def _compared(comparison: Comparison) -> Iterator[str]:
@@ -158,9 +152,7 @@ def _compared(comparison: Comparison) -> Iterator[str]:
     yield "<div class='pair'>"
     yield _difference_plot(comparison)
     yield f"<div>{paragraphs(method(comparison))}</div></div>"
-    rows = [difference_cells(comparison, symbol) for symbol in comparison.landmarks]
-    marked = [row for row, difference in enumerate(comparison.landmarks.values()) if stands_out(difference)]
-    yield table(COLUMNS, rows, marked=marked)
+    yield table(comparison_table(comparison))
 
 
 def _one(report: EvaluationReport) -> str:
@@ -180,9 +172,8 @@ def _difference_plot(comparison: Comparison) -> str:
         each = differences[symbol]
         mark = "fourth" if not stands_out(each) else "first" if each.mean_mm < 0 else "second"
         marks += [chart.span(*each.interval_mm, row, mark)] if each.interval_mm else []
-        marks.append(
-            chart.dot(each.mean_mm, row, mark, f"{symbol}: {', '.join(difference_cells(comparison, symbol)[4:])}")
-        )
+        told = f"{symbol}: {each.mean_mm:+.2f} mm, 95 % {interval(each.interval_mm, signed=True)}"
+        marks.append(chart.dot(each.mean_mm, row, mark, told))
     names = [("fourth", "cannot be told"), ("first", "first better"), ("second", "second better")]
     caption = "Difference of each landmark with its 95 % interval; coloured where p (Holm) is at most 0.05."
     return figure(chart.drawing(marks, "Difference by landmark", y_names=symbols), caption, names)

@@ -30,15 +30,14 @@ def show_frontier(frontier: Frontier, schedule: Schedule, file: TextIO | None = 
     """Print the table, and the pick with its reason in a sentence."""
     file = file or sys.stdout
     show(frontier_table(frontier, schedule), file)
+    print("", choice_sentence(frontier), "", sep="\n", file=file)
+
+
+def choice_sentence(frontier: Frontier) -> str:
+    """The pick and its reason."""
     choice = frontier.choice
     steps = f" x {choice.accumulation_steps} accumulation steps" if choice.accumulation_steps > 1 else ""
-    print(
-        "",
-        f"Levers: {choice.label}, batch {choice.trial.micro_batch}{steps}: {choice.reason}.",
-        "",
-        sep="\n",
-        file=file,
-    )
+    return f"Levers: {choice.label}, batch {choice.trial.micro_batch}{steps}: {choice.reason}."
 
 
 def short_levers(levers: Iterable[Lever]) -> str:

@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-SERIES = ("first", "second", "third", "fourth")
+from rich.table import Table
+
+_LONG = 30  # characters in a cell, from which it is broken into lines
 
 
 def page(title: str, sections: Iterable[str], *, style: str = "", script: str = "") -> str:
@@ -12,19 +14,18 @@ def page(title: str, sections: Iterable[str], *, style: str = "", script: str = 
     return _PAGE.format(title=escape(title), body=body, style=_STYLE + style, script=script)
 
 
-def table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "", marked: Sequence[int] = ()
-) -> str:
-    """A table of plain text; the first column is of words, those that hold no figure in any row too.
-
-    `marked` are the places of rows that stand out.
-    """
-    cells = [[escape(cell) for cell in row] for row in rows]
-    words = {0, *(place for place in range(len(header)) if not any(_is_figure(row[place]) for row in cells))}
-    lines = (_row("td", row, words, place in marked) for place, row in enumerate(cells))
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    head = _row("th", [escape(name) for name in header], words)
-    return f"<div class='wide'><table>{title}<thead>{head}</thead><tbody>{''.join(lines)}</tbody></table></div>"
+def table(drawn: Table, *, numbered: bool = False) -> str:
+    """A table as the terminal shows it, rows in bold marked; `numbered` puts 1, 2, ... before its rows."""
+    words = [column.justify == "left" for column in drawn.columns]
+    marked = [row.style == "bold" for row in drawn.rows]
+    rows = [list(map(str, row)) for row in zip(*(column.cells for column in drawn.columns), strict=True)]
+    header = [str(column.header) for column in drawn.columns]
+    if numbered:
+        words, header = [True, *words], ["", *header]
+        rows = [[str(number), *row] for number, row in enumerate(rows, 1)]
+    lines = (_row("td", row, words, bold) for row, bold in zip(rows, marked, strict=True))
+    head = f"<thead>{_row('th', header, words)}</thead>"
+    return f"<div class='wide'><table>{head}<tbody>{''.join(lines)}</tbody></table></div>"
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:
@@ -48,15 +49,14 @@ def figure(drawing: str, caption: str, names: Iterable[tuple[str, str]] = ()) ->
     return f"<figure>{drawing}{legend(names)}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def _row(tag: str, cells: Sequence[str], words: set[int], marked: bool = False) -> str:
-    inner = "".join(
-        f"<{tag}{' class=word' if place in words else ''}>{cell}</{tag}>" for place, cell in enumerate(cells)
-    )
+def _row(tag: str, cells: Sequence[str], words: Sequence[bool], marked: bool = False) -> str:
+    inner = "".join(_cell(tag, cell, is_word) for cell, is_word in zip(cells, words, strict=True))
     return f"<tr{' class=marked' if marked else ''}>{inner}</tr>"
 
 
-def _is_figure(cell: str) -> bool:
-    return cell[:1].isdigit() or (cell[:1] in "+-" and cell[1:2].isdigit())
+def _cell(tag: str, text: str, is_word: bool) -> str:
+    kind = " class='word long'" if is_word and len(text) > _LONG else " class=word" if is_word else ""
+    return f"<{tag}{kind}>{escape(text)}</{tag}>"
 
 
 _STYLE = """
@@ -67,7 +67,7 @@ _STYLE = """
 @media print{:root{color-scheme:light;--ink:#000;--soft:#444;--line:#ccc;--back:#fff;--band:#f3f3f1;
 --first:#1f5f99;--second:#b5541c;--third:#6b7f2a;--fourth:#8a8a8a}}
 *{box-sizing:border-box}
-body{margin:2.5rem auto;max-width:70rem;padding:0 1.25rem;font:15px/1.55 system-ui,"Segoe UI",Arial,sans-serif}
+body{margin:2.5rem auto;max-width:72rem;padding:0 1.25rem;font:15px/1.55 system-ui,"Segoe UI",Arial,sans-serif}
 body{color:var(--ink);background:var(--back);overflow-wrap:break-word}
 h1{font-size:1.5rem;line-height:1.25;margin:0 0 .3rem;font-weight:650}
 h2{font-size:1.1rem;margin:2.6rem 0 .5rem;padding-top:.7rem;border-top:1px solid var(--line);font-weight:650}
@@ -78,19 +78,18 @@ svg text{font:12px system-ui,"Segoe UI",Helvetica,Arial,sans-serif;fill:var(--so
 .grid{stroke:var(--line)}.axis{stroke:var(--soft)}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr))}
 .pair{gap:1.6rem 2.4rem;align-items:start}
+.trio{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,19rem),1fr));gap:1.4rem 2rem}
 .wide{overflow-x:auto;margin:.6rem 0}
 table{border-collapse:collapse;font-size:.87rem;font-variant-numeric:tabular-nums;line-height:1.4}
-caption{text-align:left;font-weight:650;padding:.3rem 0}
 th{font-weight:500;color:var(--soft);vertical-align:bottom;border-bottom:1px solid var(--soft)}
-td,th{padding:.2rem 0 .2rem 1.1rem;text-align:right;white-space:nowrap}
+td,th{padding:.2rem 0 .2rem .95rem;text-align:right;white-space:nowrap}
 td{border-bottom:1px solid var(--line)}th{white-space:pre}
-td.word,th.word{text-align:left}td.word{white-space:normal;min-width:7rem}td:first-child,th:first-child{padding-left:0}
-td.word:first-child{white-space:nowrap;min-width:0}
+td.word,th.word{text-align:left}td.long{white-space:normal;min-width:17rem}td:first-child,th:first-child{padding-left:0}
 .marked td{font-weight:650}
 dl{display:grid;grid-template-columns:minmax(7rem,max-content) 1fr;gap:.2rem 1.4rem;margin:.6rem 0;max-width:58rem}
 dd{margin:0;min-width:0;overflow-wrap:anywhere}
 .legend{display:flex;flex-wrap:wrap;gap:.1rem 1.2rem;list-style:none;margin:.3rem 0;padding:0;font-size:.87rem}
-.legend:empty{display:none}
+.legend:empty{display:none}.legend i.area{height:.75em;vertical-align:-.05em;opacity:.3}
 .legend i{display:inline-block;width:1.1em;height:.22em;margin-right:.45em;vertical-align:.22em;background:currentColor}
 .line{fill:none;stroke:currentColor;stroke-width:2;stroke-linejoin:round}.area{fill:currentColor;opacity:.16;stroke:none}
 .dot{fill:currentColor;stroke:var(--back);stroke-width:1}.ring{fill:var(--back);stroke:currentColor;stroke-width:2}

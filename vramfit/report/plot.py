@@ -56,8 +56,12 @@ class Chart:
         """A level bar from low to high."""
         return self._straight(f"line {mark}", *self.at(low, y), *self.at(high, y))
 
+    def rise(self, x: float, low: float, high: float, mark: str) -> str:
+        """An upright bar from low to high."""
+        return self._straight(f"line {mark}", *self.at(x, low), *self.at(x, high))
+
     def level(self, y: float, text: str) -> str:
-        """A dashed line across, named at its left end."""
+        """A dashed line across, named above its left end."""
         _, down = self.at(self.x[0], y)
         name = f"<text class='ink' x='{self.left + 6}' y='{down - 5:.1f}'>{escape(text)}</text>"
         return f"{self._straight('limit', self.left, down, self.width - self.right, down)}{name}"
@@ -68,7 +72,7 @@ class Chart:
         return self._straight("limit", across, self.top, across, self.height - self.bottom)
 
     def words(self, x: float, y: float, text: str, *, above: float = 9) -> str:
-        """Words centred over a value, moved in from the edges of the chart."""
+        """Words centred so many pixels over a value, under it where fewer than 0; moved in from the edges."""
         across, down = self.at(x, y)
         near = "start" if across < self.left + 40 else "end" if across > self.width - self.right - 40 else "middle"
         return f"<text class='ink' x='{across:.1f}' y='{down - above:.1f}' text-anchor='{near}'>{escape(text)}</text>"
