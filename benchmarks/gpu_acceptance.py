@@ -3,9 +3,11 @@
     python benchmarks/gpu_acceptance.py [--results DIR] [--vram 8GB] [--model hrnet_w32] [--image-size 768]
 
 It tries every batch from 1 to one past the limit under the cap, finds the limit without the cap, has another process
-hold 2 GB, runs out of memory on purpose and recovers, records a memory snapshot and replays it, and trains three epochs
-on generated films with the batch that was chosen. It writes `gpu_acceptance_<card>_<date>.json` and a Markdown table
-beside it. Results under a cap that is smaller than the card are marked as emulated.
+hold 2 GB, trains three epochs on generated films with the batch that was chosen, measures what every choice of levers
+makes of twice that batch, runs out of memory on purpose and recovers, and records a memory snapshot and replays it. A
+part that would begin after six and a half minutes is left out, and that is said. It writes
+`gpu_acceptance_<card>_<date>.json` and a Markdown table beside it. Results under a cap smaller than the card are
+marked as emulated.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,13 +40,15 @@ from vramfit.oom import release_memory
 from vramfit.prediction.predict import Predictor
 from vramfit.prediction.recording import compare
 from vramfit.prediction.snapshot import load_snapshot
-from vramfit.probe import fit
+from vramfit.probe import fit, levers_for
 from vramfit.records import Budget, OomEvent, Trial, Verdict
 from vramfit.training.recovery import Recovery
 from vramfit.units import GIB, format_duration, format_size
 
 Report = dict[str, Any]
 HELD_BYTES = 2 * GIB
+LATEST_START_S = 390.0
+PARTS = ("capped", "uncapped", "other_process", "training", "levers", "recovery", "snapshot")
 _HOLDER = """
 import sys, torch
 held = torch.empty(int(sys.argv[1]), dtype=torch.uint8, device="cuda")
@@ -73,14 +78,16 @@ def main() -> None:
         "uncapped": lambda: without_cap(job),
         "other_process": lambda: beside_another_process(device, options.vram),
         "training": lambda: training(options, report),
+        "levers": lambda: frontier(job, device, options.vram, report),
         # Last, for these two take memory of the card in this process, and keep its context.
         "recovery": lambda: recovery(job, device, options.vram, report),
         "snapshot": lambda: snapshot(job, options.results),
     }
+    began = time.perf_counter()
     for name, part in parts.items():
-        _run_part(name, part, report)
+        _run_part(name, part if time.perf_counter() - began < LATEST_START_S else _too_late, report)
     _write(report, options.results)
-    failed = [name for name in parts if "error" in report[name]]
+    failed = [name for name in PARTS if "error" in report[name]]
     sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 
 
@@ -125,6 +132,21 @@ def beside_another_process(device: Device, vram: str) -> Report:
         holder.stdin.flush()
     seen = during.other_processes_bytes - before.other_processes_bytes
     return {"held_bytes": HELD_BYTES, "seen_bytes": seen, "noticed": seen >= HELD_BYTES, "notes": list(during.notes)}
+
+
+def frontier(job: Job, device: Device, vram: str, report: Report) -> Report:
+    """What levers make of twice the batch that fits: every choice that is not predicted to fail, beside its measure."""
+    size = 2 * max(1, report["capped"].get("limit", 1))
+    choices = [row for row in levers_for(job, vram=vram, batch_size=size).rows if row.accumulation_steps == 1]
+    budget = read_budget(device, vram=vram)
+    rows: list[Report] = []
+    for choice in choices:
+        if choice.trial.verdict is Verdict.OVER_BUDGET:
+            continue
+        trial = measure_trial(replace(job, levers=choice.levers), choice.trial.micro_batch, budget)
+        rows.append({"levers": choice.label, "chosen": choice.chosen, **_row(trial, choice.trial)})
+        print(f"{choice.label}: {_line(rows[-1])}", flush=True)
+    return {"batch": size, "rows": rows}
 
 
 def recovery(job: Job, device: Device, vram: str, report: Report) -> Report:
@@ -260,10 +282,15 @@ def _markdown(report: Report) -> str:
         "|" + " --- |" * len(head),
         *(_line(row) for row in report["capped"].get("rows", ())),
         "",
+        *_levers_table(head, report["levers"]),
     ]
-    parts = ("capped", "uncapped", "other_process", "recovery", "snapshot", "training")
-    lines += [f"- **{name}**: {_summary(name, report[name])}" for name in parts]
+    lines += [f"- **{name}**: {_summary(name, report[name])}" for name in PARTS]
     return "\n".join(lines) + "\n"
+
+
+def _levers_table(head: list[str], part: Report) -> list[str]:
+    rows = [f"| {row['levers']} {_line(row)}" for row in part.get("rows", ())]
+    return ["| " + " | ".join(["levers", *head]) + " |", "|" + " --- |" * (len(head) + 1), *rows, ""] if rows else []
 
 
 def _summary(name: str, part: Report) -> str:
@@ -274,6 +301,7 @@ def _summary(name: str, part: Report) -> str:
         "capped": lambda: f"the largest batch that fits is {part['limit']}",
         "uncapped": lambda: f"batch {part['micro_batch']} in {len(part['trials'])} trials with {part['ooms']} OOM",
         "other_process": lambda: f"held {format_size(part['held_bytes'])}, seen {format_size(part['seen_bytes'])}",
+        "levers": lambda: f"{len(part['rows'])} choices measured at batch {part['batch']}",
         "recovery": lambda: (
             f"recovered: {part['recovered']}, {len(part['events'])} OOM, loss {part['loss']:.6g} "
             f"against {part['loss_without_oom']:.6g}"
@@ -281,6 +309,10 @@ def _summary(name: str, part: Report) -> str:
         "snapshot": lambda: f"segments match: {part['segments_match']}",
         "training": lambda: f"three epochs with batch {part['batch']}, {format_duration(part['duration_s'])}",
     }[name]() + took
+
+
+def _too_late() -> Report:
+    raise VramfitError("not run: the parts before it took too long")
 
 
 def _run_part(name: str, part: Callable[[], Report], report: Report) -> None:

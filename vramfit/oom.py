@@ -10,8 +10,7 @@ import gc
 # it poisons the process, and no smaller batch mends it.
 _OOM_MESSAGES = (
     "out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
+    "_ALLOC_FAILED",  # cuBLAS, cuDNN, cuSPARSE, cuSOLVER and cuFFT
     "CUDNN_STATUS_INTERNAL_ERROR",
     "CUDNN_STATUS_NOT_SUPPORTED",
     "unable to find an engine to execute this computation",

@@ -84,7 +84,10 @@ def test_the_cap_is_hard_and_memory_comes_back():
 
 def test_a_child_holds_the_memory_and_the_parent_does_not():
     card = local_device()
+    torch.cuda.empty_cache()
+    before = card.free_bytes
     made = measure_trial(make_job, 4, read_budget(card, vram="4GB"))
+    assert card.free_bytes > before - 64 * MIB
     assert made.verdict is Verdict.FITS, made.note
     assert made.note == ""
     assert made.step_time_s < 5

@@ -195,11 +195,14 @@ def _require_cuda(index: int) -> None:
 
 def _handle(index: int, entry: str, environment: Mapping[str, str]) -> Any:
     pynvml.nvmlInit()
-    if not entry.isdigit():
+    if entry.startswith("MIG-"):
         return _handle_of_uuid(entry)
-    handle = pynvml.nvmlDeviceGetHandleByIndex(int(entry))
-    if not is_ordered_by_bus(environment) and _cards_differ():
-        handle = _handle_of_uuid(f"GPU-{_uuid_in_cuda(index)}")
+    if not entry.isdigit():
+        handle = _handle_of_uuid(entry)
+    elif not is_ordered_by_bus(environment) and _cards_differ():
+        handle = _handle_of_uuid(_uuid_in_cuda(index, environment))
+    else:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(int(entry))
     return _first_instance(handle) or handle
 
 
@@ -222,10 +225,21 @@ def _cards_differ() -> bool:
     return len({_text(_ask(pynvml.nvmlDeviceGetName, handle)) for handle in _all_handles()}) > 1
 
 
-def _uuid_in_cuda(index: int) -> str:
-    import torch
+def _uuid_in_cuda(index: int, environment: Mapping[str, str]) -> str:
+    """The UUID of the card that CUDA counts so, with its prefix."""
+    code = f"import torch; print(torch.cuda.get_device_properties({index}).uuid)"
+    uuid = _answer_of_child(code, environment)
+    if uuid is None:
+        raise NoUsableGpu(f"CUDA does not tell which card device {index} is; set CUDA_DEVICE_ORDER=PCI_BUS_ID.")
+    return f"GPU-{uuid}"
 
-    return str(torch.cuda.get_device_properties(index).uuid)
+
+def _answer_of_child(code: str, environment: Mapping[str, str]) -> str | None:
+    """What a short-lived Python prints, so that this process starts no CUDA; None, if it fails."""
+    child = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=dict(environment)
+    )
+    return child.stdout.strip() or None if child.returncode == 0 else None
 
 
 def _first_instance(handle: Any) -> Any | None:

@@ -56,7 +56,8 @@ class CudaMemory:
 
     def start(self, budget: Budget) -> None:
         """Limit reserved memory to the budget without the context; the limit bounds reserved memory alone."""
-        torch.cuda.empty_cache()
+        with torch.cuda.device(self.device):  # elsewhere it would start a context on the first card
+            torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(self.device)
         self._retries_before = self._retries()
         # NVML and CUDA may disagree on what is free, above all under WDDM: believe the smaller.

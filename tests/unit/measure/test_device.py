@@ -132,15 +132,19 @@ def test_a_uuid_that_no_card_has(driver):
 
 def test_cuda_counts_the_fastest_first_where_cards_differ(driver, monkeypatch):
     made = driver(Driver(names=("GT 1030", "RTX 3070 Ti")))
-    uuid = made.uuids[1].removeprefix("GPU-")
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=uuid))
+    answers = [made.uuids[1].removeprefix("GPU-"), None]
+    # A child is asked: this process is to start no CUDA.
+    monkeypatch.setattr(module, "_answer_of_child", lambda code, environment: answers.pop(0))
     assert local_device(0, {}).name == "RTX 3070 Ti"
     assert local_device(0, {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}).name == "GT 1030"
+    with pytest.raises(NoUsableGpu, match="set CUDA_DEVICE_ORDER=PCI_BUS_ID"):
+        local_device(0, {})
 
 
 def test_a_partitioned_card_is_its_first_instance(driver):
     driver(Driver(mig=True))
     assert local_device(0, {}).total_bytes == 10 * GIB
+    assert local_device(0, {"CUDA_VISIBLE_DEVICES": "GPU-1"}).total_bytes == 10 * GIB
     assert local_device(0, {"CUDA_VISIBLE_DEVICES": "MIG-abc"}).name == "MIG 1g.10gb"
 
 
