@@ -10,7 +10,7 @@ import pytest
 import torch
 from made_checkpoint import films_of, make_checkpoint, make_films
 
-from vramfit.landmarks.annotation import read_annotation
+from vramfit.landmarks.formats.aariz import read_annotation
 from vramfit.report.overlay import overlay
 from vramfit.training import inference
 from vramfit.training.evaluation import EvaluationOptions, evaluate_checkpoint
@@ -56,12 +56,58 @@ def test_a_folder_gives_points_and_pictures(infer, folder, films, tmp_path):
     assert all(0 <= float(row["confidence"]) <= 1 for row in rows)
 
 
+def test_folders_in_folders_give_results_in_folders_of_the_same_names(infer, folder, tmp_path):
+    first, second = sorted(folder.iterdir())
+    deep = folder / "۱۴۰۳" / "اردیبهشت"
+    deep.mkdir(parents=True)
+    shutil.copy(first, deep)  # of the same name as the one above it
+    second.rename(deep / "café.png")
+    hidden = folder / ".trash" / "gone.png"
+    hidden.parent.mkdir()
+    shutil.copy(first, hidden)
+    outcome = infer(folder, "--format", "both")
+    assert outcome.code == 0, outcome.err
+    output = tmp_path / "خروجی"
+    names = [first.stem, f"۱۴۰۳/اردیبهشت/{first.stem}", "۱۴۰۳/اردیبهشت/café"]
+    found = {path.relative_to(output / "points").with_suffix("").as_posix() for path in output.rglob("*.json")}
+    assert found == set(names)
+    assert all((output / "overlays" / f"{name}.png").is_file() for name in names)
+    rows = list(csv.DictReader((output / "points.csv").read_text(encoding="utf-8").splitlines()))
+    assert {row["film"] for row in rows} == set(names)
+    annotation = json.loads((output / "points" / f"{names[1]}.json").read_text(encoding="utf-8"))
+    assert annotation["ceph_id"] == first.stem
+    assert annotation["landmarks"] == json.loads((output / "points" / f"{names[0]}.json").read_text())["landmarks"]
+
+
+def test_pictures_of_an_earlier_run_are_no_films(infer, folder):
+    inside = folder / "found"
+    assert "each of 2 films" in infer(folder, output=inside).out
+    again = infer(folder, "--force", output=inside)
+    assert (again.code, "each of 2 films" in again.out) == (0, True)
+
+
+def test_on_a_cpu_the_batch_is_said_and_not_tried(infer, folder, monkeypatch):
+    from vramfit.jobs.step import Step
+
+    sizes, validate = [], Step.validate
+
+    def watched(self, batch):
+        sizes.append(len(batch[1]))
+        return validate(self, batch)
+
+    monkeypatch.setattr(Step, "validate", watched)
+    assert "Films at once: batch 2: the usual on a CPU, not measured." in infer(folder, "--no-overlay").out
+    assert sizes == [2]
+    assert "Films at once" not in infer(folder, "--no-overlay", "--force", "--batch-size", "1").out
+    assert sizes == [2, 1, 1]
+
+
 def test_the_json_is_an_annotation(infer, folder, films, tmp_path):
     infer(folder)
     for film in films_of(films).films:
         file = tmp_path / "خروجی" / "points" / f"{film.id}.json"
         annotation = read_annotation(file)
-        assert annotation.ceph_id == film.id
+        assert annotation.film_id == film.id
         assert annotation.landmarks == films_of(films).landmarks
         assert json.loads(file.read_text(encoding="utf-8"))["landmarks"][0]["confidence"] >= 0
 
@@ -92,7 +138,7 @@ def test_nothing_is_overwritten_unasked(infer, folder, tmp_path):
     assert "--force" in refused.err
     assert file.read_text() == "mine"
     assert infer(film, "--force").code == 0
-    assert read_annotation(file).ceph_id == film.stem
+    assert read_annotation(file).film_id == film.stem
 
 
 def test_films_themselves_are_never_overwritten(infer, folder, tmp_path):

@@ -32,7 +32,7 @@ def evaluate(
     ] = None,
     decode: Decode = "dark",
     device: DeviceToUse = "auto",
-    batch_size: FilmsAtOnce = 4,
+    batch_size: FilmsAtOnce = None,
     skip_bad: SkipBad = False,
     film_format: FilmFormat = None,
     cache_dir: Annotated[Path | None, typer.Option(help="Where decoded films are kept.", metavar="DIR")] = None,

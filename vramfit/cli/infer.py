@@ -11,10 +11,13 @@ from vramfit.cli.options import Checkpoint, Decode, DeviceToUse, FilmsAtOnce, Sk
 from vramfit.errors import CannotWrite, UsageError
 
 if TYPE_CHECKING:
+    from vramfit.landmarks.decode import Method
     from vramfit.landmarks.films import Film, FilmSet, Landmark
     from vramfit.training.inference import FoundLandmarks
+    from vramfit.training.trained import Trained
 
 Format = Literal["json", "csv", "both"]
+OVERLAYS = "overlays"
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Outputs:
 
     def picture(self, film: "Film") -> Path:
         """The PNG of one film."""
-        return self.folder / "overlays" / f"{film.id}.png"
+        return self.folder / OVERLAYS / f"{film.id}.png"
 
     def of(self, films: "Iterable[Film]") -> Iterator[Path]:
         """Every file that will be written."""
@@ -51,7 +54,7 @@ class Outputs:
 
 
 def infer(
-    inputs: Annotated[list[Path], typer.Argument(help="Films, and folders of films.", metavar="INPUT...")],
+    inputs: Annotated[list[Path], typer.Argument(help="Films, and folders of films and folders.", metavar="INPUT...")],
     *,
     checkpoint: Checkpoint,
     output: Annotated[Path, typer.Option(help="The folder for the results.", metavar="DIR")],
@@ -63,12 +66,13 @@ def infer(
     ] = True,
     decode: Decode = "dark",
     device: DeviceToUse = "auto",
-    batch_size: FilmsAtOnce = 4,
+    batch_size: FilmsAtOnce = None,
     skip_bad: SkipBad = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite results that are there.")] = False,
 ) -> None:
     """Find the landmarks on films: symbol, x, y in pixels of the film, and confidence.
 
+    A folder's own folders are searched too, and the results lie in folders of the same names.
     Nothing that is there is overwritten unless --force is given; the films themselves never are.
     """
     from vramfit.cli.progress import film_progress, tell_oom
@@ -77,14 +81,15 @@ def infer(
 
     outputs = Outputs(output, file_format != "csv", file_format != "json", overlay)
     trained = load_trained(checkpoint, device)
-    films = unmarked_films(inputs, trained.landmarks, skip_bad=skip_bad)
+    films = unmarked_films(inputs, trained.landmarks, skip_bad=skip_bad, besides=outputs.folder / OVERLAYS)
     _check(outputs, films, force)
+    at_once = batch_size or _chosen(trained, films, decode)
     done, skipped = [], list(films.skipped)
     with film_progress() as progress:
         for found in find_landmarks(
             trained,
             films,
-            batch_size=batch_size,
+            batch_size=at_once,
             method=decode,
             skip_bad=skip_bad,
             on_skip=skipped.append,
@@ -98,6 +103,14 @@ def infer(
     for film in skipped:
         typer.echo(f"Skipped {film.id}: {film.reason}", err=True)
     typer.echo(f"{len(trained.landmarks)} landmarks on each of {len(done)} films; written to {output}")
+
+
+def _chosen(trained: "Trained", films: "FilmSet", method: "Method") -> int:
+    from vramfit.training.films_at_once import films_at_once
+
+    size, reason = films_at_once(trained, len(films), method)
+    typer.echo(f"Films at once: {reason}")
+    return size
 
 
 def _check(outputs: Outputs, films: "FilmSet", force: bool) -> None:

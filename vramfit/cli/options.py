@@ -24,7 +24,12 @@ Checkpoint = Annotated[
 ]
 Decode = Annotated[Literal["dark", "argmax", "soft"], typer.Option(help="How a point is found in its heatmap.")]
 DeviceToUse = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto is the GPU where there is one.")]
-FilmsAtOnce = Annotated[int, typer.Option(min=1, metavar="N", help="Films at once; fewer after running out of memory.")]
+FilmsAtOnce = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="Films at once; if not given, what the card is fastest with, and 4 on a CPU."
+    ),
+]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out films that cannot be used, and list them.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 FilmFormat = Annotated[

@@ -18,7 +18,7 @@ CSV_COLUMNS = ("film", "symbol", "title", "x", "y", "confidence")
 def film_json(found: FoundLandmarks, landmarks: tuple[Landmark, ...]) -> str:
     """The landmarks of one film; x and y in pixels of the film, a pixel's centre at whole numbers."""
     document = {
-        "ceph_id": found.film.id,
+        "ceph_id": found.film.path.stem,
         "film": found.film.path.name,
         "landmarks": [_entry(row) for row in _rows(found, landmarks)],
     }

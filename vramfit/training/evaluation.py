@@ -24,6 +24,7 @@ from vramfit.landmarks.metrics import Evaluation, PixelSizes, describe_pixel_siz
 from vramfit.landmarks.statistics import RESAMPLES, SEED
 from vramfit.records import OomEvent, Record
 from vramfit.training.films import thumbnails
+from vramfit.training.films_at_once import films_at_once
 from vramfit.training.options import DeviceChoice
 from vramfit.training.score import Predictions, predict_points, recovering
 from vramfit.training.trained import Trained, load_trained
@@ -31,8 +32,6 @@ from vramfit.training.trained import Trained, load_trained
 Array = NDArray[np.float64]
 # Called with what is being done, the films done and the films in all.
 Progress = Callable[[str, int, int], None]
-
-BATCH_SIZE = 4
 
 
 class EvaluationReport(Record):
@@ -77,7 +76,7 @@ class EvaluationReport(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
-    """What to judge by: `split` is train, valid or test; `batch_size` the films at once, fewer after an OOM.
+    """What to judge by: `split` is train, valid or test; `batch_size` the films at once, None to choose.
 
     `landmarks` are the symbols to judge by, None for all that the checkpoint knows.
     """
@@ -88,7 +87,7 @@ class EvaluationOptions:
     landmarks: tuple[str, ...] | None = None
     method: Method = "dark"
     device: DeviceChoice = "auto"
-    batch_size: int = BATCH_SIZE
+    batch_size: int | None = None
     skip_bad: bool = False
     film_format: str | None = None
     cache_dir: Path | None = None
@@ -147,10 +146,11 @@ def judge_checkpoint(
         skip_bad=options.skip_bad,
         progress=lambda done, total: progress("decoding films", done, total),
     )
+    batch_size = options.batch_size or films_at_once(trained, len(cache), options.method)[0]
     predictions = predict_points(
-        recovering(trained.step, options.batch_size, on_event),
+        recovering(trained.step, batch_size, on_event),
         cache,
-        batch_size=options.batch_size,
+        batch_size=batch_size,
         stride=trained.options.heatmap_stride,
         method=options.method,
         on_batch=lambda done: progress("finding landmarks", done, len(cache)),

@@ -33,26 +33,35 @@ class FoundLandmarks:
     confidence: NDArray[np.float64]
 
 
-def unmarked_films(inputs: Sequence[str | Path], landmarks: tuple[Landmark, ...], *, skip_bad: bool = False) -> FilmSet:
-    """Films without points: each input is a film, or a folder whose films are wanted.
+def unmarked_films(
+    inputs: Sequence[str | Path],
+    landmarks: tuple[Landmark, ...],
+    *,
+    skip_bad: bool = False,
+    besides: Path | None = None,
+) -> FilmSet:
+    """Films without points: each input is a film, or a folder whose films are wanted, and those of its folders.
+
+    A film's id is its name, for one in a folder's folder with that before it: `2024/anna`. Hidden folders are left
+    out, and the folder `besides`, where pictures of an earlier run may lie, unless it is within the one that is given.
 
     Raises:
         DataError: an input that is not there, a folder without films, or a film whose header is damaged.
         UsageError: two films of one name, whose results would be one file.
 
     """
-    paths = [path for given in inputs for path in _films_in(Path(given))]
-    _require_names_apart(paths)
+    found = [named for given in inputs for named in _films_in(Path(given), besides)]
+    _require_names_apart(found)
     films, skipped = [], []
-    for path in paths:
+    for film_id, path in found:
         try:
-            films.append(_unmarked(path, len(landmarks)))
+            films.append(_unmarked(film_id, path, len(landmarks)))
         except DataError as error:
             if not skip_bad:
                 raise
-            skipped.append(Skipped(path.stem, str(error)))
+            skipped.append(Skipped(film_id, str(error)))
     if not films:
-        raise DataError(f"none of the {len(paths)} films can be used; the first: {skipped[0].reason}")
+        raise DataError(f"none of the {len(found)} films can be used; the first: {skipped[0].reason}")
     return FilmSet(Path(inputs[0]), "infer", "mean", landmarks, tuple(films), tuple(skipped))
 
 
@@ -93,26 +102,42 @@ def find_landmarks(
         yield from found
 
 
-def _films_in(given: Path) -> Iterable[Path]:
+def _films_in(given: Path, besides: Path | None) -> list[tuple[str, Path]]:
+    """Each film's id and file."""
     if not given.is_dir():
         if not given.is_file():
             raise DataError(f"{given}: no such film or folder.")
-        return [given]
-    paths = sorted(path for path in given.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
-    if not paths:
-        raise DataError(f"{given}: no films in it; the known types are {', '.join(SUFFIXES)}.")
-    return paths
+        return [(given.stem, given)]
+    inside = {path: path.relative_to(given) for path in sorted(given.rglob("*")) if path.suffix.lower() in SUFFIXES}
+    left_out = _within(given, besides)
+    found = [
+        (within.with_suffix("").as_posix(), path)
+        for path, within in inside.items()
+        if not any(part.startswith(".") for part in within.parts)
+        and (left_out is None or left_out not in within.parents)
+        and path.is_file()
+    ]
+    if not found:
+        raise DataError(f"{given}: no films in it or its folders; the known types are {', '.join(SUFFIXES)}.")
+    return found
 
 
-def _require_names_apart(paths: Iterable[Path]) -> None:
+def _within(folder: Path, other: Path | None) -> Path | None:
+    """The other folder's place below this one; None where it is not below."""
+    if other is None or folder.resolve() not in other.resolve().parents:
+        return None
+    return other.resolve().relative_to(folder.resolve())
+
+
+def _require_names_apart(found: Iterable[tuple[str, Path]]) -> None:
     seen: dict[str, Path] = {}
-    for path in paths:
+    for film_id, path in found:
         # Case does not tell files apart on Windows and macOS.
-        other = seen.setdefault(path.stem.casefold(), path)
+        other = seen.setdefault(film_id.casefold(), path)
         if other is not path:
             raise UsageError(f"{other} and {path} have one name, and so would their results; infer them one by one.")
 
 
-def _unmarked(path: Path, landmarks: int) -> Film:
+def _unmarked(film_id: str, path: Path, landmarks: int) -> Film:
     nowhere = np.full((landmarks, 2), np.nan)
-    return Film(path.stem, path, film_size(path), (np.nan, np.nan), "", nowhere, {})
+    return Film(film_id, path, film_size(path), (np.nan, np.nan), "", nowhere, {})
