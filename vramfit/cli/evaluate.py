@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vramfit.cli.options import AsJson, Checkpoint, Decode, DeviceToUse, FilmFormat, FilmsAtOnce, SkipBad
+from vramfit.cli.options import AsJson, Checkpoint, Decode, DeviceToUse, FilmFormat, FilmsAtOnce, SkipBad, Views
 from vramfit.errors import CannotWrite, UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def evaluate(
         Path | None, typer.Option(help="Another checkpoint, for a paired test on the same films.", metavar="FILE")
     ] = None,
     decode: Decode = "dark",
+    tta: Views = 1,
     device: DeviceToUse = "auto",
     batch_size: FilmsAtOnce = None,
     skip_bad: SkipBad = False,
@@ -56,6 +57,7 @@ def evaluate(
         annotator=annotator,
         landmarks=_symbols(landmarks),
         method=decode,
+        views=tta,
         device=device,
         batch_size=batch_size,
         skip_bad=skip_bad,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vramfit.cli.options import Checkpoint, Decode, DeviceToUse, FilmsAtOnce, SkipBad
+from vramfit.cli.options import Checkpoint, Decode, DeviceToUse, FilmsAtOnce, SkipBad, Views
 from vramfit.errors import CannotWrite, UsageError
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def infer(
         bool, typer.Option("--overlay/--no-overlay", help="Draw the points on each film, as PNG.")
     ] = True,
     decode: Decode = "dark",
+    tta: Views = 1,
     device: DeviceToUse = "auto",
     batch_size: FilmsAtOnce = None,
     skip_bad: SkipBad = False,
@@ -91,6 +92,7 @@ def infer(
             films,
             batch_size=at_once,
             method=decode,
+            views=tta,
             skip_bad=skip_bad,
             on_skip=skipped.append,
             on_event=tell_oom,

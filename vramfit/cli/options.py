@@ -23,6 +23,9 @@ Checkpoint = Annotated[
     typer.Option(help="checkpoint_best.pth of `vramfit train`, or safetensors of `vramfit export`.", metavar="FILE"),
 ]
 Decode = Annotated[Literal["dark", "argmax", "soft"], typer.Option(help="How a point is found in its heatmap.")]
+Views = Annotated[
+    int, typer.Option("--tta", min=1, metavar="N", help="See each film N times, a little turned, and take the mean.")
+]
 DeviceToUse = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto is the GPU where there is one.")]
 FilmsAtOnce = Annotated[
     int | None,

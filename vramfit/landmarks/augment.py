@@ -144,6 +144,12 @@ def move(points: NDArray[np.float64], matrix: Matrix) -> NDArray[np.float64]:
     return moved
 
 
+def undo(points: NDArray[np.float64], matrix: Matrix) -> NDArray[np.float64]:
+    """Points (..., 2) before an affine, from those after it."""
+    before: NDArray[np.float64] = (points - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+    return before
+
+
 def _matrix(how: Augmentation, image_size: tuple[int, int], spread: list[float], *, flip: bool) -> Matrix:
     """Rotate and scale around the middle, then shift; pixel centres are whole numbers."""
     height, width = image_size

@@ -29,7 +29,7 @@ def headlines(report: EvaluationReport) -> list[str]:
     """What was judged, and by what."""
     left_out = f"; left out: {', '.join(report.left_out)}" if report.left_out else ""
     return [
-        f"{report.checkpoint}: {model(report)}, {report.epoch} epochs, decoded by {report.decode}.",
+        f"{report.checkpoint}: {model(report)}, {report.epoch} epochs, decoded by {decoding(report)}.",
         f"Films: {report.films} of '{report.split}' in {report.dataset}, {pixel_sizes(report.pixel_sizes)}.",
         f"Landmarks: {len(report.landmarks)} of {len(report.landmarks) + len(report.left_out)}{left_out}.",
         f"Judged by: {policy(report)}.",
@@ -39,6 +39,11 @@ def headlines(report: EvaluationReport) -> list[str]:
 def model(report: EvaluationReport) -> str:
     """The network and its image size, such as `hrnet_w32 at 768x768`."""
     return "{} at {}x{}".format(report.model, *report.image_size)
+
+
+def decoding(report: EvaluationReport) -> str:
+    """How points were found in heatmaps, and in how many views of a film."""
+    return report.decode if report.views == 1 else f"{report.decode}, the mean of {report.views} views of each film"
 
 
 def pixel_sizes(sizes: PixelSizes) -> str:

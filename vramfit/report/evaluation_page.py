@@ -8,6 +8,7 @@ from vramfit.landmarks.metrics import CURVE_MM, LIMITS_MM, Scores
 from vramfit.report import cases
 from vramfit.report.comparison import comparison_table, method, stands_out, verdict
 from vramfit.report.evaluation import (
+    decoding,
     interval,
     landmark_table,
     machine_table,
@@ -59,7 +60,7 @@ def citation(report: EvaluationReport) -> str:
     return (
         f"MRE {mm(overall.mre_mm)} \N{PLUS-MINUS SIGN} {mm(overall.sd_mm)} mm{sure}; SDR at {limits} mm: {shares} %; "
         f"{report.films} films, {len(report.landmarks)} landmarks; judged by {policy(report)}; "
-        f"{pixel_sizes(report.pixel_sizes)}; {model(report)}, decoded by {report.decode}."
+        f"{pixel_sizes(report.pixel_sizes)}; {model(report)}, decoded by {decoding(report)}."
     )
 
 
@@ -201,7 +202,7 @@ def _circumstances(report: EvaluationReport) -> Sequence[tuple[str, str]]:
         ("judged by", policy(report)),
         ("trained on", f"'{report.trained_on_annotator}' points" if report.trained_on_annotator else "not known"),
         ("pixel sizes", pixel_sizes(report.pixel_sizes)),
-        ("decoded by", report.decode),
+        ("decoded by", decoding(report)),
         ("intervals", f"95 %, bootstrap over films, {report.resamples:,} resamples, seed {report.seed}"),
         ("left out", "; ".join(f"{name} ({reason})" for name, reason in report.skipped.items()) or "no film"),
         ("made by", f"vramfit {report.vramfit_version}"),

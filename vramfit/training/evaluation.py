@@ -37,6 +37,7 @@ Progress = Callable[[str, int, int], None]
 class EvaluationReport(Record):
     """Everything that can be said of a checkpoint on one split.
 
+    `views` is how often each film was seen, a little turned, for a mean of its points.
     `landmarks` are those judged, symbol and title, `left_out` the checkpoint's others; `raters` the network judged by
     each rater alone, on the films that each marked, and by their `mean`, empty for a single rater; `baseline` the mean
     training position of each landmark, which sees no film; `inter_rater` one rater judged by the other, None where no
@@ -57,6 +58,7 @@ class EvaluationReport(Record):
     annotator: Annotator
     mean_rounds_up: bool
     decode: Method
+    views: int = 1
     films: int
     landmarks: dict[str, str]
     left_out: tuple[str, ...]
@@ -78,7 +80,8 @@ class EvaluationReport(Record):
 class EvaluationOptions:
     """What to judge by: `split` is train, valid or test; `batch_size` the films at once, None to choose.
 
-    `landmarks` are the symbols to judge by, None for all that the checkpoint knows.
+    `views` is how often each film is seen; `landmarks` are the symbols to judge by, None for all that the checkpoint
+    knows.
     """
 
     dataset_path: Path
@@ -86,6 +89,7 @@ class EvaluationOptions:
     annotator: Annotator = "mean"
     landmarks: tuple[str, ...] | None = None
     method: Method = "dark"
+    views: int = 1
     device: DeviceChoice = "auto"
     batch_size: int | None = None
     skip_bad: bool = False
@@ -153,6 +157,7 @@ def judge_checkpoint(
         batch_size=batch_size,
         stride=trained.options.heatmap_stride,
         method=options.method,
+        views=options.views,
         on_batch=lambda done: progress("finding landmarks", done, len(cache)),
     )
     judged = _of_landmarks(predictions, trained.landmarks, symbols)
@@ -180,6 +185,7 @@ def report_on(
         annotator=films.annotator,
         mean_rounds_up=films.mean_rounds_up,
         decode=options.method,
+        views=options.views,
         films=len(films),
         landmarks={landmark.symbol: landmark.title for landmark in films.landmarks},
         left_out=tuple(landmark.symbol for landmark in trained.landmarks if landmark not in films.landmarks),

@@ -71,6 +71,7 @@ def find_landmarks(
     *,
     batch_size: int,
     method: Method = "dark",
+    views: int = 1,
     skip_bad: bool = False,
     on_skip: Callable[[Skipped], None] = lambda _: None,
     on_event: Callable[[OomEvent], None] = lambda _: None,
@@ -90,7 +91,7 @@ def find_landmarks(
         for skipped in cache.film_set.skipped[len(group.skipped) :]:
             on_skip(skipped)
         stride = trained.options.heatmap_stride
-        found = predict_points(validate, cache, batch_size=batch_size, stride=stride, method=method)
+        found = predict_points(validate, cache, batch_size=batch_size, stride=stride, method=method, views=views)
         rows = zip(cache.film_set.films, found.points, found.confidence, strict=True)
         return [FoundLandmarks(*row) for row in rows]
 

@@ -15,6 +15,7 @@ from torch.utils.data import default_collate
 
 from vramfit.jobs.job import Batch
 from vramfit.jobs.step import Step, batch_size
+from vramfit.landmarks.augment import Augmentation, undo
 from vramfit.landmarks.cache import FilmCache
 from vramfit.landmarks.dataset import FilmDataset
 from vramfit.landmarks.decode import Method, decode
@@ -22,6 +23,10 @@ from vramfit.records import OomEvent
 from vramfit.training.recovery import Recovery
 
 Array = NDArray[np.float64]
+
+# How a film is changed for a further view of it: less than in training, so that the network knows what it sees.
+VIEWS = Augmentation(rotation_degrees=4, scale=0.04, shift=0.02)
+
 # A host batch in; heatmaps BxKxhxw and their mean loss out, on the device.
 Validate = Callable[[Batch], tuple[Tensor, Tensor]]
 
@@ -47,10 +52,15 @@ def predict_points(
     batch_size: int,
     stride: int,
     method: Method = "dark",
+    views: int = 1,
     indices: Sequence[int] | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> Predictions:
-    """The points that a network finds, film by film, without augmentation.
+    """The points that a network finds, film by film.
+
+    With several views each film is also seen turned, scaled and shifted a little, never flipped: the points of each
+    view are put back into the film, and their mean is what was found; so with confidence. The loss is that of the film
+    as it is.
 
     Args:
         validate: `Step.validate`, or `recovering` of a step.
@@ -58,29 +68,36 @@ def predict_points(
         batch_size: films at once.
         stride: image pixels to a heatmap pixel.
         method: how points are decoded.
+        views: how often each film is seen; 1 is the film as it is, alone.
         indices: the films wanted, by their place in the cache; None for all.
         on_batch: called after each batch with the films done.
 
     """
     chosen = tuple(range(len(cache)) if indices is None else indices)
-    dataset = FilmDataset(cache)
-    found, losses = [], []
+    datasets = [FilmDataset(cache), *[FilmDataset(cache, VIEWS)] * (views - 1)]
+    found: list[list[Tensor]] = [[] for _ in datasets]
+    losses = []
     for start in range(0, len(chosen), batch_size):
         part = chosen[start : start + batch_size]
-        inputs, targets, _ = default_collate([dataset[0, index] for index in part])
-        outputs, loss = validate((inputs, targets))
-        found.append(_decoded(outputs, stride, method))
-        losses.append(loss * len(part))
+        for view, dataset in enumerate(datasets):
+            inputs, targets, _ = default_collate([dataset[view, index] for index in part])
+            outputs, loss = validate((inputs, targets))
+            found[view].append(_decoded(outputs, stride, method))
+            losses += [loss * len(part)] if view == 0 else []
         if on_batch is not None:
             on_batch(start + len(part))
-    return _gathered(found, losses, chosen, cache)
+    if not chosen:
+        return _nothing(cache)
+    seen = [_as_it_is(torch.cat(mine), view, datasets[view], chosen) for view, mine in enumerate(found)]
+    points, confidence = _in_films(np.mean(seen, axis=0), cache, chosen)
+    return Predictions(points, confidence, float(torch.stack(losses).sum()) / len(chosen), chosen)
 
 
 def film_points(
     heatmaps: Tensor, stride: int, cache: FilmCache, indices: Sequence[int], method: Method = "dark"
 ) -> tuple[Array, Array]:
     """Points in native film pixels, float64 BxKx2, and confidence, float64 BxK, of heatmaps BxKxhxw."""
-    return _in_films(_decoded(heatmaps, stride, method), cache, indices)
+    return _in_films(_on_host(_decoded(heatmaps, stride, method)), cache, indices)
 
 
 def recovering(step: Step, batch_size: int, on_event: Callable[[OomEvent], None] = lambda _: None) -> Validate:
@@ -116,16 +133,24 @@ def _film_by_film(heatmaps: Tensor, stride: int, method: Method) -> Iterator[Ten
         yield torch.cat([points, confidence.unsqueeze(-1)], dim=-1)
 
 
-def _gathered(found: list[Tensor], losses: list[Tensor], indices: tuple[int, ...], cache: FilmCache) -> Predictions:
-    if not found:
-        landmarks = len(cache.film_set.landmarks)
-        return Predictions(np.empty((0, landmarks, 2)), np.empty((0, landmarks)), 0.0, indices)
-    points, confidence = _in_films(torch.cat(found), cache, indices)
-    return Predictions(points, confidence, float(torch.stack(losses).sum()) / len(indices), indices)
+def _nothing(cache: FilmCache) -> Predictions:
+    landmarks = len(cache.film_set.landmarks)
+    return Predictions(np.empty((0, landmarks, 2)), np.empty((0, landmarks)), 0.0, ())
 
 
-def _in_films(decoded: Tensor, cache: FilmCache, indices: Sequence[int]) -> tuple[Array, Array]:
-    both = decoded.cpu().numpy().astype(np.float64)
+def _as_it_is(decoded: Tensor, view: int, dataset: FilmDataset, indices: Sequence[int]) -> Array:
+    """Points and confidence, NxKx3, of a view, with the points where they are on the unchanged image."""
+    found = _on_host(decoded)
+    for mine, index in zip(found, indices, strict=True):
+        mine[:, :2] = undo(mine[:, :2], dataset.change(view, index).matrix)
+    return found
+
+
+def _on_host(decoded: Tensor) -> Array:
+    return decoded.cpu().numpy().astype(np.float64)
+
+
+def _in_films(decoded: Array, cache: FilmCache, indices: Sequence[int]) -> tuple[Array, Array]:
     boxes = [cache.letterboxes[index] for index in indices]
-    placed = [box.to_film(mine) for box, mine in zip(boxes, both[..., :2], strict=True)]
-    return np.stack(placed), both[..., 2]
+    placed = [box.to_film(mine) for box, mine in zip(boxes, decoded[..., :2], strict=True)]
+    return np.stack(placed), decoded[..., 2]

@@ -56,6 +56,39 @@ def test_no_films_give_no_points(cache):
     assert found.loss == 0
 
 
+def test_views_of_a_film_come_back_to_one_place(cache):
+    """Every view of a network that knows is right, so their mean is; the loss is that of the films as they are."""
+    seen = []
+
+    def watched(batch):
+        seen.append(batch[0]["films"])
+        outputs, loss = perfect(batch)
+        return outputs, loss + len(seen) - 1
+
+    found = predict_points(watched, cache, batch_size=8, stride=2, views=3)
+    assert evaluate_points(found.points, cache.film_set).overall.mre_mm < 0.1
+    assert found.loss == 8
+    assert len(seen) == 3
+    assert not torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[1], seen[2])
+
+
+def test_the_mean_of_views_is_nearer_than_one_that_errs(cache):
+    random = torch.Generator().manual_seed(0)
+
+    def unsure(batch):
+        inputs, targets = batch
+        return perfect((inputs, targets + 2 * torch.randn(targets.shape, generator=random)))
+
+    errors = [
+        evaluate_points(
+            predict_points(unsure, cache, batch_size=8, stride=2, views=views).points, cache.film_set
+        ).overall.mre_mm
+        for views in (1, 9)
+    ]
+    assert errors[1] < 0.5 * errors[0]
+
+
 def test_progress_counts_films(cache):
     seen = []
     predict_points(perfect, cache, batch_size=3, stride=2, on_batch=seen.append)
