@@ -70,6 +70,7 @@ def interrupt_after(steps, monkeypatch):
 def test_ctrl_c_leaves_a_checkpoint_and_the_resumed_run_is_the_whole_one(run, latest, monkeypatch, tmp_path):
     assert run().code == 0
     whole = latest()
+    assert _pictures(tmp_path) == {"films/005": [1, 2]}
     with monkeypatch.context() as patch:
         interrupt_after(3, patch)
         outcome = run()
@@ -85,6 +86,13 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_resumed_run_is_the_whole_one(run, la
     _a_finished_run_has_nothing_to_do(run)
 
 
+def _pictures(folder):
+    """The steps of each picture in the newest log."""
+    log = EventAccumulator(str(max((folder / "logs").iterdir())))
+    log.Reload()
+    return {tag: [image.step for image in log.Images(tag)] for tag in log.Tags()["images"]}
+
+
 def _a_finished_run_has_nothing_to_do(run):
     again = run("--resume")
     assert again.code == 0
@@ -95,7 +103,7 @@ def _a_finished_run_has_nothing_to_do(run):
     assert f"a checkpoint of another model ({MODEL};" in other.err
 
 
-def test_a_full_disk_ends_the_run_and_spares_what_is_there(run, latest, monkeypatch):
+def test_a_full_disk_ends_the_run_and_spares_what_is_there(run, latest, monkeypatch, tmp_path):
     """There is room for the first checkpoint alone."""
     sync, calls = os.fsync, []
 
@@ -112,7 +120,8 @@ def test_a_full_disk_ends_the_run_and_spares_what_is_there(run, latest, monkeypa
     assert len(outcome.err.splitlines()) == 1
     assert latest()["position"]["epoch"] == 0
     monkeypatch.undo()
-    assert run("--resume", "--epochs", "1").code == 0
+    assert run("--resume", "--epochs", "1", "--log-images", "0").code == 0
+    assert _pictures(tmp_path) == {}
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_spares_the_checkpoint(run, latest, monkeypatch):

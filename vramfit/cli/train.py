@@ -1,5 +1,6 @@
 """`vramfit train`: check what fits, then train without running out of memory."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -106,6 +107,9 @@ def train(
     ] = None,
     save_dir: Annotated[Path, typer.Option(help="Where checkpoints go.", metavar="FOLDER")] = Path("checkpoints"),
     log_dir: Annotated[Path, typer.Option(help="Where TensorBoard logs go.", metavar="FOLDER")] = Path("logs"),
+    log_images: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Validation films drawn into the log after every epoch; 0 for none.")
+    ] = 4,
     cache_dir: Annotated[Path | None, typer.Option(help="Where decoded films are kept.", metavar="FOLDER")] = None,
     resume: Annotated[
         str | None, typer.Option(help="Go on from a checkpoint; alone, from the latest.", metavar="[FILE]")
@@ -177,28 +181,28 @@ def train(
         grow_back=grow_back,
     )
     if folds is not None and fold is None:
-        _run_folds(options)
+        _run_folds(options, log_images)
     else:
-        _run(options)
+        _run(options, log_images)
 
 
-def _run(options: "TrainOptions") -> "RunSummary":
+def _run(options: "TrainOptions", log_images: int) -> "RunSummary":
     from vramfit.report.console import ConsoleListener
     from vramfit.report.tracking import TensorBoardListener
     from vramfit.training.trainer import train
 
     console = ConsoleListener()
     try:
-        return train(options, [console, TensorBoardListener()])
+        return train(options, [console, TensorBoardListener(log_images)])
     finally:
         console.close()
 
 
-def _run_folds(options: "TrainOptions") -> None:
+def _run_folds(options: "TrainOptions", log_images: int) -> None:
     from vramfit.report.folds import fold_lines
     from vramfit.training.cross_validation import cross_validate
 
-    for line in fold_lines(cross_validate(options, _run)):
+    for line in fold_lines(cross_validate(options, partial(_run, log_images=log_images))):
         typer.echo(line)
 
 

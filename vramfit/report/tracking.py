@@ -1,32 +1,51 @@
-"""TensorBoard: the scalars of every epoch; notes, OOM events and micro-batches that grew back as text."""
+"""TensorBoard: the scalars and a few films of every epoch, the hyperparameters of the run, notes and OOMs as text."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vramfit.records import EpochRecord, GrowBack, OomEvent
 from vramfit.report.console import event_sentence, grow_back_sentence
-from vramfit.training.events import Listener, RunStart, RunSummary
+from vramfit.report.examples import example_picture
+from vramfit.training.events import Example, Listener, RunStart, RunSummary
 from vramfit.units import GIB
+
+# What the table of hyperparameters shows beside them.
+_OUTCOMES = ("valid/mre_mm", "valid/sdr_2.0mm", "train/loss", "vram/device_used_gib")
 
 
 class TensorBoardListener(Listener):
-    """Writes a run's figures into its log folder."""
+    """Writes a run's figures into its log folder, and so many of its validation films."""
 
-    def __init__(self) -> None:
+    def __init__(self, examples: int = 0) -> None:
+        self.examples = examples
         self._writer: Any = None
+        self._session_end: Any = None
         self._epoch = 0
 
     def on_start(self, start: RunStart) -> None:
-        """Open the log folder, and keep the notes in it."""
+        """Open the log folder, and keep the notes and hyperparameters in it."""
         from torch.utils.tensorboard import SummaryWriter
 
         if start.log_dir is not None:
             self._writer = SummaryWriter(str(start.log_dir))
             self._epoch = start.first_epoch
             self._writer.add_text("notes", "\n\n".join(start.notes), start.first_epoch)
+            self._add_hyperparameters(start)
 
     def on_note(self, text: str) -> None:
         """A sentence of the epoch that it belongs to, such as the warning near the limit."""
         self._text("notes", text, self._epoch)
+
+    def on_examples(self, epoch: int, examples: Sequence[Example]) -> None:
+        """Each film with truth and prediction, and its heatmaps."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        for example in examples:
+            jpeg, (width, height) = example_picture(example)
+            # The writer's own add_image makes a PNG, some ten times as large.
+            image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=jpeg)
+            value = Summary.Value(tag=f"films/{example.name}", image=image)
+            self._writer.file_writer.add_summary(Summary(value=[value]), epoch)
 
     def on_epoch(self, record: EpochRecord) -> None:
         """Every figure that the epoch has, at its number."""
@@ -46,12 +65,31 @@ class TensorBoardListener(Listener):
     def on_end(self, summary: RunSummary) -> None:  # noqa: ARG002  # the listener's signature
         """Close the log."""
         if self._writer is not None:
+            self._writer.file_writer.add_summary(self._session_end)
             self._writer.close()
+
+    def _add_hyperparameters(self, start: RunStart) -> None:
+        """In the run's own folder: the writer's add_hparams would make a run of its own beside it."""
+        from torch.utils.tensorboard.summary import hparams
+
+        named = {**hyperparameters(start.settings), "micro_batch": start.micro_batch, "model": start.model}
+        *begun, self._session_end = hparams(named, dict.fromkeys(_OUTCOMES, 0.0))
+        for summary in begun:
+            self._writer.file_writer.add_summary(summary)
 
     def _text(self, name: str, text: str, epoch: int) -> None:
         if self._writer is not None:
             self._writer.add_text(name, text, epoch)
             self._writer.flush()
+
+
+def hyperparameters(settings: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
+    """The options of a run as TensorBoard's table takes them: what is no number is text."""
+    return {
+        name: value if isinstance(value, bool | int | float) else str(value)
+        for name, value in settings.items()
+        if value is not None
+    }
 
 
 def scalars(record: EpochRecord) -> dict[str, float]:

@@ -1,14 +1,25 @@
-"""What a run tells those who listen: console, TensorBoard, a test."""
+"""What a run tells those who listen: console, TensorBoard, a test.
 
-from dataclasses import dataclass
+K landmarks, H W image pixels, h w heatmap pixels.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vramfit.records import EpochRecord, GrowBack, OomEvent, Profile
 
 
 @dataclass(frozen=True)
 class RunStart:
-    """What is about to be trained; `notes` are decisions made for the user, each with its reason."""
+    """What is about to be trained.
+
+    `notes` are decisions made for the user, each with its reason; `settings` the options of the run, in plain types.
+    """
 
     model: str
     device: str
@@ -23,6 +34,23 @@ class RunStart:
     save_dir: Path
     log_dir: Path | None
     notes: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A validation sample as the network saw it.
+
+    `image` uint8 HxW; `truth` and `found` float64 Kx2, (x, y) in its pixels, NaN where missing; `heatmap` float32 hxw,
+    0 to 1, the highest of all landmarks; `error_mm` the mean error, NaN where nothing is known.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    truth: NDArray[np.float64]
+    found: NDArray[np.float64]
+    heatmap: NDArray[np.float32]
+    error_mm: float
 
 
 @dataclass(frozen=True)
@@ -59,7 +87,12 @@ class RunSummary:
 
 
 class Listener:
-    """Hears of a run; each method does nothing unless overridden. Only the first rank has listeners."""
+    """Hears of a run; each method does nothing unless overridden. Only the first rank has listeners.
+
+    `examples` is how many validation samples it wants to see after each epoch.
+    """
+
+    examples = 0
 
     def on_films(self, split: str, done: int, total: int) -> None:
         """Films of a split are being decoded, once for all runs; it comes before `on_start`."""
@@ -72,6 +105,9 @@ class Listener:
 
     def on_progress(self, progress: Progress) -> None:
         """A step was done."""
+
+    def on_examples(self, epoch: int, examples: Sequence[Example]) -> None:
+        """Some validation samples of an epoch, the same in every one; it comes before `on_epoch`."""
 
     def on_epoch(self, record: EpochRecord) -> None:
         """An epoch was trained and validated."""

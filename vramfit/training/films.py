@@ -3,6 +3,7 @@
 B batch, K landmarks, H W image pixels.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -27,6 +28,7 @@ from vramfit.landmarks.likeness import thumbnail
 from vramfit.landmarks.metrics import mean_shape, pixel_sizes_mm, radial_errors_mm, scores, true_points
 from vramfit.landmarks.network import load_weights
 from vramfit.records import Lever
+from vramfit.training.events import Example
 from vramfit.training.score import film_points
 from vramfit.training.task import Judgement, Rows
 
@@ -74,8 +76,29 @@ class FilmTask:
     def rows(self, outputs: Tensor, indices: Sequence[int]) -> Rows:
         """Radial errors in millimetres, BxK, of heatmaps BxKxhxw."""
         points, _ = film_points(outputs, self.options.heatmap_stride, self.validation.dataset.cache, indices)
-        films = self.validation.dataset.cache.film_set
-        chosen = list(indices)
+        return self._errors_mm(points, indices)
+
+    def examples(self, outputs: Tensor, indices: Sequence[int]) -> list[Example]:
+        """Some validation films with their true points and those of heatmaps BxKxhxw."""
+        cache = self.validation.dataset.cache
+        points, _ = film_points(outputs, self.options.heatmap_stride, cache, indices)
+        heatmaps = outputs.detach().float().amax(dim=1).clamp(0, 1).cpu().numpy()
+        errors = self._errors_mm(points, indices)
+        return [
+            Example(
+                name=cache.film_set.films[index].id,
+                image=cache.image(index),
+                truth=cache.letterboxes[index].to_image(cache.film_set.films[index].points),
+                found=cache.letterboxes[index].to_image(mine),
+                heatmap=heatmap,
+                error_mm=scores(row).mre_mm or math.nan,
+            )
+            for index, mine, heatmap, row in zip(indices, points, heatmaps, errors, strict=True)
+        ]
+
+    def _errors_mm(self, points: NDArray[np.float64], indices: Sequence[int]) -> Rows:
+        """Radial errors BxK of points BxKx2 in film pixels."""
+        films, chosen = self.validation.dataset.cache.film_set, list(indices)
         return radial_errors_mm(points, true_points(films)[chosen], pixel_sizes_mm(films)[chosen])
 
     def weighted(self, batch: Batch, factors: Sequence[float]) -> Batch:

@@ -19,7 +19,7 @@ from vramfit.records import EpochRecord, GrowBack, OomEvent
 from vramfit.training import checkpoint
 from vramfit.training.difficulty import loss_factors, running_errors
 from vramfit.training.distributed import Ranks
-from vramfit.training.events import Listener, Progress
+from vramfit.training.events import Example, Listener, Progress
 from vramfit.training.growth import GrowthPolicy
 from vramfit.training.guard import random_state, set_random_state
 from vramfit.training.loading import Loader, cut, epoch_order, share
@@ -205,10 +205,16 @@ class Loop:
         cuts = [mine[at : at + self.recovery.micro_batch] for at in range(0, len(mine), self.recovery.micro_batch)]
         rows: dict[int, Any] = {}
         total = torch.zeros((), dtype=torch.float64, device=self.step.device)
+        wanted = max((listener.examples for listener in self.listeners), default=0)
+        seen: list[Example] = []
         for samples, batch in zip(cuts, self._validation.batches(0, cuts), strict=True):
             for outputs, loss, place in self.recovery.validate(batch) if batch is not None else ():
                 rows |= dict(zip(samples[place], self.task.rows(outputs, samples[place]), strict=True))
                 total += loss.double() * len(samples[place])
+                if left := wanted - len(seen):
+                    seen += self.task.examples(outputs[:left], samples[place][:left])
+        if wanted:
+            self._tell(lambda listener: listener.on_examples(self.state.epoch + 1, seen[: listener.examples]))
         everyones: dict[int, Any] = {}
         for theirs in ranks.gather(rows):
             everyones |= theirs

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vramfit.jobs.job import Batch, Job
+from vramfit.training.events import Example
 from vramfit.training.loading import Samples
 
 Rows = NDArray[np.float64]
@@ -49,6 +50,9 @@ class Task(Protocol):
 
     def rows(self, outputs: Any, indices: Sequence[int]) -> Rows:
         """The figures, NxM, by which the outputs of some validation samples will be judged."""
+
+    def examples(self, outputs: Any, indices: Sequence[int]) -> list[Example]:
+        """Pictures of some validation samples and their outputs."""
 
     def weighted(self, batch: Batch, factors: Sequence[float]) -> Batch:
         """A training batch whose loss counts each figure with its factor."""

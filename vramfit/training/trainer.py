@@ -233,6 +233,7 @@ def _start(loop: Loop, options: TrainOptions, decision: Decision, notes: Sequenc
         save_dir=options.save_dir,
         log_dir=log_dir,
         notes=tuple(notes),
+        settings=options.plain(),
     )
 
 

@@ -160,3 +160,18 @@ def test_an_oom_in_training_is_recorded_and_changes_nothing(tmp_path):
     assert [len(record.oom_events) for record in ear.records] == [1, 0, 0]
     assert ear.records[-1].micro_batch == 2
     assert checkpoint.load(tmp_path / "oom" / checkpoint.LATEST)["micro_batch"] == 2
+
+
+def test_a_listener_sees_the_first_validation_samples_of_every_epoch(tmp_path):
+    class Looks(Listener):
+        def __init__(self, examples):
+            self.examples, self.seen = examples, []
+
+        def on_examples(self, epoch, examples):
+            self.seen.append((epoch, [index for index, _ in examples]))
+
+    three, one, none = Looks(3), Looks(1), Looks(0)
+    small.loop(small.task(), tmp_path, listeners=[three, one, none], micro_batch=2, epochs=2).run()
+    assert three.seen == [(1, [0, 1, 2]), (2, [0, 1, 2])]
+    assert one.seen == [(1, [0]), (2, [0])]
+    assert none.seen == [(1, []), (2, [])]
