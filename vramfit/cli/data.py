@@ -44,6 +44,9 @@ def preview(
     image_size: Annotated[tuple[int, int], typer.Option(help="Height and width, as in training.")] = (384, 384),
     films: Annotated[int, typer.Option(min=1, help="How many films, a row each.")] = 4,
     draws: Annotated[int, typer.Option(min=1, help="How many changes of each film.")] = 4,
+    each: Annotated[
+        bool, typer.Option("--each", help="Show each kind of change alone, at its strongest, in place of draws.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="The seed of training.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
@@ -56,15 +59,19 @@ def preview(
     from vramfit.landmarks.cache import FilmCache
     from vramfit.landmarks.formats import load_films
     from vramfit.landmarks.preview import preview as draw
+    from vramfit.landmarks.preview import preview_effects
 
     if output.exists() and not force:
         raise CannotWrite(f"{output} is there already; use --force to replace it, or another --output.")
     how = preset(augmentation)
     film_set = load_films(path, "train", film_format=film_format, skip_bad=True).first(films)
     cache = FilmCache.open(film_set, image_size, skip_bad=True)
-    picture = draw(cache, how, films=films, draws=draws, seed=seed)
+    if each:
+        picture, changes = preview_effects(cache, how, films=films, seed=seed), "with each change alone"
+    else:
+        picture, changes = draw(cache, how, films=films, draws=draws, seed=seed), f"{draws} times changed"
     write_atomically(output, cv2.imencode(".png", picture)[1].tobytes())
-    typer.echo(f"Wrote {output}: {len(cache)} films, each as it is and {draws} times changed ({augmentation}).")
+    typer.echo(f"Wrote {output}: {len(cache)} films, each as it is and {changes} ({augmentation}).")
 
 
 def _tell(report: "CheckReport") -> None:

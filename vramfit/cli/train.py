@@ -75,7 +75,7 @@ def train(
     compile_model: Annotated[bool, typer.Option("--compile", help="Compile the network with torch.compile.")] = False,
     annotator: Annotated[Literal["mean", "senior", "junior"], typer.Option(help="Whose points to learn.")] = "mean",
     augmentation: Annotated[
-        Literal["none", "light", "standard", "strong"], typer.Option(help="How far films are changed.")
+        Literal["none", "light", "standard", "strong", "elastic"], typer.Option(help="How far films are changed.")
     ] = "standard",
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out films that cannot be used, and list them.")

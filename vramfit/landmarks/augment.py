@@ -78,6 +78,23 @@ def preset(name: str) -> Augmentation:
     return PRESETS[name]
 
 
+# What changes a film, by the setting that says how far.
+EFFECTS = {
+    "rotation": "rotation_degrees",
+    **{
+        name: name
+        for name in ("scale", "shift", "elastic", "brightness", "contrast", "gamma", "noise", "blur", "cutout")
+    },
+}
+
+
+def effects_of(how: Augmentation) -> dict[str, Augmentation]:
+    """Each effect that an augmentation has, by its name, alone."""
+    chances = {"cutout_probability": how.cutout_probability}
+    values = {effect: getattr(how, setting) for effect, setting in EFFECTS.items()}
+    return {effect: Augmentation(**{EFFECTS[effect]: value}, **chances) for effect, value in values.items() if value}
+
+
 @dataclass(frozen=True)
 class Change:
     """What happens to one film in one epoch: `matrix` 2x3 from old to new image pixels, its look, and displacements.

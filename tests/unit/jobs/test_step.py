@@ -47,6 +47,15 @@ def test_clipping_bounds_the_norm_of_the_gradient():
     assert (weights(step) - before).norm().item() == pytest.approx(0.1 * 1e-3, rel=1e-3)
 
 
+def test_clipping_comes_after_the_loss_scale_is_taken_out():
+    """A gradient that is small enough is left as it is, however large the scale makes it."""
+    scaled, plain = (Step(make_job(clip_norm=100.0), "cpu") for _ in range(2))
+    scaled.precision = Precision(None, torch.amp.GradScaler("cpu", init_scale=2.0**16))
+    for step in (scaled, plain):
+        step.train(samples(4), 4)
+    torch.testing.assert_close(weights(scaled), weights(plain), rtol=1e-12, atol=1e-14)
+
+
 def test_the_average_follows_weights_and_buffers():
     job = make_job(model=lambda: nn.Sequential(nn.Linear(5, 2), nn.BatchNorm1d(2)).double(), ema_decay=0.75)
     step = Step(job, "cpu")
