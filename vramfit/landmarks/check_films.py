@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from vramfit.errors import DataError
 from vramfit.landmarks.finding import Finding, finding
 from vramfit.landmarks.image import film_size, read_film
-from vramfit.landmarks.likeness import SAME_PICTURE, directions, thumbnail
+from vramfit.landmarks.likeness import directions, thumbnail, twins
 from vramfit.landmarks.marked import MarkedFilm
 
 _HUGE_PIXELS = 100_000_000
 _BLANK_SPREAD = 2.0
-_THUMBNAIL = 64
 
 
 @dataclass(frozen=True)
@@ -65,10 +64,9 @@ def repeated_films(films: Sequence[SeenFilm]) -> Iterator[Finding]:
     if not sound:
         return
     pictures = np.stack([seen.direction for seen in sound if seen.direction is not None])
-    likeness = np.triu(pictures @ pictures.T, k=1)
-    for first, second in np.argwhere(likeness > SAME_PICTURE):
+    for first, second in twins(pictures, pictures):
         one, other = sound[first].film, sound[second].film
-        if one.id != other.id:
+        if first < second and one.id != other.id:
             kind = "repeated_film" if one.split == other.split else "leaked_film"
             yield finding(kind, other.path, f"shows the same as {one.split}/{one.path.name}.")
 
@@ -90,6 +88,6 @@ def _look(film: MarkedFilm) -> SeenFilm:
     except DataError as error:
         fault = str(error).removeprefix(f"{film.path}: ").replace(" or use --skip-bad", "")
         return SeenFilm(film, fault=fault)
-    small = thumbnail(pixels, _THUMBNAIL)
+    small = thumbnail(pixels)
     height, width = pixels.shape
     return SeenFilm(film, (width, height), float(small.std()), directions(small[None])[0])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,8 @@ from vramfit.landmarks.annotation import Annotation
 from vramfit.landmarks.check_films import SeenFilm
 from vramfit.landmarks.finding import Finding, finding
 from vramfit.landmarks.marked import MarkedFilm
-from vramfit.landmarks.shapes import FEWEST_POINTS, FEWEST_SHAPES, find_oddities, sizes
+from vramfit.landmarks.shape_model import known_median
+from vramfit.landmarks.shapes import FEWEST_POINTS, FEWEST_SHAPES, find_oddities, relative_sizes
 
 _APART_MM = 5.0
 _APART_SPREADS = 8.0
@@ -80,27 +82,27 @@ def _coincident(shapes: Sequence[Shape], symbols: Sequence[str]) -> Iterator[Fin
     stack = np.stack([shape.points_mm for shape in shapes])
     apart = np.linalg.norm(stack[:, :, None] - stack[:, None], axis=3)
     # Cusps that bite together may well be marked at one pixel.
-    usual = np.nanmedian(apart, axis=0)
-    for n, first, second in np.argwhere(np.triu((apart == 0) & (usual > _USUALLY_APART_MM), k=1)):
+    usual = known_median(apart, axis=0)
+    spread = 1.4826 * known_median(np.abs(apart - usual), axis=0)
+    odd = usual > np.maximum(_USUALLY_APART_MM, _APART_SPREADS * spread)
+    for n, first, second in np.argwhere(np.triu((apart == 0) & odd, k=1)):
         message = f"'{symbols[first]}' and '{symbols[second]}' are at the same place."
         yield finding("coincident_points", shapes[n].annotation.place, message)
 
 
 def _size_findings(shapes: Sequence[Shape]) -> Iterator[Finding]:
-    ratio = sizes(np.stack([shape.points_mm for shape in shapes]))
-    ratio = ratio / np.nanmedian(ratio)
+    ratio = relative_sizes(np.stack([shape.points_mm for shape in shapes]))
     films = {shape.film.path: (shape.film, value) for shape, value in zip(shapes, ratio, strict=True)}
     for film, value in films.values():
-        if not 1 / _ODD_SIZE < value < _ODD_SIZE:
+        if np.isfinite(value) and not 1 / _ODD_SIZE < value < _ODD_SIZE:
             message = f"its head is {value:.2f} times the usual size in mm; check the pixel size."
             yield finding("odd_pixel_size", film.path, message)
 
 
 def _shape_findings(shapes: Sequence[Shape], symbols: Sequence[str]) -> Iterator[Finding]:
     stack = np.stack([shape.points_mm for shape in shapes])
-    size = sizes(stack)
     # To one size: a wrong pixel size is a finding of its own.
-    oddities = find_oddities(stack * (np.nanmedian(size) / size)[:, None, None])
+    oddities = find_oddities(stack / np.fmax(relative_sizes(stack), 1e-3)[:, None, None])
     for path in dict.fromkeys(shapes[n].film.path for n in oddities.mirrored):
         yield finding("mirrored_film", path, "its points face the other way than those of most films.")
     for n, first, second in oddities.swapped:
@@ -116,11 +118,11 @@ def _rater_findings(shapes: Sequence[Shape], symbols: Sequence[str]) -> Iterator
     by_film: dict[object, list[Shape]] = {}
     for shape in shapes:
         by_film.setdefault(shape.film.path, []).append(shape)
-    pairs = [pair for pair in by_film.values() if len(pair) == 2]
+    pairs = [pair for raters in by_film.values() for pair in combinations(raters, 2)]
     if not pairs:
         return
     apart = np.stack([np.linalg.norm(one.points_mm - other.points_mm, axis=1) for one, other in pairs])
-    limit = np.maximum(_APART_MM, _APART_SPREADS * np.nanmedian(apart, axis=0))
+    limit = np.maximum(_APART_MM, _APART_SPREADS * known_median(apart, axis=0))
     for n, k in np.argwhere(apart > limit):
         message = f"the raters are {apart[n, k]:.1f} mm apart on '{symbols[k]}'."
         yield finding("raters_apart", pairs[n][0].film.path, message)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vramfit.landmarks.shape_model import ShapeModel, known_median
+
 Array = NDArray[np.float64]
 
 # Fewer shapes say too little of what is usual.
@@ -18,8 +20,6 @@ FEWEST_SHAPES = 10
 FEWEST_POINTS = 4
 _ROUNDS = 8
 _TRUST_MM = 2.0
-_SPREADS = 7.0
-_LEAST_MM = 6.0
 
 
 @dataclass(frozen=True)
@@ -32,25 +32,32 @@ class Oddities:
 
 
 def find_oddities(shapes: Array) -> Oddities:
-    """Outlying landmarks (shape, landmark), swapped pairs (shape, first, second) and mirrored shapes."""
-    if len(shapes) < FEWEST_SHAPES:
+    """Outlying landmarks (shape, landmark), swapped pairs (shape, first, second) and mirrored shapes.
+
+    Landmarks that fewer than ten shapes have, and shapes of fewer than four landmarks, are not judged.
+    """
+    known = np.isfinite(shapes).all(axis=2)
+    shapes = np.where((known & (known.sum(axis=0) >= FEWEST_SHAPES))[..., None], shapes, np.nan)
+    rows = np.flatnonzero(np.isfinite(shapes).all(axis=2).sum(axis=1) >= FEWEST_POINTS).tolist()
+    if len(rows) < FEWEST_SHAPES:
         return Oddities((), (), ())
-    shapes, mirrored = _faced(shapes)
-    model, laid = _lay(shapes)
-    distance = np.linalg.norm(laid - model, axis=2)
-    spread = np.nanmedian(distance, axis=0)
-    limit = np.maximum(_SPREADS * spread, _LEAST_MM)
-    odd = [(int(n), int(k)) for n, k in np.argwhere(distance > limit)]
-    swapped = _swapped(odd, laid, model, limit)
-    explained = {(n, k) for n, first, second in swapped for k in (first, second)}
-    return Oddities(tuple(pair for pair in odd if pair not in explained), tuple(swapped), mirrored)
+    faced, mirrored = _faced(shapes[rows])
+    median, laid = _lay(faced)
+    model = ShapeModel.of(median, laid)
+    odd = {n: model.judge(shape) for n, shape in zip(rows, laid, strict=True)}
+    outlying = tuple((n, k) for n, one in odd.items() for k in one.outlying)
+    swapped = tuple((n, *pair) for n, one in odd.items() for pair in one.swapped)
+    return Oddities(outlying, swapped, tuple(rows[place] for place in mirrored))
 
 
-def sizes(shapes: Array) -> Array:
-    """The size of each shape: the median distance between two of its points, in mm."""
+def relative_sizes(shapes: Array) -> Array:
+    """How large each shape is beside the others: the median of its distances, each by what is usual; 1 is usual.
+
+    NaN for a shape without two landmarks.
+    """
     first, second = np.triu_indices(shapes.shape[1], k=1)
-    found: Array = np.nanmedian(np.linalg.norm(shapes[:, first] - shapes[:, second], axis=2), axis=1)
-    return found
+    apart = np.linalg.norm(shapes[:, first] - shapes[:, second], axis=2)
+    return known_median(apart / np.fmax(known_median(apart, axis=0), 1e-6), axis=1)
 
 
 def _faced(shapes: Array) -> tuple[Array, tuple[int, ...]]:
@@ -65,14 +72,14 @@ def _faced(shapes: Array) -> tuple[Array, tuple[int, ...]]:
 
 def _misfit(shapes: Array, model: Array) -> Array:
     laid = np.stack([_fit(shape, model) for shape in shapes])
-    misfit: Array = np.nanmedian(np.linalg.norm(laid - model, axis=2), axis=1)
+    misfit: Array = known_median(np.linalg.norm(laid - model, axis=2), axis=1)
     return misfit
 
 
 def _start(shapes: Array) -> Array:
     """A first model: the shapes' median, each centred on its own; films hang upright, which is enough to begin."""
-    centred = shapes - np.nanmedian(shapes, axis=1, keepdims=True)
-    model: Array = np.nanmedian(centred, axis=0)
+    centred = shapes - known_median(shapes, axis=1, keepdims=True)
+    model: Array = known_median(centred, axis=0)
     return model
 
 
@@ -80,7 +87,7 @@ def _lay(shapes: Array) -> tuple[Array, Array]:
     model = _start(shapes)
     for _ in range(2):
         laid = np.stack([_fit(shape, model) for shape in shapes])
-        model = np.nanmedian(laid, axis=0)
+        model = known_median(laid, axis=0)
     return model, laid
 
 
@@ -106,13 +113,3 @@ def _similarity(
     across = (weights * np.conj(source - middle) * (target - aim)).sum()
     turn = complex(across / max(float((weights * np.abs(source - middle) ** 2).sum()), 1e-12))
     return turn, complex(aim - turn * middle)
-
-
-def _swapped(odd: list[tuple[int, int]], laid: Array, model: Array, limit: Array) -> list[tuple[int, int, int]]:
-    pairs = [(n, first, second) for n, first in odd for m, second in odd if n == m and first < second]
-    return [
-        (n, first, second)
-        for n, first, second in pairs
-        if np.linalg.norm(laid[n, first] - model[second]) < limit[second]
-        and np.linalg.norm(laid[n, second] - model[first]) < limit[first]
-    ]

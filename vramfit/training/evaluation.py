@@ -18,7 +18,7 @@ from vramfit.landmarks.decode import Method
 from vramfit.landmarks.films import Annotator, FilmSet, Landmark, Points
 from vramfit.landmarks.formats import load_films
 from vramfit.landmarks.letterbox import Letterbox
-from vramfit.landmarks.likeness import SAME_PICTURE, directions
+from vramfit.landmarks.likeness import SIDE, directions, twins
 from vramfit.landmarks.marked import combine
 from vramfit.landmarks.metrics import Evaluation, PixelSizes, describe_pixel_sizes, errors_of, evaluate_points
 from vramfit.landmarks.statistics import RESAMPLES, SEED
@@ -250,9 +250,10 @@ def _leaked(trained: Trained, cache: FilmCache) -> dict[str, str] | None:
     if trained.seen is None:
         return None
     names, seen = trained.seen
-    likeness = directions(thumbnails(cache)) @ directions(seen).T
-    twins = zip(cache.film_set.films, likeness.argmax(axis=1), likeness.max(axis=1), strict=True)
-    return {film.id: names[twin] for film, twin, alike in twins if alike > SAME_PICTURE}
+    if seen.shape[1:] != (SIDE, SIDE):
+        return None  # thumbnails of another version, which compare with nothing
+    pairs = twins(directions(thumbnails(cache)), directions(seen))
+    return {cache.film_set.films[place].id: names[twin] for place, twin in pairs}
 
 
 def _baseline_points(trained: Trained, films: FilmSet) -> Array:

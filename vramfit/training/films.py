@@ -24,15 +24,13 @@ from vramfit.landmarks.dataset import FilmDataset
 from vramfit.landmarks.films import Annotator, FilmSet, Landmark
 from vramfit.landmarks.folds import Fold, deal, pooled
 from vramfit.landmarks.formats import read_films
-from vramfit.landmarks.likeness import thumbnail
+from vramfit.landmarks.likeness import directions, thumbnail, twins
 from vramfit.landmarks.metrics import mean_shape, pixel_sizes_mm, radial_errors_mm, scores, true_points
 from vramfit.landmarks.network import load_weights
 from vramfit.records import Lever
 from vramfit.training.events import Example
 from vramfit.training.score import film_points
 from vramfit.training.task import Judgement, Rows
-
-_THUMBNAIL = 32
 
 
 @dataclass(frozen=True)
@@ -120,18 +118,19 @@ class FilmTask:
 
     @cached_property
     def _thumbnails(self) -> Tensor:
-        """The training films in uint8 Nx32x32, by which an evaluation knows them again."""
+        """The training films in uint8 NxSxS, by which an evaluation knows them again."""
         cache = self.training.dataset.cache
         return torch.from_numpy(thumbnails(cache))
 
     @property
     def notes(self) -> list[str]:
-        """How films were read, and those that were skipped, one sentence a split."""
+        """How films were read, those in both splits, and those that were skipped, one sentence each."""
         sets = [samples.dataset.cache.film_set for samples in (self.training, self.validation)]
         if self.fold is not None:
-            return [*sets[0].notes, *_fold_note(self.fold, *sets)]
+            return [*sets[0].notes, *_fold_note(self.fold, *sets), *self._leakage()]
         return [
             *sets[0].notes,
+            *self._leakage(),
             *(
                 f"Skipped {len(films.skipped)} films of '{films.split}': "
                 + "; ".join(f"{skipped.id} ({skipped.reason})" for skipped in films.skipped)
@@ -139,6 +138,14 @@ class FilmTask:
                 if films.skipped
             ),
         ]
+
+    def _leakage(self) -> list[str]:
+        """The validation films that are among the training films, whatever their files are called."""
+        training, validation = (samples.dataset.cache for samples in (self.training, self.validation))
+        pairs = twins(directions(thumbnails(validation)), directions(self._thumbnails.numpy()))
+        same = {validation.film_set.films[place].id: training.film_set.films[twin].id for place, twin in pairs}
+        said = ", ".join(f"{film} ({twin})" for film, twin in same.items())
+        return [f"Seen in training, so that their errors tell little: validation films {said}."] if same else []
 
 
 def open_films(
@@ -185,9 +192,9 @@ def open_films(
 
 
 def thumbnails(cache: FilmCache) -> NDArray[np.uint8]:
-    """The films of a cache in uint8 Nx32x32, without the black around them."""
+    """The films of a cache in uint8 NxSxS, without the black around them."""
     pairs = zip(range(len(cache)), cache.letterboxes, strict=True)
-    return np.stack([thumbnail(box.cut(cache.image(index)), _THUMBNAIL) for index, box in pairs])
+    return np.stack([thumbnail(box.cut(cache.image(index))) for index, box in pairs])
 
 
 def plain_task(options: LandmarkOptions, landmarks: Iterable[Landmark], shape: NDArray[np.float64]) -> dict[str, Any]:

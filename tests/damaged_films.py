@@ -1,0 +1,116 @@
+"""Ways to spoil a copy of a film set in 'Aariz layout, one for each kind of fault that a check finds."""
+
+import json
+import re
+import shutil
+
+import cv2
+import numpy as np
+
+from vramfit.landmarks.formats.aariz import MACHINES_FILE
+from vramfit.landmarks.image import read_film
+
+RATERS = "Annotations/Cephalometric Landmarks"
+
+
+class Damage:
+    """A copy of a film set, and ways to spoil it."""
+
+    def __init__(self, root):
+        self.root = root
+
+    def film(self, number, split="train"):
+        return self.root / split / "Cephalograms" / f"{number:03d}.png"
+
+    def mark(self, number, rater="Senior", split="train"):
+        return self.root / split / RATERS / f"{rater} Orthodontists" / f"{number:03d}.json"
+
+    def write(self, path, pixels):
+        path.write_bytes(cv2.imencode(path.suffix, pixels)[1].tobytes())
+
+    def marks(self):
+        """Number, rater and split of every annotation."""
+        files = self.root.glob(f"*/{RATERS}/*/*.json")
+        return [(int(file.stem), file.parent.name.split()[0], file.relative_to(self.root).parts[0]) for file in files]
+
+    def edit(self, number, change, rater="Senior", split="train"):
+        content = json.loads(self.mark(number, rater, split).read_text())
+        places = {entry["symbol"]: entry["value"] for entry in content["landmarks"]}
+        content = change(content, places) or content
+        self.mark(number, rater, split).write_text(json.dumps(content))
+
+    def table(self, pattern, replacement):
+        path = self.root / MACHINES_FILE
+        path.write_text(re.sub(pattern, replacement, path.read_text(), flags=re.MULTILINE))
+
+
+def swap(content, places):
+    first, second = dict(places["Go"]), dict(places["Me"])
+    places["Go"].update(second)
+    places["Me"].update(first)
+
+
+def mirror(damage):
+    width = read_film(damage.film(9)).shape[1]
+
+    def turn(content, places):
+        for value in places.values():
+            value["x"] = width - 1 - value["x"]
+
+    for rater in ("Junior", "Senior"):
+        damage.edit(9, turn, rater)
+
+
+def move(symbol, x, y):
+    def change(content, places):
+        places[symbol]["x"] += x
+        places[symbol]["y"] += y
+
+    return change
+
+
+def forget(symbol):
+    return lambda content, places: places[symbol].update(x=None)
+
+
+def copy_film(damage, number, path):
+    damage.write(path, read_film(damage.film(number)))
+
+
+def new_film(damage, split, number):
+    """A copy of film 4 under another id, marked like it and with a row of its own."""
+    damage.write(damage.film(number, split).with_suffix(".jpg"), read_film(damage.film(4)))
+    for rater in ("Junior", "Senior"):
+        content = json.loads(damage.mark(4, rater).read_text())
+        damage.mark(number, rater, split).write_text(json.dumps({**content, "ceph_id": f"{number:03d}"}))
+    damage.table(r"\Z", f"{number:03d},M,1.0,jpg,{split}\n")
+
+
+FAULTS = {
+    "missing_folder": lambda d: shutil.rmtree(d.root / "test"),
+    "unreadable_film": lambda d: d.film(2).write_bytes(d.film(2).read_bytes()[:3000]),
+    "blank_film": lambda d: d.write(d.film(2), np.full_like(read_film(d.film(2)), 90)),
+    "unknown_file": lambda d: (d.root / "train/Cephalograms/scan.dcm").write_bytes(b"DICM"),
+    "doubled_film": lambda d: copy_film(d, 3, d.film(3).with_suffix(".bmp")),
+    "repeated_film": lambda d: new_film(d, "train", 77),
+    "leaked_film": lambda d: new_film(d, "test", 78),
+    "mirrored_film": mirror,
+    "missing_annotation": lambda d: [d.mark(5, rater).unlink() for rater in ("Junior", "Senior")],
+    "missing_rater": lambda d: d.mark(5, "Junior").unlink(),
+    "orphan_annotation": lambda d: shutil.copy(d.mark(5), d.mark(99)),
+    "unreadable_annotation": lambda d: d.mark(5).write_text("{"),
+    "wrong_id": lambda d: d.edit(6, lambda content, places: {**content, "ceph_id": "007"}),
+    "wrong_landmarks": lambda d: d.edit(6, lambda content, places: content["landmarks"][1].update(symbol="Nn")),
+    "missing_point": lambda d: d.edit(6, lambda content, places: places["N"].update(x=None)),
+    "unmarked_landmark": lambda d: [d.edit(n, forget("N"), rater, split) for n, rater, split in d.marks()],
+    "point_outside": lambda d: d.edit(6, move("N", 1500, 0)),
+    "coincident_points": lambda d: d.edit(6, lambda content, places: places["N"].update(places["Ar"])),
+    "swapped_points": lambda d: d.edit(7, swap),
+    "outlying_point": lambda d: d.edit(7, move("PNS", -22, 14)),
+    "raters_apart": lambda d: d.edit(8, move("B", -9, -9), "Junior"),
+    "missing_pixel_size": lambda d: d.table(r"^(011,[^,]*),[^,]*", r"\1,"),
+    "odd_pixel_size": lambda d: d.table(r"^(011,[^,]*),[^,]*", r"\1,0.3"),
+    "conflicting_rows": lambda d: d.table(r"\Z", "012,Another,0.5,png,train\n"),
+    "wrong_mode": lambda d: d.table(r"^(013,.*),train", r"\1,test"),
+    "orphan_row": lambda d: d.table(r"\Z", "500,Another,0.5,png,train\n"),
+}
