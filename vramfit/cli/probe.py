@@ -165,12 +165,12 @@ def _several(cases: list[Case], question: Question, *, label: str, html: Path | 
     found = [profile for _, profile in results if profile is not None]
     if not found:
         raise NothingFits(f"no batch fits for any {label} asked; probe one alone to see by how much it fails.")
+    if not as_json:
+        print("", *dict.fromkeys(remark for profile in found for remark in remarks(profile)), sep="\n")
     if html is not None:
         from vramfit.report.probe_page import cases_page
 
-        _write(html, cases_page(label, [(case.label, profile) for case, profile in results]), "Report", quiet=True)
-    if not as_json:
-        print("", *dict.fromkeys(remark for profile in found for remark in remarks(profile)), sep="\n")
+        _write(html, cases_page(label, [(case.label, profile) for case, profile in results]), "Report", quiet=as_json)
 
 
 def _or_nothing(case: Case, question: Question) -> "Profile | None":

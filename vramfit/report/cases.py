@@ -27,6 +27,7 @@ STYLE = """
 .off{stroke:#ffb000;stroke-opacity:.75}.truth{fill:none;stroke:#56c8ff}.found{fill:#ffb000}
 svg text.name{fill:#fff;stroke:#000;stroke-opacity:.75;paint-order:stroke;stroke-linejoin:round}
 i.truth,i.found{height:.7em;width:.7em;border-radius:50%;vertical-align:-.02em}
+@media print{.cases{grid-template-columns:1fr 1fr 1fr}}
 i.truth{border:2px solid #2a9fd6;background:none}i.found{background:#e69a00}
 """
 LEGEND = (("truth", "where it is"), ("found", "where the network saw it"))

@@ -96,7 +96,8 @@ dd{margin:0;min-width:0;overflow-wrap:anywhere}
 .first{color:var(--first)}.second{color:var(--second)}.third{color:var(--third)}.fourth{color:var(--fourth)}
 .limit{stroke:var(--ink);stroke-dasharray:5 3}
 @media print{body{margin:0;max-width:none;font-size:10.5pt}h2{break-after:avoid}.wide{overflow:visible}
-figure,tr,.tiles{break-inside:avoid}table{font-size:8pt}td,th{padding-left:.6rem}}
+figure,tr,.tiles{break-inside:avoid}table{font-size:8pt}td,th{padding-left:.6rem}.pair{grid-template-columns:1fr 1fr}
+.trio{grid-template-columns:1fr 1fr 1fr}}
 @page{margin:16mm}
 """
 

@@ -8,6 +8,7 @@ from itertools import groupby
 from vramfit.prediction.explain import Explanation, Part
 from vramfit.prediction.timeline import Column, Timeline
 from vramfit.report.explain import PART_NAMES, words
+from vramfit.report.page import page
 from vramfit.units import GIB, format_size
 
 _WIDTH, _HEIGHT = 1000, 380
@@ -45,7 +46,8 @@ def timeline_page(explanation: Explanation, title: str) -> str:
         f"<div class='tables'>{_tables(explanation)}</div>",
     )
     data = json.dumps(_data(timeline), separators=(",", ":")).replace("</", "<\\/")
-    return _PAGE.format(title=escape(title), body="\n".join(sections), data=data, style=_STYLE, script=_SCRIPT)
+    script = f"<script type='application/json' id='data'>{data}</script><script>{_SCRIPT}</script>"
+    return page(title, sections, style=_STYLE, script=script)
 
 
 def _bar(explanation: Explanation) -> str:
@@ -173,24 +175,14 @@ def _moment(column: Column) -> list[object]:
 
 
 _STYLE = """
-:root{color-scheme:light dark;--ink:#1c1c1c;--soft:#5f5f5f;--line:#dcdcdc;--back:#fff;--band:#f1f1f1}
-@media(prefers-color-scheme:dark){:root{--ink:#ececec;--soft:#a8a8a8;--line:#3a3a3a;--back:#161616;--band:#242424}}
-body{margin:2rem auto;max-width:66rem;padding:0 1rem;font:15px/1.5 system-ui,sans-serif}
-body{color:var(--ink);background:var(--back)}
-h1{font-size:1.4rem;margin:0}h2{font-size:1.1rem;margin:2rem 0 0}p{margin:.4rem 0;color:var(--soft)}
-.lead{color:var(--ink)}figure{margin:0}svg{width:100%;height:auto;touch-action:none}
-svg text{font-size:12px;fill:var(--soft)}.grid{stroke:var(--line)}.phase{fill:var(--band)}.odd{fill:var(--line)}
+svg{touch-action:none}.phase{fill:var(--band)}.odd{fill:var(--line)}
 .peak{stroke:var(--ink);stroke-dasharray:4 3}.cursor{stroke:var(--ink);visibility:hidden}
 .bar{display:flex;height:1.6rem;margin:1rem 0;border-radius:4px;overflow:hidden}
-.legend{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;list-style:none;margin:.4rem 0;padding:0}
-.legend i,td i{display:inline-block;width:.8em;height:.8em;margin-right:.4em;border-radius:2px}
-#moment{min-height:3em;color:var(--ink);font-variant-numeric:tabular-nums}
+.legend i,td i{display:inline-block;width:.8em;height:.8em;margin-right:.4em;border-radius:2px;vertical-align:-.05em}
+#moment{min-height:3em;font-variant-numeric:tabular-nums}
 .tables{display:flex;flex-wrap:wrap;gap:1rem 3rem;align-items:flex-start;margin-top:1rem}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-caption{text-align:left;font-weight:600;padding:.4rem 0}
-td,th{padding:.15rem 0 .15rem 1.2rem;text-align:right;border-bottom:1px solid var(--line)}
-td:first-child{padding-left:0;text-align:left}.level1{padding-left:1.2rem!important;color:var(--soft)}
-tfoot td{font-weight:600;border:0}
+caption{text-align:left;font-weight:650;padding:.4rem 0}td:first-child{text-align:left}
+td.level1{padding-left:1.2rem;color:var(--soft)}tfoot td{font-weight:650;border:0}
 """
 
 _SCRIPT = """
@@ -211,15 +203,4 @@ drawing.addEventListener('pointermove',event=>{
     +parts.map(p=>p[0]+' '+size(p[1])).join(', ');
 });
 drawing.addEventListener('pointerleave',()=>{cursor.style.visibility='hidden'});
-"""
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<title>{title}</title><style>{style}</style></head>
-<body>
-{body}
-<script type="application/json" id="data">{data}</script><script>{script}</script>
-</body>
-</html>
 """

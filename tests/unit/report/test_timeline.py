@@ -35,7 +35,7 @@ def test_the_page_loads_nothing_and_is_balanced(explanation):
 
 def test_the_moments_can_be_read_from_the_page(explanation):
     page = timeline_page(explanation, "title")
-    data = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
+    data = json.loads(re.search(r"id='data'>(.*?)</script>", page)[1])
     assert len(data["columns"]) == len(explanation.timeline.columns)
     assert max(sum(column[3]) for column in data["columns"]) == 2 * GIB + 305 * MIB
 
