@@ -113,7 +113,7 @@ def test_the_page_never_overwrites_unasked(vramfit, asked, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--html", "x.json", "--export", "x.json"], "--html"),
+        (["--html", "x.json", "--export", "x.json"], "x.json"),
         (["--vram", "8 bananas"], "8 bananas"),
         (["--reserve", "much"], "much"),
         (["--batch-sizes", "6,x"], "6,x"),

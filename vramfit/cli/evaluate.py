@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vramfit.cli.options import AsJson, Checkpoint, Decode, DeviceToUse, FilmFormat, FilmsAtOnce, SkipBad, Views
-from vramfit.errors import CannotWrite, UsageError
+from vramfit.cli.results import require_free, write_result
+from vramfit.errors import UsageError
 
 if TYPE_CHECKING:
     from vramfit.training.comparison import Comparison
@@ -50,7 +51,7 @@ def evaluate(
     """
     from vramfit.training.evaluation import EvaluationOptions
 
-    _check(export, html, force)
+    require_free(export, html, force=force)
     options = EvaluationOptions(
         dataset_path=dataset_path,
         split=split,
@@ -71,17 +72,9 @@ def evaluate(
     else:
         _show(judged, comparison)
     if export is not None:
-        _write(export, document, "Evaluation", quiet=as_json)
+        write_result(export, document, "Evaluation", quiet=as_json)
     if html is not None:
-        _write(html, _page(judged, comparison), "Report", quiet=as_json)
-
-
-def _check(export: Path | None, html: Path | None, force: bool) -> None:
-    if html is not None and html == export:
-        raise UsageError(f"--export and --html both name {html}; give each a file of its own.")
-    for file in (export, html):
-        if file is not None and file.exists() and not force:
-            raise CannotWrite(f"{file} exists and was left as it is; give --force to overwrite it, or another name.")
+        write_result(html, _page(judged, comparison), "Report", quiet=as_json)
 
 
 def _symbols(landmarks: str | None) -> tuple[str, ...] | None:
@@ -118,10 +111,3 @@ def _page(judged: "Judged", comparison: "Comparison | None") -> str:
     from vramfit.report.evaluation_page import evaluation_page
 
     return evaluation_page(judged, comparison)
-
-
-def _write(file: Path, content: str, what: str, *, quiet: bool) -> None:
-    from vramfit.files import write_atomically
-
-    write_atomically(file, content)
-    typer.echo(f"{what} written to {file}", err=quiet)

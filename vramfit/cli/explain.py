@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vramfit.cli.options import AsJson, ChannelsLast, ImageSize, MixedPrecision, ModelOrFactory
-from vramfit.errors import CannotWrite
+from vramfit.cli.results import require_free, write_result
 
 if TYPE_CHECKING:
     from vramfit.cards import Card
@@ -40,7 +40,7 @@ def explain(
 
     Predicted, without a GPU; the parts sum to the peak to the byte.
     """
-    _check(html, force)
+    require_free(html, force=force)
     from vramfit.jobs.registry import resolve_job
     from vramfit.prediction.explain import explain_trial
     from vramfit.prediction.predict import Predictor, card_budget
@@ -49,14 +49,12 @@ def explain(
     card = _card(gpu)
     predictor = Predictor(job, card, card_budget(card))
     explanation = explain_trial(predictor, batch_size or _largest(predictor))
-    _report(explanation, title=_title(job, card, explanation.micro_batch), as_json=as_json)
+    title = _title(job, card, explanation.micro_batch)
+    _report(explanation, title=title, as_json=as_json)
     if html is not None:
-        _write(explanation, _title(job, card, explanation.micro_batch), html, quiet=as_json)
+        from vramfit.report.timeline import timeline_page
 
-
-def _check(html: Path | None, force: bool) -> None:
-    if html is not None and html.exists() and not force:
-        raise CannotWrite(f"{html} exists and was left as it is; give --force to overwrite it, or another name.")
+        write_result(html, timeline_page(explanation, title), "Timeline", quiet=as_json)
 
 
 def _card(gpu: str | None) -> "Card":
@@ -94,11 +92,3 @@ def _report(explanation: "Explanation", *, title: str, as_json: bool) -> None:
     show(parts_table(explanation))
     typer.echo()
     show(modules_table(explanation))
-
-
-def _write(explanation: "Explanation", title: str, html: Path, *, quiet: bool) -> None:
-    from vramfit.files import write_atomically
-    from vramfit.report.timeline import timeline_page
-
-    write_atomically(html, timeline_page(explanation, title))
-    typer.echo(f"Timeline written to {html}", err=quiet)

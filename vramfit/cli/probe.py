@@ -19,7 +19,8 @@ from vramfit.cli.question import (
     numbers,
     one_size,
 )
-from vramfit.errors import CannotWrite, NothingFits, UsageError
+from vramfit.cli.results import require_free, write_result
+from vramfit.errors import NothingFits, UsageError
 from vramfit.units import format_size
 
 if TYPE_CHECKING:
@@ -86,7 +87,9 @@ def probe(
     Measured on the GPU of this machine where there is one; with --gpu, or without a GPU, predicted.
     """
     cases = cases_of(image_size, image_sizes, gpu or [])
-    _check_files(export, html, len(cases), force)
+    if export is not None and len(cases) > 1:
+        raise UsageError("--export writes one profile; give it with one image size and one card.")
+    require_free(export, html, force=force)
     question = Question(
         model=model,
         vram=checked_memory(vram),
@@ -129,11 +132,11 @@ def _one(case: Case, question: Question, *, export: Path | None, html: Path | No
     else:
         show_profile(profile)
     if export is not None:
-        _write(export, profile.to_json(), "Profile", quiet=as_json)
+        write_result(export, profile.to_json(), "Profile", quiet=as_json)
     if html is not None:
         from vramfit.report.probe_page import probe_page
 
-        _write(html, probe_page(profile, frontier), "Report", quiet=as_json)
+        write_result(html, probe_page(profile, frontier), "Report", quiet=as_json)
 
 
 def _show_frontier(frontier: "Frontier", schedule: "Schedule") -> None:
@@ -170,7 +173,9 @@ def _several(cases: list[Case], question: Question, *, label: str, html: Path | 
     if html is not None:
         from vramfit.report.probe_page import cases_page
 
-        _write(html, cases_page(label, [(case.label, profile) for case, profile in results]), "Report", quiet=as_json)
+        write_result(
+            html, cases_page(label, [(case.label, profile) for case, profile in results]), "Report", quiet=as_json
+        )
 
 
 def _or_nothing(case: Case, question: Question) -> "Profile | None":
@@ -205,20 +210,3 @@ def _watch(trials: "list[Trial]") -> "Callable[[Trial], None]":
 def _progress(line: str) -> None:
     if sys.stderr.isatty():
         typer.echo(line, err=True)
-
-
-def _check_files(export: Path | None, html: Path | None, cases: int, force: bool) -> None:
-    if export is not None and cases > 1:
-        raise UsageError("--export writes one profile; give it with one image size and one card.")
-    if export is not None and export == html:
-        raise UsageError(f"--export and --html both name {html}; give each a file of its own.")
-    for file in (export, html):
-        if file is not None and file.exists() and not force:
-            raise CannotWrite(f"{file} exists and was left as it is; give --force to overwrite it, or another name.")
-
-
-def _write(file: Path, content: str, what: str, *, quiet: bool) -> None:
-    from vramfit.files import write_atomically
-
-    write_atomically(file, content)
-    typer.echo(f"{what} written to {file}", err=quiet)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vramfit.errors import CannotWrite, UsageError
+from vramfit.cli.results import require_free, write_result
+from vramfit.errors import UsageError
 
 if TYPE_CHECKING:
     from vramfit.jobs.job import Job
@@ -78,13 +79,10 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Write a copy of a profile, to be changed or carried to another machine."""
-    from vramfit.files import write_atomically
     from vramfit.shipped import load_profile
 
-    if file.exists() and not force:
-        raise CannotWrite(f"{file} exists and was left as it is; give --force to overwrite it, or another name.")
-    write_atomically(file, load_profile(name).to_json())
-    typer.echo(f"Profile written to {file}")
+    require_free(file, force=force)
+    write_result(file, load_profile(name).to_json(), "Profile")
 
 
 @app.command("verify")

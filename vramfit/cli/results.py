@@ -1,0 +1,31 @@
+"""Files that a verb writes beside what it prints: never over another one unasked, and each told of."""
+
+from pathlib import Path
+
+import typer
+
+from vramfit.errors import CannotWrite, UsageError
+
+
+def require_free(*files: Path | None, force: bool) -> None:
+    """Refuse, before anything is done, to write over a file that is there, or two results into one.
+
+    Raises:
+        CannotWrite: a file exists, and `force` is not given.
+        UsageError: two results would be one file.
+
+    """
+    named = [file for file in files if file is not None]
+    for place, file in enumerate(named):
+        if file in named[:place]:
+            raise UsageError(f"two results would go to {file}; give each a file of its own.")
+        if file.exists() and not force:
+            raise CannotWrite(f"{file} exists and was left as it is; give --force to overwrite it, or another name.")
+
+
+def write_result(file: Path, content: str, what: str, *, quiet: bool = False) -> None:
+    """Write a file and say so: on stderr where `quiet`, since stdout then holds a document."""
+    from vramfit.files import write_atomically
+
+    write_atomically(file, content)
+    typer.echo(f"{what} written to {file}", err=quiet)
