@@ -7,13 +7,19 @@ sees), and it refuses memory in a training step the way CUDA, cuBLAS and cuDNN d
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vramfit.jobs.job import Job
+from vramfit.measure import bench
+from vramfit.measure.bench import MeasuredBench
+from vramfit.measure.budget import read_budget
 from vramfit.measure.device import Device, DeviceProcess, Reading
 from vramfit.measure.memory import MemoryFigures
-from vramfit.records import Budget, Trial, Verdict
+from vramfit.records import Budget, Schedule, Trial, Verdict
 from vramfit.units import GIB, MIB
 
 CUDA_OOM = "CUDA out of memory. Tried to allocate 1.00 GiB."
@@ -37,7 +43,9 @@ class ScriptedCard(Device):
     """One card.
 
     Memory of a step of n images is `fixed + per_image * n + extra(n)`, optimizer state after the first step that the
-    scaler lets through, all rounded up to `granularity`; validation takes `validation` times the images' part.
+    scaler lets through, all rounded up to `granularity`; validation takes `validation` times the images' part. Training
+    step k of a trial, from 0, takes `fragmentation(k)` more. Of all passes those in `ooms_at`, from 0, fail whatever
+    they need; trials of the sizes in `killed_at` are killed. A card that spills refuses nothing but what a cap forbids.
     """
 
     capacity_bytes: int = 8 * GIB
@@ -56,7 +64,9 @@ class ScriptedCard(Device):
     sticky: bool = False
     spills: bool = False
     retries_at: Callable[[int], int] = lambda _: 0
+    fragmentation: Callable[[int], int] = lambda _: 0
     killed_at: tuple[int, ...] = ()
+    ooms_at: tuple[int, ...] = ()
     seconds: Callable[[int], float] = lambda n: 0.01 + 0.02 * n
     skipped_steps: int = 0
     name: str = "Scripted GPU"
@@ -66,6 +76,7 @@ class ScriptedCard(Device):
     # What happened to it.
     sizes: list[int] = field(default_factory=list)
     ooms: int = 0
+    passes: int = 0
     steps: int = 0
     peak_bytes: int = 0
     retries: int = 0
@@ -111,10 +122,13 @@ class ScriptedCard(Device):
         if self.poisoned:
             raise poison()
         first = self.steps <= self.skipped_steps
-        self.steps += training
         needed = self.needs(images, training=training, first=first and training)
+        needed += self.fragmentation(self.steps) if training else 0
+        self.steps += training
+        self.passes += 1
         self.retries += self.retries_at(images)
-        if needed > self.room_bytes and not self.spills:
+        lent = self.spills and self.limit_bytes is None
+        if self.passes - 1 in self.ooms_at or (needed > self.room_bytes and not lent):
             self.ooms += 1
             self.poisoned = self.sticky
             raise FACES[self.face]()
@@ -185,6 +199,29 @@ class Hungry(nn.Module):
         copy = Hungry(self.card)
         copy.load_state_dict(self.state_dict())
         return copy
+
+
+def hungry_job(card: ScriptedCard, **changes: Any) -> Job:
+    """A job on the CPU whose steps take their memory from the card."""
+    settings = {
+        "model": partial(Hungry, card),
+        "batch": _batch,
+        "loss": nn.functional.mse_loss,
+        "optimizer": partial(torch.optim.AdamW, lr=1e-3),
+        "amp": None,
+        "ema_decay": 0.9,
+    }
+    return Job(**(settings | changes))
+
+
+def _batch(size: int) -> tuple[Tensor, Tensor]:
+    return torch.randn(size, 4), torch.randn(size, 1)
+
+
+def measured_bench(card: ScriptedCard, monkeypatch: Any, guessed: int = 5) -> MeasuredBench:
+    """The real bench of a card that is here, whose trials are the scripted card's; nothing is trained."""
+    monkeypatch.setattr(bench, "measure_trial", lambda job, size, budget, **_: card.trial(size, budget))
+    return MeasuredBench(None, card, read_budget(card), Schedule(images=20), lambda _: guessed)
 
 
 def this_process(used_bytes: int) -> DeviceProcess:

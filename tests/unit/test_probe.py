@@ -6,18 +6,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from scripted_card import ScriptedCard, other_process
+from scripted_card import ScriptedCard, measured_bench
 from torch import nn
 
 import vramfit
 from vramfit.errors import NothingFits, NotTraceable, UsageError, VramfitError
 from vramfit.jobs.job import Job
-from vramfit.measure import bench as bench_module
-from vramfit.measure.bench import MeasuredBench
 from vramfit.measure.budget import read_budget
 from vramfit.probe import Probe, Wanted
 from vramfit.probe.bench import _guesser
-from vramfit.records import Machine, Schedule, Verdict
+from vramfit.records import Machine, Schedule
 from vramfit.units import GIB
 
 
@@ -127,86 +125,17 @@ def test_memory_that_does_not_grow_evenly_is_said():
     assert under_way.bench.notes == ["Memory does not grow evenly here: batch 7 fits and 3 does not."]
 
 
-def test_other_processes_make_the_answer_smaller():
-    card = ScriptedCard(others=(other_process(2 * GIB),))
-    assert probe(card, objective="largest").plan().micro_batch == 5
-
-
-def measured(card, monkeypatch, **changes):
-    monkeypatch.setattr(bench_module, "measure_trial", lambda job, size, budget, **_: card.trial(size, budget))
-    return MeasuredBench(None, card, read_budget(card), Schedule(images=20), lambda _: 5, **changes)
-
-
-def test_windows_spill_is_seen_by_its_cliff_and_named(monkeypatch):
-    # The laptop of FACTS: three times the time an image from 9 GiB on, and no error.
-    card = ScriptedCard(capacity_bytes=20 * GIB, spills=True, seconds=lambda n: n * (5.0 if n < 8 else 15.0))
-    bench = measured(card, monkeypatch)
-    # The larger one first, as a search does: it is seen for what it is once the smaller one was tried.
-    spilled, small = bench.reviewed([bench.trial(9), bench.trial(6)])
-    assert small.verdict is Verdict.FITS
-    assert spilled.verdict is Verdict.SPILLED
-    assert "3.0 times as long" in spilled.note
-    assert "Sysmem Fallback Policy" in spilled.note
-    under_way = Probe(measured(card, monkeypatch), Wanted(objective="largest"), lambda _: None)
-    assert under_way.plan().micro_batch == 7
-
-
-def laptop(**changes):
-    """8 GiB of its own and as much again of the system's, in which an image takes three times as long."""
-    changes = {"seconds": lambda n: n * (5.0 if n < 8 else 15.0), **changes}
-    return ScriptedCard(capacity_bytes=20 * GIB, spills=True, **changes)
-
-
-@pytest.mark.parametrize("guessed", [15, 12, 9, 7, 5, 2, 1])
-def test_the_largest_batch_has_a_smaller_one_tried_beside_it_that_shows_a_spill(monkeypatch, guessed):
-    """Though everything up to 19 runs to its end, and even where the prediction is of twice what fits."""
-    bench = measured(laptop(), monkeypatch)
-    bench.predicted = lambda _: guessed
-    under_way = Probe(bench, Wanted(objective="largest"), lambda _: None)
-    assert under_way.plan().micro_batch == 7
-    assert min(trial.micro_batch for trial in under_way.trials) <= 3
-    assert len(under_way.trials) <= 9
-
-
-def test_a_spill_is_seen_in_a_users_list_too_and_the_answer_is_from_the_list(monkeypatch):
-    bench = measured(laptop(), monkeypatch)
-    under_way = Probe(bench, Wanted(batch_sizes=(12, 10, 5)), lambda _: None)
-    assert under_way.plan().micro_batch == 5
-    assert [trial.micro_batch for trial in under_way.trials] == [12, 6, 10, 5, 2]
-
-
 def test_where_nothing_spills_no_trial_is_spent_on_it():
     under_way = probe(ScriptedCard(), guessed=7, objective="largest")
     under_way.plan()
     assert min(trial.micro_batch for trial in under_way.trials) == 6
 
 
-def test_a_cliff_on_linux_is_only_slow(monkeypatch):
-    card = ScriptedCard(capacity_bytes=20 * GIB, seconds=lambda n: n * (5.0 if n < 8 else 15.0))
-    bench = measured(card, monkeypatch)
-    assert [trial.verdict for trial in bench.reviewed([bench.trial(6), bench.trial(9)])] == [Verdict.FITS] * 2
-
-
-def test_memory_taken_by_others_during_a_trial_is_noticed(monkeypatch):
-    card = ScriptedCard()
-    bench = measured(card, monkeypatch)
-    bench.trial(3)
-    assert bench.notes == []
-
-    def crowded(job, size, budget, **_):
-        card.others = (other_process(2 * GIB),)
-        return card.trial(size, budget)
-
-    monkeypatch.setattr(bench_module, "measure_trial", crowded)
-    bench.trial(4)
-    assert bench.notes[0].startswith("Another program took 2.00 GiB of the card while batch 4 was tried")
-
-
 def test_a_card_that_cannot_be_predicted_is_searched_without(monkeypatch):
     def refuse(maximum):
         raise NotTraceable("aten::nonzero in line 7")
 
-    bench = measured(ScriptedCard(), monkeypatch)
+    bench = measured_bench(ScriptedCard(), monkeypatch)
     bench.predicted = refuse
     assert bench.guess(100) is None
     assert bench.notes == ["Searched without a prediction: aten::nonzero in line 7"]

@@ -1,5 +1,4 @@
 import random
-import weakref
 
 import numpy as np
 import pytest
@@ -7,18 +6,8 @@ import torch
 from scripted_card import FACES, ScriptedCard
 
 import vramfit
-from vramfit.measure import find as module
 from vramfit.measure.find import find_batch_size
 from vramfit.units import GIB, MIB
-
-
-@pytest.mark.parametrize("face", FACES)
-def test_every_face_of_out_of_memory_is_caught(face):
-    card = ScriptedCard(face=face)
-    result = vramfit.find_batch_size(card.step)
-    assert result.batch_size == card.true_limit == 7
-    assert [trial.verdict for trial in result.trials if trial.micro_batch == 8] == ["oom"]
-    assert result.reason == "batch 7: 8 runs out of memory."
 
 
 @pytest.mark.parametrize("start", [None, 1, 5, 7, 8, 100])
@@ -60,14 +49,6 @@ def test_without_any_limit_the_search_ends():
     assert len(result.trials) < 25
 
 
-def test_the_answer_was_run_and_the_next_was_too():
-    card = ScriptedCard(extra=lambda n: 4 * GIB if n in (4, 5) else 0)
-    result = find_batch_size(card.step, start=6)
-    verdicts = {trial.micro_batch: trial.verdict for trial in result.trials}
-    assert verdicts[result.batch_size] == "fits"
-    assert verdicts[result.batch_size + 1] != "fits"
-
-
 def _raise_if(bad):
     if bad:
         raise FACES["torch"]()
@@ -87,28 +68,6 @@ def test_another_error_is_the_callers():
 
     with pytest.raises(KeyError, match="films"):
         find_batch_size(broken)
-
-
-def test_illegal_memory_access_ends_the_search():
-    card = ScriptedCard(sticky=True)
-    with pytest.raises(RuntimeError, match="illegal memory access"):
-        find_batch_size(card.step, start=10)
-
-
-def test_the_failed_steps_tensors_are_gone_before_memory_is_released(monkeypatch):
-    seen = []
-
-    def step(size):
-        activations = torch.ones(size)
-        alive.append(weakref.ref(activations))
-        if size > 4:
-            raise FACES["torch"]()
-
-    alive = []
-    monkeypatch.setattr(module, "release_memory", lambda: seen.append([one() is None for one in alive]))
-    find_batch_size(step)
-    assert seen
-    assert all(all(gone) for gone in seen)
 
 
 def test_random_states_are_those_of_before():
