@@ -194,6 +194,19 @@ def test_groups_change_nothing(films, checkpoint, monkeypatch):
         np.testing.assert_allclose(one.points, other.points, atol=0.5)
 
 
+def test_the_bar_moves_with_every_batch_and_ends_full(films, checkpoint, tmp_path, monkeypatch):
+    folder = shutil.copytree(films / "train" / "Cephalograms", tmp_path / "films")
+    bad = sorted(folder.iterdir())[1]
+    content = bad.read_bytes()
+    bad.write_bytes(content[:2000] + bytes(200) + content[-40:])
+    trained = load_trained(checkpoint, "cpu")
+    unmarked = inference.unmarked_films([folder], trained.landmarks)
+    monkeypatch.setattr(inference, "_GROUP", 4)
+    told: list[int] = []
+    list(inference.find_landmarks(trained, unmarked, batch_size=2, skip_bad=True, on_batch=told.append))
+    assert told == [3, 4, 6, 8]
+
+
 def test_running_out_of_memory_is_said_and_survived(infer, folder, monkeypatch):
     from vramfit.jobs.step import Step
 

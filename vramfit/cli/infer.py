@@ -96,10 +96,10 @@ def infer(
             skip_bad=skip_bad,
             on_skip=skipped.append,
             on_event=tell_oom,
+            on_batch=lambda seen: progress("finding landmarks", seen, len(films)),
         ):
             _write(found, outputs, trained.landmarks)
             done.append(found)
-            progress("finding landmarks", len(done), len(films))
     if outputs.csv:
         _write_table(done, outputs, trained.landmarks)
     for film in skipped:

@@ -75,8 +75,11 @@ def find_landmarks(
     skip_bad: bool = False,
     on_skip: Callable[[Skipped], None] = lambda _: None,
     on_event: Callable[[OomEvent], None] = lambda _: None,
+    on_batch: Callable[[int], None] = lambda _: None,
 ) -> Iterator[FoundLandmarks]:
     """The landmarks of each film, in order; less those that cannot be decoded, of which `on_skip` is told.
+
+    `on_batch` is told, after each batch, how many films have been dealt with.
 
     Raises:
         DataError: a film that cannot be decoded, unless `skip_bad`.
@@ -86,12 +89,20 @@ def find_landmarks(
     validate = recovering(trained.step, batch_size, on_event)
     size = batch_size * max(1, _GROUP // batch_size)
 
-    def found_in(group: FilmSet, folder: Path) -> list[FoundLandmarks]:
+    def found_in(group: FilmSet, start: int, folder: Path) -> list[FoundLandmarks]:
         cache = FilmCache.open(group, trained.options.image_size, folder=folder, skip_bad=skip_bad)
         for skipped in cache.film_set.skipped[len(group.skipped) :]:
             on_skip(skipped)
-        stride = trained.options.heatmap_stride
-        found = predict_points(validate, cache, batch_size=batch_size, stride=stride, method=method, views=views)
+        lost = len(group) - len(cache)
+        found = predict_points(
+            validate,
+            cache,
+            batch_size=batch_size,
+            stride=trained.options.heatmap_stride,
+            method=method,
+            views=views,
+            on_batch=lambda done: on_batch(start + lost + done),
+        )
         rows = zip(cache.film_set.films, found.points, found.confidence, strict=True)
         return [FoundLandmarks(*row) for row in rows]
 
@@ -99,7 +110,7 @@ def find_landmarks(
         group = replace(films, films=films.films[start : start + size])
         # Windows keeps a mapped file from being removed until the map is gone: not always at once.
         with TemporaryDirectory(prefix="vramfit-", ignore_cleanup_errors=True) as folder:
-            found = found_in(group, Path(folder))
+            found = found_in(group, start, Path(folder))
         yield from found
 
 
