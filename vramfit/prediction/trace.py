@@ -42,7 +42,7 @@ def trace_step(job: Job, micro_batch: int, *, steps: int = 2, validation: bool =
         with cuda_everywhere():
             _run(_set_up(job, recorder), recorder, host, steps=steps, validation=validation)
         recorder.stop()
-    _order_frees(trace.events)
+    _order_frees(trace)
     return trace
 
 
@@ -58,16 +58,18 @@ def _run(traced: "TracedStep", recorder: Recorder, host: Batch, *, steps: int, v
         recorder.mark("end")
 
 
-def _order_frees(events: list[int]) -> None:
+def _order_frees(trace: Trace) -> None:
     """Give frees in a row one order: autocast empties its cache in the order of addresses, which is chance.
 
-    The order makes no difference to an allocator: what is free afterwards is the same.
+    The order makes no difference to an allocator: what is free afterwards is the same. What an operation lies between
+    keeps its place.
     """
-    start = 0
+    events, start = trace.events, 0
+    turns = {operation.position for operation in trace.operations}
     for position, event in enumerate([*events, 0]):
-        if event >= 0:
+        if event >= 0 or position in turns:
             events[start:position] = sorted(events[start:position])
-            start = position + 1
+            start = position + (event >= 0)
 
 
 class TracedScaler(torch.amp.GradScaler):
