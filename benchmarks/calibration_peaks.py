@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from calibration_rows import DeviceRow, LadderRow, device_rows, ladder_rows
@@ -70,11 +70,6 @@ def _by_key(rows: Iterable[DeviceRow | LadderRow]) -> dict[str, list]:  # type: 
 
 
 def _reserved(trace: Trace) -> list[int]:
-    # The optimizer is not stated; Adam without the temporaries of foreach explains the large models best.
-    trace.storages[:] = [
-        replace(storage, size_bytes=0) if storage.phase == "optimizer" and storage.kind == "temporary" else storage
-        for storage in trace.storages
-    ]
     kept = kept_workspaces(trace, find_card("A100 40GB"))
     return [_peaks(trace, part, kept).reserved_bytes for part in CONSTANTS.hidden.replayed_parts]
 

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from vramfit.files import write_atomically
 from vramfit.prediction.constants import CONSTANTS, Bands, Constants
+from vramfit.units import GIB
 
 FOLDS = 10
 RESULTS = REPOSITORY / "benchmarks" / "results" / "prediction_accuracy.json"
@@ -84,36 +85,80 @@ class Residuals:
         return self.relative / self.scale
 
 
-def fit_device(rows: Sequence[DevicePeaks]) -> float:
-    """The context in bytes that explains the rows best."""
-    return float(np.median([row.row.device_used_bytes - np.mean(row.reserved_bytes) for row in rows]))
+@dataclass(frozen=True)
+class DeviceFit:
+    """Bytes of the CUDA context of the measured runs, and what they reserve over the replay of their steps."""
+
+    context_bytes: float
+    slack: float
 
 
-def device_residuals(rows: Sequence[DevicePeaks], context: float) -> Residuals:
+def fit_device(rows: Sequence[DevicePeaks]) -> DeviceFit:
+    """Least squares of relative errors, robust against rows measured otherwise."""
+    from scipy.optimize import least_squares
+
+    measured, reserved = _figures(rows)
+
+    def residuals(values: Array) -> Array:
+        return measured / (values[0] * GIB + values[1] * reserved.mean(axis=1)) - 1
+
+    context, slack = least_squares(residuals, (1.5, 1.0), loss="cauchy", f_scale=0.03).x
+    return DeviceFit(context * GIB, slack)
+
+
+def device_residuals(rows: Sequence[DevicePeaks], fitted: DeviceFit) -> Residuals:
+    measured, reserved = _figures(rows)
+    predicted = fitted.context_bytes + fitted.slack * reserved.mean(axis=1)
+    spread = np.ptp(reserved, axis=1)
+    return Residuals(measured / predicted - 1, np.hypot(CONSTANTS.bands.memory_base, spread / 2 / predicted))
+
+
+def _figures(rows: Sequence[DevicePeaks]) -> tuple[Array, Array]:
     measured = np.array([row.row.device_used_bytes for row in rows], dtype=np.float64)
-    reserved = np.array([row.reserved_bytes for row in rows], dtype=np.float64)
-    predicted = reserved.mean(axis=1) + context
-    spread = reserved.max(axis=1) - reserved.min(axis=1)
-    return Residuals(measured / predicted - 1, CONSTANTS.bands.memory_base + spread / 2 / predicted)
+    return measured, np.array([row.reserved_bytes for row in rows], dtype=np.float64)
 
 
-def score_bands(
-    rows: Sequence[Row], fit: Callable[[Any], Any], residuals: Callable[[Any, Any], Residuals]
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Errors of held-out rows; and how many lie in the band that the other rows' residuals give, and its width."""
-    relative, inside, widths = [], [], []
-    for train, test in folds(rows):
-        fitted = fit(train)
-        low, high = np.quantile(residuals(train, fitted).scaled, (0.05, 0.95))
-        found = residuals(test, fitted)
-        relative.append(found.relative)
-        inside.append((low <= found.scaled) & (found.scaled <= high))
-        widths.append((high - low) * found.scale / (1 + found.relative))
-    band = {
-        "inside": round(float(np.mean(np.concatenate(inside))), 4),
-        "median_width": round(float(np.median(np.concatenate(widths))), 4),
-    }
-    return errors(1 / (1 + np.concatenate(relative)) - 1), band
+@dataclass(frozen=True)
+class Held:
+    """Rows by fold with their residuals, each by a model that was fitted without the fold's families."""
+
+    folds: tuple[Residuals, ...]
+
+    @classmethod
+    def out(cls, rows: Sequence[Row], fit: Callable[[Any], Any], residuals: Callable[[Any, Any], Residuals]) -> "Held":
+        """Fit once a fold, on the rows of the others."""
+        return cls(tuple(residuals(test, fit(train)) for train, test in folds(rows)))
+
+    @property
+    def relative(self) -> Array:
+        """Measured over predicted, less one, of every row."""
+        return np.concatenate([fold.relative for fold in self.folds])
+
+    def limits(self, without: int | None = None) -> tuple[float, float]:
+        """The 5 % and the 95 % quantile of the scaled residuals, of all folds or of all but one."""
+        scaled = [fold.scaled for number, fold in enumerate(self.folds) if number != without]
+        low, high = np.quantile(np.concatenate(scaled), (0.05, 0.95))
+        return float(low), float(high)
+
+    def band(self) -> dict[str, float]:
+        """How many rows of each fold lie in the band that the other folds give, and how wide it is.
+
+        Residuals of rows that were fitted on would be too small to make a band of: these are all held out
+        (cross-conformal prediction, Vovk 2015).
+        """
+        inside, widths = [], []
+        for number, fold in enumerate(self.folds):
+            low, high = self.limits(without=number)
+            inside.append((low <= fold.scaled) & (fold.scaled <= high))
+            widths.append((high - low) * fold.scale / (1 + fold.relative))
+        return {
+            "inside": round(float(np.mean(np.concatenate(inside))), 4),
+            "median_width": round(float(np.median(np.concatenate(widths))), 4),
+        }
+
+    def score(self) -> dict[str, Any]:
+        """Errors of the predictions and the band's figures."""
+        return {**errors(1 / (1 + self.relative) - 1), "band": self.band()}
 
 
 # -- what fits an RTX 3090 --------------------------------------------------------------------------------------------
@@ -147,13 +192,11 @@ def time_residuals(rows: Sequence[times.TimedRow], fitted: times.Parameters) -> 
 def score(cache: Path) -> dict[str, Any]:
     device, ladder, timed = device_peaks(cache), ladder_peaks(cache), times.timed_rows(cache)
     published = compare()
-    device_errors, device_band = score_bands(device, fit_device, device_residuals)
-    time_errors, time_band = score_bands(timed, times.fit, time_residuals)
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "device_a100": {**device_errors, "band": device_band},
+        "device_a100": Held.out(device, fit_device, device_residuals).score(),
         "ladder_rtx3090": score_ladder(ladder),
-        "time_rtx3090": {**time_errors, "band": time_band},
+        "time_rtx3090": Held.out(timed, times.fit, time_residuals).score(),
         "published": errors(np.array([row.predicted_bytes / row.measured_bytes - 1 for row in published])),
         "published_rows": {row.name: round(row.predicted_bytes / row.measured_bytes - 1, 4) for row in published},
     }
@@ -161,17 +204,18 @@ def score(cache: Path) -> dict[str, Any]:
 
 def fit_all(cache: Path) -> Constants:
     device, timed = device_peaks(cache), times.timed_rows(cache)
-    parameters = times.fit(timed)
-    memory = np.quantile(device_residuals(device, fit_device(device)).scaled, (0.05, 0.95))
-    duration = 1 + np.quantile(time_residuals(timed, parameters).scaled, (0.05, 0.95))
+    memory = Held.out(device, fit_device, device_residuals).limits()
+    duration = Held.out(timed, times.fit, time_residuals).limits()
     bands = Bands(
-        fitted_to=f"residuals of {len(device)} rows of GPUMemNet (A100), {len(timed)} of timm's benchmark (RTX 3090)",
+        fitted_to=f"held-out residuals of {len(device)} rows of GPUMemNet (A100), {len(timed)} of timm's benchmark "
+        "(RTX 3090)",
         memory_base=CONSTANTS.bands.memory_base,
-        memory=(round(float(memory[0]), 3), round(float(memory[1]), 3)),
-        time=(round(float(duration[0]), 3), round(float(duration[1]), 3)),
+        memory=(round(memory[0], 3), round(memory[1], 3)),
+        time=(round(1 + duration[0], 3), round(1 + duration[1], 3)),
     )
+    hidden = CONSTANTS.hidden.model_copy(update={"slack": round(fit_device(device).slack, 4)})
     fitted_to = f"{len(timed)} steps of timm's benchmark (RTX 3090, fp16 AMP, torch 1.12)"
-    return Constants(hidden=CONSTANTS.hidden, time=times.constants(parameters, fitted_to), bands=bands)
+    return Constants(hidden=hidden, time=times.constants(times.fit(timed), fitted_to), bands=bands)
 
 
 def main() -> None:

@@ -14,7 +14,8 @@ class HiddenConstants(Record):
     """Hidden memory.
 
     The most workspace that a convolution takes, as a share of its input and output bytes, by layout and kernel; and
-    the parts of the most at which a step is replayed, for which kernel cuDNN picks is not known.
+    the parts of the most at which a step is replayed, for which kernel cuDNN picks is not known. `slack` is what a run
+    reserves over what the replay of its steps does.
     """
 
     fitted_to: str
@@ -22,6 +23,7 @@ class HiddenConstants(Record):
     heuristic_share: dict[str, NonNegativeFloat]
     benchmark_share: dict[str, NonNegativeFloat]
     replayed_parts: tuple[NonNegativeFloat, ...]
+    slack: PositiveFloat
 
 
 class TimeConstants(Record):
@@ -39,8 +41,9 @@ class TimeConstants(Record):
 class Bands(Record):
     """90 % bands, from residuals.
 
-    Memory: middle x (1 + low x scale) to middle x (1 + high x scale), where the scale is `memory_base` and half the
-    spread between replays with the least and the most workspace, over the middle. Time: middle x low to middle x high.
+    Memory: middle + low x scale to middle + high x scale, where the scale is the root of the sum of the squares of
+    `memory_base` x middle and of half the spread between replays with the least and the most workspace. Time:
+    middle x low to middle x high.
     """
 
     fitted_to: str

@@ -2,6 +2,8 @@
 
 The peak of the card is the peak of what is reserved, plus the CUDA context. Its parts are what lives at the moment when
 most is allocated, what the allocator rounds those up by, and what it holds besides; they sum to the peak to the byte.
+Which workspaces cuDNN takes is not known: a prediction is the mean over several parts of the most, and what lives is
+shown at the mean part. It is never more than what is reserved in the mean, for a peak is convex in the part.
 """
 
 from collections import defaultdict
@@ -9,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from vramfit.prediction.allocator import CachingAllocator, Settings
+from vramfit.prediction.constants import CONSTANTS
 from vramfit.prediction.hidden import context_bytes, convolution_workspaces, kept_workspaces
 from vramfit.prediction.predict import Predictor, allocator_settings
 from vramfit.prediction.record import Trace
@@ -67,25 +70,34 @@ def explain_trial(predictor: Predictor, micro_batch: int) -> Explanation:
         NotTraceable: the step cannot run on storage-less tensors.
 
     """
-    trace = predictor.trace(micro_batch)
+    trace = predictor.rehearsal(micro_batch)
+    parts = CONSTANTS.hidden.replayed_parts
+    workspaces = convolution_workspaces(
+        trace.operations, benchmark=predictor.job.cudnn_benchmark, part=sum(parts) / len(parts)
+    )
     hidden = Hidden(
-        workspaces=convolution_workspaces(trace.operations, benchmark=predictor.job.cudnn_benchmark),
+        workspaces=workspaces,
         kept_bytes=kept_workspaces(trace, predictor.card),
         context_bytes=context_bytes(predictor.card),
     )
-    return explain(trace, hidden, allocator_settings(predictor.job))
+    reserved = predictor.trial(micro_batch).peak_reserved_bytes
+    return explain(trace, hidden, allocator_settings(predictor.job), reserved_bytes=reserved)
 
 
-def explain(trace: Trace, hidden: Hidden, settings: Settings | None = None) -> Explanation:
+def explain(
+    trace: Trace, hidden: Hidden, settings: Settings | None = None, *, reserved_bytes: int | None = None
+) -> Explanation:
     """The parts of a trace's peak on a card that is large enough for it.
 
     Args:
         trace: what the step allocates and frees.
         hidden: what libraries and the driver take besides.
         settings: the allocator's; None for torch's own.
+        reserved_bytes: the peak that is predicted; None for that of one replay.
 
     """
     peak = _find_peak(trace, hidden, settings or Settings())
+    reserved = reserved_bytes or peak.reserved_bytes
     live = _live(trace, peak.position)
     tensors = sum(trace.storages[number].size_bytes for number in live)
     kept = sum(size for position, size in hidden.kept_bytes.items() if position <= peak.position)
@@ -93,7 +105,7 @@ def explain(trace: Trace, hidden: Hidden, settings: Settings | None = None) -> E
     last = trace.storages[_latest_birth(trace, peak.position)]
     return Explanation(
         micro_batch=trace.micro_batch,
-        peak_bytes=peak.reserved_bytes + hidden.context_bytes,
+        peak_bytes=reserved + hidden.context_bytes,
         part=part_at(trace, peak.position),
         phase=last.phase,
         operation=last.op,
@@ -104,7 +116,7 @@ def explain(trace: Trace, hidden: Hidden, settings: Settings | None = None) -> E
         allocator=_parts(
             {
                 ROUNDING: peak.allocated_bytes - tensors - libraries,
-                CACHED: peak.reserved_bytes - peak.allocated_bytes,
+                CACHED: reserved - peak.allocated_bytes,
             }
         ),
         timeline=draw_timeline(trace, hidden, part_at(trace, peak.position)),

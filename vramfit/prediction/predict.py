@@ -3,9 +3,12 @@
 Sizes in bytes, times in seconds. A prediction is the middle of a 90 % band, and its verdict depends on the band.
 """
 
+from math import hypot
+
 from vramfit.cards import Card, find_card
 from vramfit.jobs.job import Job
 from vramfit.jobs.levers import setting_of
+from vramfit.prediction.accumulated import accumulating
 from vramfit.prediction.affine import AffineTrace
 from vramfit.prediction.allocator import Settings
 from vramfit.prediction.constants import CONSTANTS, Bands
@@ -103,6 +106,10 @@ class Predictor:
             self._alike = self._traced is not None
         return self._traced.at(micro_batch) if self._traced else trace_step(self.job, micro_batch)
 
+    def rehearsal(self, micro_batch: int) -> Trace:
+        """What a trial at a micro-batch goes through: the traced steps, the second accumulated over two passes."""
+        return accumulating(self.trace(micro_batch))
+
     def _replay(self, trace: Trace) -> Spread:
         kept = kept_workspaces(trace, self.card)
         return Spread.of(
@@ -122,9 +129,10 @@ class Predictor:
 
     def _predict(self, micro_batch: int) -> Trial:
         trace = self.trace(micro_batch)
-        peaks = self._replay(trace)
+        peaks = self._replay(accumulating(trace))
         context = context_bytes(self.card)
-        used = peaks.reserved_bytes + context
+        reserved = round(peaks.reserved_bytes * CONSTANTS.hidden.slack)
+        used = reserved + context
         bands = CONSTANTS.bands
         band = memory_band(used, peaks.spread_bytes)
         time_s = step_time_s(trace.part("step 2"), self.card)
@@ -134,7 +142,7 @@ class Predictor:
             verdict=verdict(band, self.budget.budget_bytes),
             budget_bytes=self.budget.budget_bytes,
             peak_allocated_bytes=peaks.allocated_bytes,
-            peak_reserved_bytes=peaks.reserved_bytes,
+            peak_reserved_bytes=reserved,
             context_bytes=context,
             device_used_bytes=used,
             device_used_band_bytes=band,
@@ -145,7 +153,7 @@ class Predictor:
 
 def memory_band(used_bytes: int, spread_bytes: int, bands: Bands = CONSTANTS.bands) -> Band:
     """The 90 % band of device use, wider the more the workspaces of cuDNN matter; see `Bands`."""
-    scale = bands.memory_base * used_bytes + spread_bytes / 2
+    scale = hypot(bands.memory_base * used_bytes, spread_bytes / 2)
     low, high = bands.memory
     return max(0, round(used_bytes + low * scale)), round(used_bytes + high * scale)
 

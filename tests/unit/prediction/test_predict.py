@@ -80,9 +80,9 @@ def test_verdicts_follow_the_band() -> None:
 
 
 def test_band_widens_with_what_is_not_known_of_workspaces() -> None:
-    bands = CONSTANTS.bands.model_copy(update={"memory_base": 0.05, "memory": (-1.0, 2.0)})
-    assert memory_band(1000, 0, bands) == (950, 1100)
-    assert memory_band(1000, 100, bands) == (900, 1200)
+    bands = CONSTANTS.bands.model_copy(update={"memory_base": 0.03, "memory": (-1.0, 2.0)})
+    assert memory_band(1000, 0, bands) == (970, 1060)
+    assert memory_band(1000, 80, bands) == (950, 1100)
 
 
 def test_spread_of_replays() -> None:
