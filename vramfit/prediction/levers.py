@@ -12,7 +12,7 @@ import torch
 
 from vramfit.cards import Card
 from vramfit.jobs.job import Job
-from vramfit.jobs.levers import free_levers
+from vramfit.jobs.levers import free_levers, setting_of, settled
 from vramfit.jobs.recompute import find_recomputable
 from vramfit.plan.frontier import Layout, Selection, choose_parts, smallest_budget, uniform
 from vramfit.plan.levers import in_order
@@ -25,6 +25,9 @@ from vramfit.records import Budget, Lever, Trial, Verdict
 
 # The planner stops looking for time once within this share of the plain step's.
 TOLERANCE = 0.002
+# The first architecture with tensor cores, Volta.
+_TENSOR_CORES = (7, 0)
+_COMPARED = 4  # the micro-batch at which memory orders are compared
 _REFINEMENTS = 5
 _SPARE = 0.012  # of the budget; less is not worth another look
 # Of the budget: a rewritten trace and a traced recomputation differ by this much at most.
@@ -55,9 +58,8 @@ class LeverSearch:
     def __init__(self, job: Job, card: Card, budget: Budget) -> None:
         kept = tuple(lever for lever in job.levers if lever.name != "recompute")
         self.as_it_is = Predictor(replace(job, levers=kept), card, budget)
-        self.levers = in_order((*kept, *free_levers(job)))
-        free = self.levers != kept
-        self.plain = Predictor(replace(job, levers=self.levers), card, budget) if free else self.as_it_is
+        self.plain = self._freed(replace(job, levers=kept), _memory_order(job, card))
+        self.levers = self.plain.job.levers
         self.budget = budget
         self.card = card
         with torch.device("meta"):
@@ -68,6 +70,19 @@ class LeverSearch:
         self._layouts: dict[int, Layout] = {}
         self._fitted: dict[int, Fitted | None] = {}
         self._recomputed: dict[tuple[int, tuple[Lever, ...]], Fitted] = {}
+
+    def _freed(self, job: Job, memory_order: tuple[Lever, ...]) -> Predictor:
+        """The job with every free lever; the memory order only where it is predicted to be no slower."""
+        free = free_levers(job)
+        freed, ordered = (
+            Predictor(
+                replace(job, levers=in_order((*job.levers, *free, *more))), self.as_it_is.card, self.as_it_is.budget
+            )
+            for more in ((), memory_order)
+        )
+        if memory_order and _seconds_of(ordered) <= _seconds_of(self.as_it_is):
+            return ordered
+        return freed if free else self.as_it_is
 
     def without(self, micro_batch: int) -> Fitted:
         """The job with its free levers, and nothing recomputed."""
@@ -94,10 +109,11 @@ class LeverSearch:
         return self._fitted[micro_batch]
 
     def smallest(self, micro_batch: int) -> Fitted:
-        """What takes the least memory."""
+        """What takes the least memory: the plan for the least that may be live, or every module, which cuts less."""
         layout = self.layout(micro_batch)
         chosen = choose_parts(layout, smallest_budget(layout))
-        return self.recomputed(micro_batch, chosen.selection if chosen else {})
+        planned = self.recomputed(micro_batch, chosen.selection if chosen else {})
+        return min(planned, self.uniform(micro_batch, "module"), key=lambda fitted: _high(fitted.trial))
 
     def largest(self, maximum: int) -> int:
         """The largest micro-batch that some levers make fit, at most `maximum`; 0 if not even 1 does."""
@@ -174,6 +190,18 @@ class _Recomputing(Predictor):
         if micro_batch != self._rewritten.micro_batch:
             raise ValueError(f"the trace is of micro-batch {self._rewritten.micro_batch}, not {micro_batch}")
         return self._rewritten
+
+
+def _memory_order(job: Job, card: Card) -> tuple[Lever, ...]:
+    """NHWC for half precision on tensor cores, which read it as it is; nothing where it is chosen already."""
+    chosen = settled(job).channels_last or setting_of(job.levers, "channels_last") is not None
+    if job.amp is None or chosen or card.compute_capability < _TENSOR_CORES:
+        return ()
+    return (Lever(name="channels_last"),)
+
+
+def _seconds_of(predictor: Predictor) -> float:
+    return predictor.trial(_COMPARED).step_time_s or 0.0
 
 
 def recompute_levers(selection: Selection) -> tuple[Lever, ...]:

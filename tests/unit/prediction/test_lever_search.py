@@ -1,0 +1,51 @@
+"""Which levers a search takes for nothing, and what it holds to be the least memory."""
+
+from dataclasses import replace
+
+import pytest
+
+from vramfit.cards import find_card
+from vramfit.jobs.landmark import LandmarkOptions, landmark_job
+from vramfit.prediction.levers import LeverSearch
+from vramfit.prediction.predict import card_budget
+from vramfit.records import Lever
+
+OPTIONS = LandmarkOptions(model="hrnet_w18_small", image_size=(128, 128), landmarks=4, amp="fp16")
+ORDER = Lever(name="channels_last")
+
+
+def search(card="rtx3070ti", **changes) -> LeverSearch:
+    found = find_card(card)
+    return LeverSearch(landmark_job(replace(OPTIONS, **changes)), found, card_budget(found))
+
+
+@pytest.fixture(scope="module")
+def on_tensor_cores() -> LeverSearch:
+    return search()
+
+
+def test_half_precision_on_tensor_cores_is_ordered_as_they_read_it(on_tensor_cores) -> None:
+    assert ORDER in on_tensor_cores.levers
+    ordered, as_it_is = on_tensor_cores.without(8).trial, on_tensor_cores.as_it_is.trial(8)
+    assert ordered.step_time_s <= as_it_is.step_time_s
+    assert ordered.device_used_bytes < as_it_is.device_used_bytes
+
+
+@pytest.mark.parametrize(
+    ("card", "changes"),
+    [("gtx1080ti", {}), ("rtx3070ti", {"amp": None}), ("rtx3070ti", {"channels_last": True})],
+    ids=["no tensor cores", "float32", "chosen already"],
+)
+def test_the_memory_order_stays_where_it_promises_nothing(card, changes) -> None:
+    assert ORDER not in search(card, **changes).levers
+
+
+def test_an_order_that_is_slower_is_not_taken(monkeypatch) -> None:
+    monkeypatch.setattr("vramfit.prediction.levers._seconds_of", lambda predictor: len(predictor.job.levers))
+    assert ORDER not in search().levers
+
+
+def test_the_least_memory_is_no_more_than_every_module_recomputed_takes(on_tensor_cores) -> None:
+    least, uniform = on_tensor_cores.smallest(16).trial, on_tensor_cores.uniform(16, "module").trial
+    assert least.device_used_band_bytes[1] <= uniform.device_used_band_bytes[1]
+    assert least.peak_allocated_bytes < on_tensor_cores.without(16).trial.peak_allocated_bytes
