@@ -20,8 +20,7 @@ def show_comparison(comparison: Comparison, file: TextIO | None = None) -> None:
         print(f"{name}: {headlines(report)[0]}", f"  MRE {result(report)}", sep="\n", file=file)
     print(*headlines(comparison.first)[1:], verdict(comparison), "", sep="\n", file=file)
     show(comparison_table(comparison), file)
-    both = [*method(comparison), *remarks(comparison.first), *remarks(comparison.second)]
-    print("", *dict.fromkeys(both), sep="\n", file=file)
+    print("", *method(comparison), *both_remarks(comparison), sep="\n", file=file)
 
 
 def verdict(comparison: Comparison) -> str:
@@ -71,6 +70,16 @@ def method(comparison: Comparison) -> list[str]:
         f"seed {comparison.seed}.",
         "p (Holm): p made larger so that all landmarks may be asked about together (Holm 1979); * marks those of at "
         "most 0.05.",
+    ]
+
+
+def both_remarks(comparison: Comparison) -> list[str]:
+    """What a reader must know of both, and then of each alone."""
+    first, second = remarks(comparison.first), remarks(comparison.second)
+    return [
+        *(remark for remark in first if remark in second),
+        *(f"First: {remark}" for remark in first if remark not in second),
+        *(f"Second: {remark}" for remark in second if remark not in first),
     ]
 
 

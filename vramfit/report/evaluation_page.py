@@ -6,7 +6,7 @@ from itertools import chain
 
 from vramfit.landmarks.metrics import CURVE_MM, LIMITS_MM, Scores
 from vramfit.report import cases
-from vramfit.report.comparison import comparison_table, method, stands_out, verdict
+from vramfit.report.comparison import both_remarks, comparison_table, method, stands_out, verdict
 from vramfit.report.evaluation import (
     decoding,
     interval,
@@ -46,7 +46,7 @@ def evaluation_page(judged: Judged, comparison: Comparison | None = None) -> str
         _by_landmark(report),
         _by_machine(report),
         _worst(judged),
-        _how(report),
+        _how(report, both_remarks(comparison) if comparison is not None else remarks(report)),
     )
     return page(title, sections, style=_STYLE + cases.STYLE)
 
@@ -186,10 +186,10 @@ def _worst(judged: Judged) -> Iterator[str]:
     yield figure(cases.worst_cases(judged, _WORST), caption, cases.LEGEND)
 
 
-def _how(report: EvaluationReport) -> Iterator[str]:
+def _how(report: EvaluationReport, said: Sequence[str]) -> Iterator[str]:
     yield "<h2>How it was judged</h2>"
     yield facts(_circumstances(report))
-    yield paragraphs(remarks(report))
+    yield paragraphs(said)
 
 
 def _circumstances(report: EvaluationReport) -> Sequence[tuple[str, str]]:

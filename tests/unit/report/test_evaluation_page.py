@@ -75,9 +75,11 @@ def test_a_single_film_without_raters_still_makes_a_page(errors, folder):
 
 def test_a_comparison_is_on_the_page(errors, folder):
     judged = make_judged(errors, folder)
-    other = make_report(errors + 0.5, checkpoint="second.pth")
+    other = make_report(errors + 0.5, checkpoint="second.pth", leaked={"000": "<old>"})
     page = evaluation_page(judged, compare(judged.report, other))
     require_sound(page)
     assert "The first is better by 0.50 mm" in page
     assert "second.pth" in page
     assert "the second network" in page
+    assert "Second: Leaked: 1 of these films" in page
+    assert "First: None of these films" in page
