@@ -19,7 +19,9 @@ from vramfit.records import Profile
 from vramfit.report.console import ConsoleListener
 from vramfit.report.tracking import TensorBoardListener
 from vramfit.training import checkpoint
+from vramfit.training.films import FilmTask
 from vramfit.training.options import TrainOptions
+from vramfit.training.task import Judgement
 from vramfit.training.trainer import train
 
 MODEL = "hrnet_w18_small"
@@ -200,16 +202,18 @@ def _trained(films, folder, *listeners, **changes):
     return train(options, [console, *listeners]), out.getvalue()
 
 
-def test_a_fold_is_fine_tuned_and_goes_on_only_as_it_began(run, latest):
-    tuned = ("--freeze", "stem,stage1", "--backbone-lr-scale", "0.1", "--difficulty", "0.5", "--patience", "2")
-    outcome = run(*tuned, "--epochs", "1", "--folds", "2", "--fold", "1")
+def test_a_fold_is_fine_tuned_and_goes_on_only_as_it_began(run, latest, monkeypatch):
+    monkeypatch.setattr(FilmTask, "judge", lambda _self, _rows: Judgement(5.0))
+    tuned = ("--freeze", "stem,stage1", "--backbone-lr-scale", "0.1", "--difficulty", "0.5", "--patience", "1")
+    outcome = run(*tuned, "--epochs", "9", "--folds", "2", "--fold", "1")
     assert outcome.code == 0
     assert "Fold 1 of 2, dealt by seed 0:" in outcome.out
+    assert "Done: 2 epochs" in outcome.out
     position, groups = latest()["position"], latest()["optimizer"]["param_groups"]
     assert len(position["running_errors"]) == 29
     assert len(groups) == 4, "weights that decay and that do not, of the head and of the backbone"
     for words in (("--freeze", "stem", "--folds", "2", "--fold", "1"), ("--freeze", "stem,stage1")):
-        refused = run(*words, "--resume", "--epochs", "3")
+        refused = run(*words, "--resume", "--epochs", "9")
         assert refused.code == 2
         assert "in the checkpoint; resume with its own" in refused.err
 
@@ -217,6 +221,9 @@ def test_a_fold_is_fine_tuned_and_goes_on_only_as_it_began(run, latest):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
+        (("--num-workers", "many"), "--num-workers many"),
+        (("--fold", "1"), "--fold 1"),
+        (("--folds", "2", "--fold", "3"), "--fold 3"),
         (("--auto-batch", "--profile", "rtx3070ti-768"), "--auto-batch and --profile"),
         (("--gpu", "rtx3090", "--profile", "rtx3070ti-768"), "--gpu and --profile"),
         (("--effective-batch", "6"), "--batch-size 2 and --effective-batch 6"),

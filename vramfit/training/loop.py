@@ -245,7 +245,7 @@ class Loop:
         if growth is not None:
             self._tell(lambda listener: listener.on_grow_back(growth))
         if self.is_over and record.epoch < options.epochs:
-            note = f"Stopped after epoch {record.epoch}: none was better than epoch {state.best_epoch} for so long."
+            note = f"Stopped after epoch {record.epoch}: no epoch was better than {state.best_epoch}."
             self._tell(lambda listener: listener.on_note(note))
 
     def _grow_back(self, record: EpochRecord) -> GrowBack | None:

@@ -247,7 +247,7 @@ def _end(
     state = loop.state
     best = next((record for record in state.history if record.epoch == state.best_epoch), None)
     summary = RunSummary(
-        epochs=options.epochs,
+        epochs=state.epoch,
         best_epoch=state.best_epoch,
         best_mre_mm=best.mre_mm if best else None,
         best_loss=best.loss if best else None,

@@ -34,7 +34,7 @@ def test_a_run_stops_once_patience_is_at_an_end(tmp_path):
     loop = small.loop(one, tmp_path, listeners=[ear], epochs=9, patience=3)
     loop.run()
     assert ear.epochs == [1, 2, 3, 4, 5]
-    assert "Stopped after epoch 5: none was better than epoch 2" in ear.notes[-1]
+    assert "Stopped after epoch 5: no epoch was better than 2." in ear.notes[-1]
     assert (tmp_path / "checkpoint_epoch_005.pth").is_file()
     assert loop.is_over
 
