@@ -1,16 +1,17 @@
-"""Out of memory at every one of the first 200 operations of a step, and at every one of a validation step.
+"""Out of memory at every operation of a step: forward, backward and optimizer; and at every one of a validation step.
 
     python benchmarks/fault_injection.py [--operations 200]
+
+`--operations` takes the first and the last so many of a step alone; by default it is all of them.
 
 The network has no batch normalisation, computes in float64 and learns by SGD or AdamW, so the weights after a recovered
 fault must be those of the run without it, to 1e-9. Writes benchmarks/results/fault_injection.json.
 """
 
 import argparse
-import json
-import platform
 import sys
 import time
+from itertools import takewhile
 from pathlib import Path
 
 import torch
@@ -19,13 +20,14 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
 import small_runs as small  # noqa: E402  # the path is set above
+from ending import end  # noqa: E402
 from faults import FaultAt  # noqa: E402
 
 from vramfit.jobs.step import Step  # noqa: E402
 from vramfit.training.recovery import Recovery  # noqa: E402
 
-RESULT = REPOSITORY / "benchmarks" / "results" / "fault_injection.json"
 SAMPLES, STEPS = 8, 3
+NO_FAULT = 1_000_000
 
 
 def deep_network():
@@ -35,17 +37,17 @@ def deep_network():
     return torch.nn.Sequential(*layers, torch.nn.Linear(12, 1)).double()
 
 
-def train(job, at_step=None, k=0):
+def train(job, at_step, k=NO_FAULT):
     """Weights after some steps with a fault at operation k of one of them, its phase, and the operations seen."""
     torch.manual_seed(0)
     events, seen = [], 0
     recovery = Recovery(Step(job, "cpu"), 4, on_event=events.append)
     for number in range(STEPS):
         batch = job.batch(SAMPLES)
-        with FaultAt(k if number == at_step else -1) as fault:
+        with FaultAt(k if number == at_step else NO_FAULT) as fault:
             recovery.train(batch, SAMPLES)
         seen = fault.count if number == at_step else seen
-    return small.weights(recovery.step), [event.phase for event in events], seen > k
+    return small.weights(recovery.step), [event.phase for event in events], seen
 
 
 def validate(job, k):
@@ -62,16 +64,21 @@ def validate(job, k):
     return indices == list(range(SAMPLES)) and float((outputs - whole).abs().max()) < 1e-9
 
 
-def training_rows(operations):
+def chosen(operations, most):
+    """The operations to fail: all, or the first and the last so many."""
+    return [k for k in range(operations) if most is None or k < most or k >= operations - most]
+
+
+def training_rows(most):
     for name, optimizer in (("sgd", small.sgd), ("adamw", small.adamw)):
         job = small.job(model=deep_network, optimizer=optimizer, ema_decay=0.9, clip_norm=1.0)
-        clean, _, _ = train(job)
         for at_step in (0, 1):
-            results = [train(job, at_step, k) for k in range(operations)]
-            struck = [(weights, phases) for weights, phases, hit in results if hit]
+            clean, _, operations = train(job, at_step)
+            struck = [train(job, at_step, k)[:2] for k in chosen(operations, most)]
             yield {
                 "optimizer": name,
                 "step": at_step + 1,
+                "operations": operations,
                 "faults": len(struck),
                 "phases": {
                     phase: sum(phases == [phase] for _, phases in struck)
@@ -84,25 +91,15 @@ def training_rows(operations):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--operations", type=int, default=200)
-    operations = parser.parse_args().operations
+    parser.add_argument("--operations", type=int)
+    most = parser.parse_args().operations
     began = time.perf_counter()
-    rows = list(training_rows(operations))
-    validations = [validate(small.job(model=deep_network), k) for k in range(operations)]
-    tried = [result for result in validations if result is not None]
-    result = {
-        "training": rows,
-        "validation": {"faults": len(tried), "right": sum(tried)},
-        "torch": torch.__version__,
-        "platform": platform.platform(terse=True),
-        "date": time.strftime("%Y-%m-%d"),
-        "seconds": round(time.perf_counter() - began, 1),
-    }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=2))
+    rows = list(training_rows(most))
+    validations = (validate(small.job(model=deep_network), k) for k in range(NO_FAULT))
+    tried = list(takewhile(lambda result: result is not None, validations))
     sound = all(row["largest_difference"] < 1e-9 and row["events_per_fault"] == [1] for row in rows) and all(tried)
-    sys.exit(0 if sound else 1)
+    result = {"training": rows, "validation": {"faults": len(tried), "right": sum(tried)}}
+    end("fault_injection", result, began, sound=sound)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ run that nobody killed. Writes benchmarks/results/kill_resume.json.
 """
 
 import argparse
-import json
-import platform
 import sys
 import tempfile
 import time
@@ -20,8 +18,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
 import kills  # noqa: E402  # the path is set above
+from ending import end  # noqa: E402
 
-RESULT = REPOSITORY / "benchmarks" / "results" / "kill_resume.json"
 KILLS_A_RUN = 5
 
 
@@ -38,19 +36,8 @@ def main():
             mine = torch.load(weights, weights_only=True)
             same += all(torch.equal(mine[name], theirs[name]) for name in theirs)
             hits, runs = hits + more, runs + 1
-    result = {
-        "kills": hits,
-        "runs": runs,
-        "runs_with_the_same_weights": same,
-        "torch": torch.__version__,
-        "platform": platform.platform(terse=True),
-        "date": time.strftime("%Y-%m-%d"),
-        "seconds": round(time.perf_counter() - began, 1),
-    }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=2))
-    sys.exit(0 if same == runs else 1)
+    result = {"kills": hits, "runs": runs, "runs_with_the_same_weights": same}
+    end("kill_resume", result, began, sound=same == runs)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Writing files so that nothing is ever lost: a new file appears whole, or the old one stays."""
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,15 @@ def write_atomically(path: str | Path, content: Content) -> None:
         raise CannotWrite(f"{path} could not be written ({reason}); what was there before is untouched.") from error
     finally:
         _discard(temporary)
+
+
+def user_cache_folder() -> Path:
+    """Where files lie that can be made again: VRAMFIT_CACHE, or this user's own place in the system for them."""
+    if chosen := os.environ.get("VRAMFIT_CACHE"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "vramfit"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vramfit"
 
 
 def _replace(temporary: Path, path: Path) -> None:

@@ -80,6 +80,9 @@ def probe(
         Path | None, typer.Option(help="Draw memory and time against the batch on this page.", metavar="FILE")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Let --export and --html overwrite a file.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Measure anew, whatever an earlier probe on this card found.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find the batch that fits the card, and the time it will take.
@@ -100,6 +103,7 @@ def probe(
         levers=checked_levers(levers),
         objective=objective,
         effective_batch=effective_batch,
+        fresh=fresh,
         amp=None if amp == "off" else amp,
         channels_last=channels_last,
         epochs=epochs,

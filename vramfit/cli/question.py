@@ -39,6 +39,7 @@ class Question:
     levers: str = "none"
     objective: Literal["fastest", "largest"] = "fastest"
     effective_batch: int | None = None
+    fresh: bool = False
     amp: Literal["fp16", "bf16"] | None = "fp16"
     channels_last: bool = False
     epochs: int = 200
@@ -84,13 +85,14 @@ class Question:
 
     def answer(self, case: Case, on_trial: "Callable[[Trial], None]") -> "Profile":
         """Probe one case; `on_trial` is told of every trial as it ends."""
-        from vramfit.probe import fit
+        from vramfit.probe.recall import fit_or_recall
 
         frontier = self.frontier(case)
         if frontier is not None:
             return self.proven(case, on_trial, frontier)
-        return fit(
+        profile, _ = fit_or_recall(
             self.job(case),
+            fresh=self.fresh,
             vram=self.vram,
             gpu=case.gpu,
             reserve=self.reserve,
@@ -101,6 +103,7 @@ class Question:
             schedule=self.schedule,
             on_trial=on_trial,
         )
+        return profile
 
     def proven(self, case: Case, on_trial: "Callable[[Trial], None]", frontier: "Frontier") -> "Profile":
         """The profile of a frontier's pick: its levers, and its batch tried by itself."""

@@ -33,6 +33,9 @@ def train(
     auto_batch: Annotated[
         bool, typer.Option("--auto-batch", help="Let the probe choose the batch; the learning rate stays.")
     ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Measure anew, whatever an earlier probe on this card found.")
+    ] = False,
     profile: Annotated[
         str | None, typer.Option(help="Train as a profile says: its name or file.", metavar="NAME")
     ] = None,
@@ -158,6 +161,7 @@ def train(
         skip_bad=skip_bad,
         augmentation=augmentation,
         auto_batch=auto_batch,
+        fresh=fresh,
         profile=profile,
         vram=vram,
         reserve=reserve,

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vramfit.errors import CannotWrite, DataError
-from vramfit.files import write_atomically
+from vramfit.files import user_cache_folder, write_atomically
 from vramfit.landmarks.films import Film, FilmSet
 from vramfit.landmarks.image import read_film
 from vramfit.landmarks.letterbox import Letterbox
@@ -123,11 +122,8 @@ class FilmCache:
 
 def default_folder() -> Path:
     """Where caches lie: VRAMFIT_CACHE, or the system's place for such files."""
-    if chosen := os.environ.get("VRAMFIT_CACHE"):
-        return Path(chosen)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "vramfit" / "films"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vramfit" / "films"
+    folder = user_cache_folder()
+    return folder if os.environ.get("VRAMFIT_CACHE") else folder / "films"
 
 
 def _name(film_set: FilmSet, image_size: tuple[int, int]) -> str:

@@ -24,6 +24,7 @@ _INCIDENTAL = (
     "pin_memory",
     "cache_dir",
     "grow_back",
+    "fresh",
     "film_format",
 )
 
@@ -39,7 +40,8 @@ class TrainOptions:
     an epoch; `difficulty` is the power of a landmark's running error by which it is weighed; `patience` the epochs
     without a better one after which the run stops; `fold` of `folds` holds the films to validate on; `num_workers` and
     `pin_memory` are None to choose them by what is measured; `resume` is `latest` or a file; `grow_back` takes larger
-    micro-batches again some time after an OOM; `watermark` is the share of the budget above which a warning is due.
+    micro-batches again some time after an OOM; `fresh` measures anew whatever an earlier probe found; `watermark` is
+    the share of the budget above which a warning is due.
     """
 
     dataset_path: Path
@@ -88,6 +90,7 @@ class TrainOptions:
     save_every_steps: int | None = None
     save_every_minutes: float = 10.0
     grow_back: bool = False
+    fresh: bool = False
     watermark: float = 0.95
 
     def __post_init__(self) -> None:

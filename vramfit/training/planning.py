@@ -13,6 +13,7 @@ from vramfit.measure.machine import read_machine
 from vramfit.plan.choose import divide_batch, learning_rate_offer
 from vramfit.plan.reuse import judge_reuse
 from vramfit.probe import fit
+from vramfit.probe.recall import fit_or_recall
 from vramfit.records import Budget, Profile, Schedule
 from vramfit.shipped import load_profile
 from vramfit.training.distributed import Ranks
@@ -83,11 +84,12 @@ def _from_probe(job: Job, options: TrainOptions, schedule: Schedule, effective: 
     wanted = effective or (None if options.auto_batch else DEFAULT_BATCH)
     each = None if wanted is None else -(-wanted // ranks.world_size)
     # One probe a node: its other ranks, on cards of the same kind, take what it found.
-    profile = _probe(job, options, schedule, each) if ranks.local_rank == 0 else None
+    profile, said = _probe(job, options, schedule, each) if ranks.local_rank == 0 else (None, None)
     micro_batch = ranks.minimum(profile.plan.micro_batch if profile else samples_limit(schedule))
     chosen = wanted or micro_batch * ranks.world_size
     # A plan for a batch begins its notes with how this rank's share is divided; `_over_ranks` tells of the whole.
     notes = (profile.plan.reason, *profile.plan.notes[0 if wanted is None else 1 :]) if profile else ()
+    notes = (*notes, said) if said else notes
     offer = learning_rate_offer(options.learning_rate, DEFAULT_BATCH, chosen) if options.auto_batch else None
     return Decision(chosen, micro_batch, profile, (*notes, *([offer] if offer else [])))
 
@@ -97,9 +99,10 @@ def samples_limit(schedule: Schedule) -> int:
     return schedule.images
 
 
-def _probe(job: Job, options: TrainOptions, schedule: Schedule, effective: int | None) -> Profile:
-    return fit(
+def _probe(job: Job, options: TrainOptions, schedule: Schedule, effective: int | None) -> tuple[Profile, str | None]:
+    return fit_or_recall(
         job,
+        fresh=options.fresh,
         vram=options.vram,
         gpu=options.gpu,
         reserve=options.reserve,

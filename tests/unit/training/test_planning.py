@@ -56,12 +56,17 @@ def fit_on(card, source="measured"):
     return fit
 
 
+def recalled(fit):
+    return lambda *job, fresh, **asked: (fit(*job, **asked), "Probed anew, as was asked." if fresh else None)
+
+
 @pytest.fixture
 def card(monkeypatch):
     """A card on which seven samples fit, and on which planning makes its trials."""
     card = ScriptedCard()
     monkeypatch.setattr(planning, "local_device", lambda _: card)
     monkeypatch.setattr(planning, "fit", fit_on(card))
+    monkeypatch.setattr(planning, "fit_or_recall", recalled(fit_on(card)))
     return card
 
 
@@ -127,6 +132,10 @@ def test_auto_batch_trains_what_it_finds_whole_and_leaves_the_learning_rate(card
     decision = decided(auto_batch=True, learning_rate=3e-4)
     assert decision.effective_batch == decision.micro_batch == card.true_limit == 7
     assert any(note.startswith("The learning rate stays 0.0003.") for note in decision.notes)
+
+
+def test_whether_an_earlier_probe_was_used_is_said(card):
+    assert "Probed anew, as was asked." in decided(auto_batch=True, fresh=True).notes
 
 
 def test_no_batch_is_larger_than_the_film_set(card):

@@ -1,0 +1,212 @@
+"""Probes that were made before on this machine: used again where nothing has changed, and never silently.
+
+What was asked, the job, the card and the allocator's settings name the file that keeps a profile. Another driver or
+torch, a job that is not vramfit's own, or a little less free memory is settled by one trial; more than that asks for a
+new probe.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch.utils._pytree import tree_leaves
+
+from vramfit import __version__
+from vramfit.errors import CannotWrite, NoUsableGpu, ProfileError
+from vramfit.files import user_cache_folder, write_atomically
+from vramfit.jobs.job import Job, job_key
+from vramfit.measure.bench import NOTABLE_BYTES
+from vramfit.measure.budget import read_budget, size_in_bytes
+from vramfit.measure.device import Device, local_device
+from vramfit.measure.machine import read_machine
+from vramfit.measure.worker import JobSource
+from vramfit.plan.reuse import judge_reuse
+from vramfit.probe import fit, with_loading
+from vramfit.probe.bench import Mode, open_bench
+from vramfit.records import Budget, Objective, Profile, Schedule, Trial, Verdict
+from vramfit.units import format_size
+
+# Of these the key tells all that memory depends on; the code of another job may change under the same names.
+_OURS = ("landmark", "backbone")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a probe is asked, as `fit` takes it; sizes in bytes."""
+
+    vram: int | None
+    reserve: int | None
+    batch_sizes: tuple[int, ...]
+    objective: Objective
+    effective_batch: int | None
+    schedule: Schedule
+
+
+def fit_or_recall(
+    job: JobSource,
+    *,
+    fresh: bool = False,
+    vram: str | int | None = None,
+    gpu: str | None = None,
+    reserve: str | int | None = None,
+    mode: Mode = "auto",
+    batch_sizes: Sequence[int] | None = None,
+    objective: Objective = "fastest",
+    effective_batch: int | None = None,
+    schedule: Schedule | None = None,
+    on_trial: Callable[[Trial], None] | None = None,
+) -> tuple[Profile, str | None]:
+    """What `fit` gives, or gave before, and one sentence of which and why; None where nothing is measured or kept.
+
+    Args:
+        job, vram, gpu, reserve, mode, batch_sizes, objective, effective_batch, schedule, on_trial: as `fit` takes them.
+        fresh: make a new probe whatever is kept.
+
+    Raises:
+        As `fit` does.
+
+    """
+    asked = Asked(
+        vram=size_in_bytes(vram),
+        reserve=size_in_bytes(reserve),
+        batch_sizes=tuple(batch_sizes or ()),
+        objective=objective,
+        effective_batch=effective_batch,
+        schedule=schedule or Schedule(),
+    )
+    again = partial(
+        fit,
+        job,
+        vram=vram,
+        gpu=gpu,
+        reserve=reserve,
+        mode=mode,
+        batch_sizes=batch_sizes,
+        objective=objective,
+        effective_batch=effective_batch,
+        schedule=schedule,
+        on_trial=on_trial,
+    )
+    device = None if gpu is not None or mode == "predict" else _device()
+    if device is None:
+        return again(), None
+    recall = _Recall(job, job if isinstance(job, Job) else job(), asked, device, on_trial or (lambda _: None))
+    kept, sentence = (None, "Probed anew, as was asked.") if fresh else recall.profile()
+    profile = kept or again()
+    if kept is None:
+        sentence += recall.keep(profile)
+    return profile.model_copy(update={"notes": (sentence, *profile.notes)}), sentence
+
+
+@dataclass
+class _Recall:
+    """One question to one card, and the file that keeps its answer."""
+
+    source: JobSource
+    job: Job
+    asked: Asked
+    device: Device
+    on_trial: Callable[[Trial], None]
+
+    @property
+    def file(self) -> Path:
+        machine = read_machine(self.device)
+        parts = (machine.card, self.device.total_bytes, machine.allocator_settings, job_key(self.job), self.asked)
+        digest = hashlib.sha256(repr((parts, _described(self.job))).encode()).hexdigest()[:24]
+        return user_cache_folder() / "profiles" / f"{digest}.json"
+
+    def profile(self) -> tuple[Profile | None, str]:
+        """The kept profile, where it holds, and why or why not."""
+        if not self.file.is_file():
+            return None, "Probed, for no earlier probe of this job on this card is kept."
+        try:
+            kept = Profile.from_json(self.file.read_text(encoding="utf-8"), where=self.file)
+        except (ProfileError, OSError, UnicodeDecodeError) as error:
+            return None, f"Probed anew, for the earlier probe cannot be read ({error})."
+        made = f"{kept.created:%Y-%m-%d %H:%M} UTC"
+        refusal, doubts = self._judge(kept)
+        if refusal is not None:
+            return None, f"Probed anew, for the probe of {made} does not hold: {refusal}"
+        if not doubts:
+            return (
+                kept,
+                f"The probe of {made} holds: same job, card, driver, torch and free memory (--fresh probes anew).",
+            )
+        return self._proved(kept, made, " ".join(doubts))
+
+    def _judge(self, kept: Profile) -> tuple[str | None, list[str]]:
+        """Why a profile cannot be used, if so, and the doubts that one trial settles."""
+        now = read_budget(self.device, vram=self.asked.vram, reserve=self.asked.reserve)
+        try:
+            reuse = judge_reuse(kept, job_key(self.job), read_machine(self.device), self.device.total_bytes)
+        except ProfileError as error:
+            return str(error), []
+        shift = now.budget_bytes - kept.budget.budget_bytes
+        if abs(shift) > NOTABLE_BYTES:
+            return f"{format_size(abs(shift))} {'more' if shift > 0 else 'less'} is free than then.", []
+        return None, [*reuse.reasons, *self._more_doubts(kept, now)]
+
+    def _more_doubts(self, kept: Profile, now: Budget) -> list[str]:
+        doubts = []
+        if kept.vramfit_version != __version__:
+            doubts.append(f"vramfit was {kept.vramfit_version} and is {__version__}.")
+        if self.job.name not in _OURS:
+            doubts.append("The job is not vramfit's own, and its code may have changed.")
+        trial = kept.trial(kept.plan.micro_batch)
+        if trial is None or (trial.device_used_bytes or 0) > now.budget_bytes:
+            doubts.append("A little less is free than then.")
+        return doubts
+
+    def _proved(self, kept: Profile, made: str, doubts: str) -> tuple[Profile | None, str]:
+        """The profile with one new trial, or None where that does not fit."""
+        schedule = with_loading(self.asked.schedule, self.job)
+        sizes = self.asked.vram, self.asked.reserve
+        bench = open_bench(self.source, self.job, schedule, sizes, gpu=None, mode="measure")
+        trial = bench.trial(kept.plan.micro_batch)
+        self.on_trial(trial)
+        if trial.verdict is not Verdict.FITS:
+            verdict = trial.verdict.value.replace("_", " ")
+            return None, f"Probed anew, for in a trial batch {trial.micro_batch} of the probe of {made} is {verdict}."
+        others = [other for other in kept.trials if other.micro_batch != trial.micro_batch]
+        proved = kept.model_copy(
+            update={
+                "machine": bench.machine,
+                "vramfit_version": __version__,
+                "trials": tuple(sorted([*others, trial], key=lambda one: one.micro_batch)),
+            }
+        )
+        self.keep(proved)
+        return proved, f"The probe of {made} holds, by one trial of batch {trial.micro_batch}: {doubts}"
+
+    def keep(self, profile: Profile) -> str:
+        """Keep a profile; what to add to the sentence where that fails, for no probe is lost over it."""
+        try:
+            write_atomically(self.file, profile.to_json())
+        except CannotWrite as error:
+            return f" It is not kept: {error}"
+        return ""
+
+
+def _device() -> Device | None:
+    try:
+        return local_device()
+    except NoUsableGpu:
+        return None
+
+
+def _described(job: Job) -> list[Any]:
+    """What memory depends on beside the job's key: how the network is built, and the shapes of a batch."""
+    shapes = [(tuple(leaf.shape), str(leaf.dtype)) for leaf in tree_leaves(job.batch(2))]
+    return [shapes, _name_of(job.model), *(_name_of(part)[0] for part in (job.loss, job.prepare, job.optimizer))]
+
+
+def _name_of(function: Any) -> tuple[str, str]:
+    """What a function is called, and the arguments that are bound to it."""
+    bound = ""
+    if isinstance(function, partial):
+        function, bound = function.func, repr((function.args, sorted(function.keywords.items())))
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}", bound
