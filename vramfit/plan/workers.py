@@ -69,9 +69,7 @@ def feed_card(pace: Pace) -> Feeding:
     ahead = _ahead(pace, workers)
     pinned = pace.host_bytes is None or workers * ahead * pace.batch_bytes <= pace.host_bytes // 4
     limit = "" if workers == wanted else _limit(pace, room <= allowed)
-    memory = "page-locked" if pinned else "ordinary, for little is free"
-    ready = f"{ahead} batches each are kept ready, in {memory} memory" if pinned else f"{ahead} batches each are ready"
-    return Feeding(workers, ahead, pinned, f"{_rates(pace, workers)}{limit}; {ready}.")
+    return Feeding(workers, ahead, pinned, f"{_rates(pace, workers)}{limit}; {_ready(workers, ahead, pinned)}.")
 
 
 def _workers_wanted(pace: Pace) -> int:
@@ -101,6 +99,12 @@ def _rates(pace: Pace, workers: int) -> str:
     who = f"1 worker: it loads {loads}" if workers == 1 else f"{workers} workers: each loads {loads}"
     takes = pace.takes_images_per_s
     return f"{who}, the card takes {takes:.0f}" if takes else f"{who}, what the card takes is not known"
+
+
+def _ready(workers: int, ahead: int, pinned: bool) -> str:
+    who = "it keeps" if workers == 1 else "each keeps"
+    where = "page-locked memory" if pinned else "ordinary memory, for little is free"
+    return f"{who} {ahead} batches ready in {where}"
 
 
 def _limit(pace: Pace, by_memory: bool) -> str:
