@@ -110,6 +110,14 @@ def test_the_page_never_overwrites_unasked(vramfit, asked, tmp_path):
     assert "256x256" in target.read_text(encoding="utf-8")
 
 
+def test_files_are_written_before_a_reader_can_leave(vramfit, asked, tmp_path, monkeypatch):
+    files = [tmp_path / "profile.json", tmp_path / "probe.html"]
+    seen = []
+    monkeypatch.setattr("vramfit.report.table.show_profile", lambda _: seen.append([file.exists() for file in files]))
+    assert vramfit("probe", "--export", str(files[0]), "--html", str(files[1])).code == 0
+    assert seen == [[True, True]]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vramfit.cli.options import AsJson, Checkpoint, Decode, DeviceToUse, FilmFormat, FilmsAtOnce, SkipBad, Views
-from vramfit.cli.results import require_free, write_result
+from vramfit.cli.results import require_free, tell, write_result
 from vramfit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -67,14 +67,13 @@ def evaluate(
     )
     judged, comparison = _judge(checkpoint, compare, options)
     document = (comparison or judged.report).model_dump_json(indent=2) + "\n"
+    written = [write_result(export, document, "Evaluation")] if export is not None else []
+    written += [write_result(html, _page(judged, comparison), "Report")] if html is not None else []
     if as_json:
         typer.echo(document, nl=False)
     else:
         _show(judged, comparison)
-    if export is not None:
-        write_result(export, document, "Evaluation", quiet=as_json)
-    if html is not None:
-        write_result(html, _page(judged, comparison), "Report", quiet=as_json)
+    tell(written, as_json=as_json)
 
 
 def _symbols(landmarks: str | None) -> tuple[str, ...] | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vramfit.cli.options import AsJson, ChannelsLast, ImageSize, MixedPrecision, ModelOrFactory
-from vramfit.cli.results import require_free, write_result
+from vramfit.cli.results import require_free, tell, write_result
 
 if TYPE_CHECKING:
     from vramfit.cards import Card
@@ -50,11 +50,13 @@ def explain(
     predictor = Predictor(job, card, card_budget(card))
     explanation = explain_trial(predictor, batch_size or _largest(predictor))
     title = _title(job, card, explanation.micro_batch)
-    _report(explanation, title=title, as_json=as_json)
+    written = []
     if html is not None:
         from vramfit.report.timeline import timeline_page
 
-        write_result(html, timeline_page(explanation, title), "Timeline", quiet=as_json)
+        written.append(write_result(html, timeline_page(explanation, title), "Timeline"))
+    _report(explanation, title=title, as_json=as_json)
+    tell(written, as_json=as_json)
 
 
 def _card(gpu: str | None) -> "Card":

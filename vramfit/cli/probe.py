@@ -19,7 +19,7 @@ from vramfit.cli.question import (
     numbers,
     one_size,
 )
-from vramfit.cli.results import require_free, write_result
+from vramfit.cli.results import require_free, tell, write_result
 from vramfit.errors import NothingFits, UsageError
 from vramfit.units import format_size
 
@@ -131,16 +131,19 @@ def _one(case: Case, question: Question, *, export: Path | None, html: Path | No
         if trials and not as_json:
             show(trial_table(trials, None, question.schedule))
         raise
+    written = [write_result(export, profile.to_json(), "Profile")] if export is not None else []
+    written += [write_result(html, _page(profile, frontier), "Report")] if html is not None else []
     if as_json:
         typer.echo(_one_document(profile, frontier), nl=False)
     else:
         show_profile(profile)
-    if export is not None:
-        write_result(export, profile.to_json(), "Profile", quiet=as_json)
-    if html is not None:
-        from vramfit.report.probe_page import probe_page
+    tell(written, as_json=as_json)
 
-        write_result(html, probe_page(profile, frontier), "Report", quiet=as_json)
+
+def _page(profile: "Profile", frontier: "Frontier | None") -> str:
+    from vramfit.report.probe_page import probe_page
+
+    return probe_page(profile, frontier)
 
 
 def _show_frontier(frontier: "Frontier", schedule: "Schedule") -> None:
@@ -165,21 +168,25 @@ def _several(cases: list[Case], question: Question, *, label: str, html: Path | 
     for case in cases:
         _progress(f"{label} {case.label}")
         results.append((case, _or_nothing(case, question)))
+    found = [profile for _, profile in results if profile is not None]
+    written = []
+    if html is not None and found:
+        written.append(write_result(html, _cases_page(label, results), "Report"))
     if as_json:
         typer.echo(_document(label, results))
     else:
         show(plan_table(label, [(case.label, profile) for case, profile in results]))
-    found = [profile for _, profile in results if profile is not None]
     if not found:
         raise NothingFits(f"no batch fits for any {label} asked; probe one alone to see by how much it fails.")
     if not as_json:
         print("", *dict.fromkeys(remark for profile in found for remark in remarks(profile)), sep="\n")
-    if html is not None:
-        from vramfit.report.probe_page import cases_page
+    tell(written, as_json=as_json)
 
-        write_result(
-            html, cases_page(label, [(case.label, profile) for case, profile in results]), "Report", quiet=as_json
-        )
+
+def _cases_page(label: str, results: "list[tuple[Case, Profile | None]]") -> str:
+    from vramfit.report.probe_page import cases_page
+
+    return cases_page(label, [(case.label, profile) for case, profile in results])
 
 
 def _or_nothing(case: Case, question: Question) -> "Profile | None":

@@ -82,7 +82,7 @@ def export(
     from vramfit.shipped import load_profile
 
     require_free(file, force=force)
-    write_result(file, load_profile(name).to_json(), "Profile")
+    typer.echo(write_result(file, load_profile(name).to_json(), "Profile"))
 
 
 @app.command("verify")

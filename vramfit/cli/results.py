@@ -1,5 +1,6 @@
 """Files that a verb writes beside what it prints: never over another one unasked, and each told of."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import typer
@@ -23,9 +24,18 @@ def require_free(*files: Path | None, force: bool) -> None:
             raise CannotWrite(f"{file} exists and was left as it is; give --force to overwrite it, or another name.")
 
 
-def write_result(file: Path, content: str, what: str, *, quiet: bool = False) -> None:
-    """Write a file and say so: on stderr where `quiet`, since stdout then holds a document."""
+def write_result(file: Path, content: str, what: str) -> str:
+    """Write a file; the sentence that says so.
+
+    Write before printing, and tell after: a reader of the output who leaves early, as `head` does, ends the command.
+    """
     from vramfit.files import write_atomically
 
     write_atomically(file, content)
-    typer.echo(f"{what} written to {file}", err=quiet)
+    return f"{what} written to {file}"
+
+
+def tell(sentences: Iterable[str], *, as_json: bool) -> None:
+    """Print what was written; on stderr where stdout holds a JSON document."""
+    for sentence in sentences:
+        typer.echo(sentence, err=as_json)
