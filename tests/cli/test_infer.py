@@ -46,7 +46,7 @@ def infer(vramfit, checkpoint, tmp_path):
 def test_a_folder_gives_points_and_pictures(infer, folder, films, tmp_path):
     outcome = infer(folder, "--format", "both")
     assert outcome.code == 0, outcome.err
-    assert "29 landmarks on each of 2 films" in outcome.out
+    assert "Films: 2, 29 landmarks on each" in outcome.out
     output, names = tmp_path / "خروجی", sorted(path.stem for path in folder.iterdir())
     assert sorted(path.name for path in (output / "points").iterdir()) == [f"{name}.json" for name in names]
     assert sorted(path.name for path in (output / "overlays").iterdir()) == [f"{name}.png" for name in names]

@@ -104,7 +104,7 @@ def infer(
         _write_table(done, outputs, trained.landmarks)
     for film in skipped:
         typer.echo(f"Skipped {film.id}: {film.reason}", err=True)
-    typer.echo(f"{len(trained.landmarks)} landmarks on each of {len(done)} films; written to {output}")
+    typer.echo(f"Films: {len(done)}, {len(trained.landmarks)} landmarks on each; written to {output}")
 
 
 def _chosen(trained: "Trained", films: "FilmSet", method: "Method") -> int:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from vramfit.errors import CannotWrite
+from vramfit.errors import CannotWrite, DataError
+from vramfit.training.checkpoint import load
 from vramfit.training.folders import log_folder, make_room, resume_file
 
 NOW = datetime(2026, 11, 23, 6, 15)
@@ -72,3 +73,11 @@ def test_resume_alone_means_the_latest(tmp_path):
     assert resume_file("latest", tmp_path) == tmp_path / "checkpoint_latest.pth"
     assert resume_file("a/b.pth", tmp_path) == Path("a/b.pth")
     assert resume_file(None, tmp_path) is None
+
+
+def test_a_missing_checkpoint_names_one_that_is_there(tmp_path):
+    with pytest.raises(DataError, match=r"is to read\.$"):
+        load(tmp_path / "checkpoint_latest.pth")
+    (tmp_path / "checkpoint_best.pth").touch()
+    with pytest.raises(DataError, match="such as checkpoint_best.pth, which is there"):
+        load(tmp_path / "checkpoint_latest.pth")
