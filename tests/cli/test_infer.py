@@ -81,9 +81,9 @@ def test_folders_in_folders_give_results_in_folders_of_the_same_names(infer, fol
 
 def test_pictures_of_an_earlier_run_are_no_films(infer, folder):
     inside = folder / "found"
-    assert "each of 2 films" in infer(folder, output=inside).out
+    assert "Films: 2," in infer(folder, output=inside).out
     again = infer(folder, "--force", output=inside)
-    assert (again.code, "each of 2 films" in again.out) == (0, True)
+    assert (again.code, "Films: 2," in again.out) == (0, True)
 
 
 def test_on_a_cpu_the_batch_is_said_and_not_tried(infer, folder, monkeypatch):
@@ -172,7 +172,7 @@ def test_bad_films_are_refused_or_left_out_and_listed(infer, folder, tmp_path, c
     outcome = infer(folder, "--skip-bad", "--force")
     assert outcome.code == 0
     assert f"Skipped {bad.stem}" in outcome.err
-    assert "each of 1 films" in outcome.out
+    assert "Films: 1," in outcome.out
 
 
 @pytest.mark.parametrize("given", ["nowhere.png", "empty"])

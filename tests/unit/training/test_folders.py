@@ -79,5 +79,5 @@ def test_a_missing_checkpoint_names_one_that_is_there(tmp_path):
     with pytest.raises(DataError, match=r"is to read\.$"):
         load(tmp_path / "checkpoint_latest.pth")
     (tmp_path / "checkpoint_best.pth").touch()
-    with pytest.raises(DataError, match="such as checkpoint_best.pth, which is there"):
+    with pytest.raises(DataError, match=r"such as checkpoint_best\.pth, which is there"):
         load(tmp_path / "checkpoint_latest.pth")
