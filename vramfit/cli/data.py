@@ -23,9 +23,13 @@ def check(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Find what is wrong with a film set; nothing is changed. Exits with 7 if there are errors."""
+    from functools import partial
+
+    from vramfit.cli.progress import film_progress
     from vramfit.landmarks.check import check_films
 
-    report = check_films(path, film_format=film_format)
+    with film_progress() as progress:
+        report = check_films(path, film_format=film_format, progress=partial(progress, "looking at films"))
     if json:
         typer.echo(report.model_dump_json(indent=2))
     else:

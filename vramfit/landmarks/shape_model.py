@@ -11,7 +11,7 @@ there are, and each landmark's surprises are divided by a factor that makes thei
 """
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
@@ -30,6 +30,8 @@ _MEDIAN_OF_CHI_SQUARED_2 = float(2 * np.log(2))
 # of generated sets is 42, the largest gain 20.
 _ODD_SURPRISE, _ODD_MM = 50.0, 4.0
 _ODD_GAIN = 30.0
+# Few shapes know little of what is usual: with so many, twice the surprise and gain are asked for.
+_FEW = 60
 
 
 @dataclass(frozen=True)
@@ -42,19 +44,21 @@ class OddShape:
 
 @dataclass(frozen=True)
 class ShapeModel:
-    """The Gaussian of shapes: `median` Kx2, `covariance` 2Kx2K, and each landmark's factor of surprise."""
+    """The Gaussian of shapes: `median` Kx2, `covariance` 2Kx2K, each landmark's factor of surprise, and one for all."""
 
     median: Array
     covariance: Array
     factors: Array
+    caution: float
 
     @classmethod
     def of(cls, median: Array, laid: Array) -> Self:
         """The model of shapes NxKx2 laid over their median Kx2; NaN where missing."""
         kept = laid
         for _ in range(_ROUNDS):
-            model = cls(median, _covariance((kept - median).reshape(len(laid), -1)), np.ones(len(median)))
-            model = cls(median, model.covariance, model._factors(laid))
+            covariance, caution = _covariance((kept - median).reshape(len(laid), -1)), 1 + _FEW / len(laid)
+            model = cls(median, covariance, np.ones(len(median)), caution)
+            model = replace(model, factors=model._factors(laid))
             odd = np.stack([model._surprises(shape) > _ODD_SURPRISE for shape in laid])
             kept = np.where(odd[..., None], np.nan, laid)
         return model
@@ -85,9 +89,12 @@ class ShapeModel:
         return OddShape(tuple(swapped), tuple(sorted(outlying)))
 
     def _factors(self, laid: Array) -> Array:
-        plain = np.stack([self._surprises(shape, least_mm=0) for shape in laid])
-        factors: Array = np.fmax(known_median(plain, axis=0) / _MEDIAN_OF_CHI_SQUARED_2, 1e-6)
-        return factors
+        plain = self.caution * np.stack([self._surprises(shape, least_mm=0) for shape in laid])
+        factors = np.fmax(known_median(plain, axis=0) / _MEDIAN_OF_CHI_SQUARED_2, 1e-6)
+        # The fewer shapes, the more all landmarks share one factor.
+        share = 1 / self.caution
+        shared: Array = np.exp(share * np.log(factors) + (1 - share) * np.nanmean(np.log(factors)))
+        return shared
 
     def _surprises(self, shape: Array, least_mm: float = _ODD_MM) -> Array:
         """Each landmark's surprise, K; 0 for one that is less than `least_mm` away, NaN for a missing one."""
@@ -97,7 +104,7 @@ class ShapeModel:
         away = np.linalg.solve(own, pulls[..., None])[..., 0]
         far = np.linalg.norm(away, axis=1) >= least_mm
         surprises = np.full(len(shape), np.nan)
-        surprises[known] = np.where(far, (pulls * away).sum(axis=1), 0) / self.factors[known]
+        surprises[known] = np.where(far, (pulls * away).sum(axis=1), 0) / (self.caution * self.factors[known])
         return surprises
 
     def _gains(self, shape: Array) -> Array:
@@ -112,7 +119,7 @@ class ShapeModel:
         change = 2 * (step * (pulls[:, None] - pulls[None])).sum(axis=2)
         change += np.einsum("ija,ijab,ijb->ij", step, own[:, None] + own[None] - across, step)
         gains = np.zeros((len(shape), len(shape)))
-        gains[np.ix_(known, known)] = -change
+        gains[np.ix_(known, known)] = -change / self.caution
         return np.triu(gains, k=1)
 
     def _known(self, shape: Array) -> tuple[NDArray[np.intp], Array]:

@@ -88,6 +88,14 @@ def test_sizes_are_relative_and_a_few_landmarks_tell_them_too(heads):
     assert relative_sizes(other)[4] == pytest.approx(2, rel=0.2)
 
 
+@pytest.mark.parametrize("few", [10, 15, 25])
+def test_a_dozen_heads_alone_raise_no_alarm(heads, few):
+    shapes, _ = heads
+    for start in range(0, 60, 20):
+        found = find_oddities(shapes[start::2][:few])
+        assert (found.outlying, found.swapped) == ((), ())
+
+
 def test_few_heads_are_not_judged(heads):
     shapes, _ = heads
     spoiled = shapes[:9].copy()
