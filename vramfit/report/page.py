@@ -71,7 +71,7 @@ body{margin:2.5rem auto;max-width:72rem;padding:0 1.25rem;font:15px/1.55 system-
 body{color:var(--ink);background:var(--back);overflow-wrap:break-word}
 h1{font-size:1.5rem;line-height:1.25;margin:0 0 .3rem;font-weight:650}
 h2{font-size:1.1rem;margin:2.6rem 0 .5rem;padding-top:.7rem;border-top:1px solid var(--line);font-weight:650}
-p{margin:.35rem 0;max-width:46rem}.lead{font-size:1.05rem}.soft,figcaption,dt{color:var(--soft)}
+p{margin:.35rem 0;max-width:46rem}.lead{font-size:1.05rem}figcaption,dt{color:var(--soft)}
 figure{margin:0;min-width:0}figcaption{font-size:.87rem;margin-top:.3rem;max-width:46rem}
 svg{display:block;width:100%;height:auto}
 svg text{font:12px system-ui,"Segoe UI",Helvetica,Arial,sans-serif;fill:var(--soft)}svg text.ink{fill:var(--ink)}

@@ -83,10 +83,10 @@ class TensorBoardListener(Listener):
             self._writer.flush()
 
 
-def hyperparameters(settings: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
-    """The options of a run as TensorBoard's table takes them: what is no number is text."""
+def hyperparameters(settings: Mapping[str, Any]) -> dict[str, int | float | str]:
+    """The options of a run as TensorBoard's table takes them: what is no number is text, yes and no among it."""
     return {
-        name: value if isinstance(value, bool | int | float) else str(value)
+        name: value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
         for name, value in settings.items()
         if value is not None
     }

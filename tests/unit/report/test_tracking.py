@@ -111,12 +111,17 @@ def test_truth_prediction_and_heat_lie_where_they_are():
 
 
 def test_hyperparameters_lie_in_the_runs_own_folder(log):
-    assert hyperparameters({"a": (1, 2), "b": None, "c": 0.5, "d": True}) == {"a": "(1, 2)", "c": 0.5, "d": True}
+    assert hyperparameters({"a": (1, 2), "b": None, "c": 0.5, "d": True}) == {
+        "a": "(1, 2)",
+        "c": 0.5,
+        "d": "True",
+    }
     start_info = HParamsPluginData.FromString(log.SummaryMetadata("_hparams_/session_start_info").plugin_data.content)
     found = start_info.session_start_info.hparams
     assert found["learning_rate"].number_value == pytest.approx(1e-3)
     assert found["image_size"].string_value == "(768, 768)"
     assert found["micro_batch"].number_value == 6
+    assert found["compile"].string_value == "False"
     assert log.SummaryMetadata("_hparams_/session_end_info")
     experiment = HParamsPluginData.FromString(log.SummaryMetadata("_hparams_/experiment").plugin_data.content)
     assert "valid/mre_mm" in [metric.name.tag for metric in experiment.experiment.metric_infos]
