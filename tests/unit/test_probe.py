@@ -1,6 +1,6 @@
 """The probe on scripted benches: what it tries, what it chooses, and what it says."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -11,11 +11,14 @@ from torch import nn
 
 import vramfit
 from vramfit.errors import NothingFits, NotTraceable, UsageError, VramfitError
-from vramfit.jobs.job import Job
+from vramfit.jobs.job import Job, job_key
+from vramfit.measure import bench as bench_module
+from vramfit.measure.bench import MeasuredBench
 from vramfit.measure.budget import read_budget
 from vramfit.probe import Probe, Wanted
 from vramfit.probe.bench import _guesser
-from vramfit.records import Machine, Schedule
+from vramfit.probe.probe import CHANNELS_LAST
+from vramfit.records import Lever, Machine, Schedule
 from vramfit.units import GIB
 
 
@@ -213,3 +216,77 @@ def test_fit_predicts_for_a_named_card_and_the_profile_loads_back():
 def test_arguments_that_make_no_sense(wrong):
     with pytest.raises(UsageError):
         vramfit.fit(small_job(), **wrong)
+
+
+def conv_job(**changes):
+    job = Job(
+        model=partial(nn.Conv2d, 1, 1, 3),
+        batch=batch,
+        loss=nn.functional.mse_loss,
+        optimizer=partial(torch.optim.SGD, lr=0.1),
+        amp=None,
+    )
+    return replace(job, **changes)
+
+
+def ordered(monkeypatch, nhwc, job=None, **wanted):
+    """The profile of a measured probe, and the levers of each trial; `nhwc` is the card with channels_last."""
+    tried = []
+
+    def measure(source, size, budget, **_):
+        levers = (source if isinstance(source, Job) else source()).levers
+        tried.append(levers)
+        card = nhwc if CHANNELS_LAST in levers else ScriptedCard()
+        return card.trial(size, budget)
+
+    monkeypatch.setattr(bench_module, "measure_trial", measure)
+    job, card = job or conv_job(), ScriptedCard()
+    bench = MeasuredBench(job, card, read_budget(card), Schedule(images=20), lambda _: 5)
+    profile = Probe(bench, Wanted(objective="largest", **wanted), lambda _: None).profile(job, Schedule(images=20))
+    return profile, tried
+
+
+def test_channels_last_is_used_where_it_was_measured_to_be_faster(monkeypatch):
+    quick = ScriptedCard(seconds=lambda n: 0.015 * n, per_image_bytes=GIB // 2)
+    profile, tried = ordered(monkeypatch, quick)
+    assert profile.plan.levers == (CHANNELS_LAST,)
+    assert profile.plan.notes[-1] == (
+        "channels_last: batch 7 takes 105 ms a step with it and 150 ms without; the plan uses it."
+    )
+    assert tried.count((CHANNELS_LAST,)) == 1
+    # The row of the plan is the one that it trains with, and the profile is for a job with the lever.
+    assert profile.trial(7).step_time_s == pytest.approx(0.105)
+    assert profile.job == job_key(conv_job(levers=(CHANNELS_LAST,)))
+
+
+@pytest.mark.parametrize(
+    ("nhwc", "says"),
+    [
+        (ScriptedCard(seconds=lambda n: 0.0099 + 0.02 * n), "takes 150 ms a step with it and 150 ms without; left off"),
+        (ScriptedCard(per_image_bytes=2 * GIB, seconds=lambda n: 0.001), "does not fit with it; left off"),
+    ],
+)
+def test_channels_last_is_left_off_where_it_is_no_faster_or_does_not_fit(monkeypatch, nhwc, says):
+    profile, _ = ordered(monkeypatch, nhwc)
+    assert profile.plan.levers == ()
+    assert says in profile.plan.notes[-1]
+    assert profile.trial(7).step_time_s == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"channels_last": True},
+        {"levers": (Lever(name="channels_last", setting="off"),)},
+        {"model": partial(nn.Linear, 8, 1)},
+    ],
+)
+def test_a_memory_order_that_was_asked_for_or_means_nothing_is_not_tried(monkeypatch, asked):
+    profile, tried = ordered(monkeypatch, ScriptedCard(seconds=lambda n: 0.001), conv_job(**asked))
+    assert profile.plan.levers == asked.get("levers", ())
+    assert (CHANNELS_LAST,) not in tried
+
+
+def test_a_prediction_does_not_judge_the_memory_order():
+    profile = vramfit.fit(small_job(), gpu="rtx3070ti", vram="4GB", batch_sizes=[2])
+    assert not any("channels_last" in note for note in profile.plan.notes)

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vramfit.errors import UsageError
+from vramfit.errors import NotTraceable, UsageError
+from vramfit.jobs.compiled import compile_network
 from vramfit.jobs.job import Job
 from vramfit.jobs.recompute import find_recomputable, recompute
 from vramfit.plan.levers import in_order
@@ -47,8 +48,18 @@ def settled(job: Job) -> Job:
 
 
 def on_card(job: Job) -> Job:
-    """The settled job as the card sees it: without what its levers keep on the host."""
+    """The settled job as the card sees it, operation by operation: without what its levers keep on the host.
+
+    Raises:
+        NotTraceable: its step is compiled.
+
+    """
     job = settled(job)
+    if setting_of(job.levers, "compile"):
+        raise NotTraceable(
+            f"the step of '{job.name}' is compiled: torch.compile fuses operations and chooses what to keep only once "
+            "it runs, so nothing can be predicted; measure it on a card, or leave the compile lever away."
+        )
     return replace(job, ema_decay=None) if setting_of(job.levers, "ema_on_host") else job
 
 
@@ -68,10 +79,10 @@ def free_levers(job: Job) -> tuple[Lever, ...]:
 
 
 def apply_levers(model: nn.Module, levers: Iterable[Lever]) -> None:
-    """Make a network, in place, upsample in half precision and recompute where the levers say so.
+    """Make a network, in place, upsample in half precision, recompute and compile where the levers say so.
 
     Raises:
-        UsageError: a module that the network does not have, or that cannot be recomputed.
+        UsageError: a module that the network does not have, or that cannot be recomputed; or no compiler.
 
     """
     for lever in levers:
@@ -80,6 +91,8 @@ def apply_levers(model: nn.Module, levers: Iterable[Lever]) -> None:
         elif lever.name == "recompute":
             names = lever.modules or find_recomputable(model).of_setting(lever.setting)
             recompute(model, names, selective=lever.setting == "selective")
+        elif lever.name == "compile":
+            compile_network(model, int(lever.setting) / 100)
 
 
 def apply_allocator(levers: Iterable[Lever], device: torch.device) -> None:

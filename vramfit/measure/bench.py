@@ -1,18 +1,33 @@
 """The card that is here as a place to make trials: each runs in a child process under the budget."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vramfit.errors import NotTraceable, UnknownCard
+from vramfit.jobs.job import Job
 from vramfit.measure.device import Device, Reading
 from vramfit.measure.machine import read_machine
 from vramfit.measure.spill import mark_spill
 from vramfit.measure.worker import JobSource, Runner, measure_trial, run_on_card
-from vramfit.records import Budget, Machine, Schedule, Source, Trial
+from vramfit.plan.levers import in_order
+from vramfit.records import Budget, Lever, Machine, Schedule, Source, Trial
 from vramfit.units import MIB, format_size
 
 # A desktop's windows come and go by less than this.
 NOTABLE_BYTES = 256 * MIB
+
+
+@dataclass(frozen=True)
+class Levered:
+    """A job with more levers than its own; pickles where the job does."""
+
+    job: JobSource
+    levers: tuple[Lever, ...]
+
+    def __call__(self) -> Job:
+        """The job."""
+        job = self.job if isinstance(self.job, Job) else self.job()
+        return replace(job, levers=in_order((*job.levers, *self.levers)))
 
 
 @dataclass
@@ -37,11 +52,11 @@ class MeasuredBench:
         """Whether the driver may move memory to the system's RAM instead of refusing it."""
         return self.device.can_spill
 
-    def trial(self, micro_batch: int) -> Trial:
+    def trial(self, micro_batch: int, levers: tuple[Lever, ...] = ()) -> Trial:
         """Measure one micro-batch, with the last partial batch that the schedule will bring."""
         before = self.device.read()
         trial = measure_trial(
-            self.job,
+            Levered(self.job, levers) if levers else self.job,
             micro_batch,
             self.budget,
             device_index=self.device.index,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vramfit.errors import NothingFits, UsageError
 from vramfit.records import Objective, Plan, Trial, Verdict
-from vramfit.units import format_size
+from vramfit.units import format_duration, format_size
 
 # Throughputs closer than this share of the best are the same to a user, and a smaller batch is safer.
 NEAR_BEST = 0.02
@@ -120,6 +120,18 @@ def make_plan(
         reason=reason_for(chosen, trials, objective),
         notes=tuple(notes),
     )
+
+
+def choose_memory_order(without: Trial, with_it: Trial) -> tuple[bool, str]:
+    """Whether a plan is to use channels_last, by two measured trials of one micro-batch, and why, as a sentence."""
+    batch = f"channels_last: batch {without.micro_batch}"
+    if with_it.verdict is not Verdict.FITS:
+        return False, f"{batch} does not fit with it; left off."
+    times = f"{batch} takes {format_duration(with_it.step_time_s)} a step with it"
+    times += f" and {format_duration(without.step_time_s)} without"
+    if _throughput(with_it) * (1 - NEAR_BEST) > _throughput(without):
+        return True, f"{times}; the plan uses it."
+    return False, f"{times}; left off."
 
 
 def batch_norm_notes(division: Division) -> list[str]:

@@ -67,8 +67,17 @@ KINDS: tuple[LeverKind, ...] = (
         "run parts of the forward pass again in the backward pass in place of keeping their activations",
         per_module=True,
     ),
+    LeverKind(
+        "compile",
+        ("100", "75", "50", "25", "0"),
+        "time",
+        False,
+        "torch.compile; the setting is the percent of its activations that it may keep. Measured, never predicted",
+    ),
 )
 NAMES = tuple(kind.name for kind in KINDS)
+# The compiler chooses itself what to run again, and cannot see through a checkpoint of ours.
+_EXCLUDE_EACH_OTHER = ("recompute", "compile")
 _ITEM = re.compile(r"(?P<name>[a-z_-]+)(=(?P<setting>[a-z0-9]+))?(@(?P<modules>[\w.]+(\+[\w.]+)*))?")
 
 
@@ -127,7 +136,7 @@ def in_order(levers: Iterable[Lever]) -> tuple[Lever, ...]:
 
     """
     ordered = sorted((check_lever(lever) for lever in levers), key=_rank)
-    _refuse_twice(ordered)
+    _refuse_contradictions(ordered)
     return tuple(ordered)
 
 
@@ -151,7 +160,9 @@ def _describe(lever: Lever) -> str:
     return lever.name + setting + (f"@{'+'.join(lever.modules)}" if lever.modules else "")
 
 
-def _refuse_twice(levers: Sequence[Lever]) -> None:
+def _refuse_contradictions(levers: Sequence[Lever]) -> None:
     for before, lever in pairwise(levers):
         if before.name == lever.name and not (before.modules and lever.modules):
             raise UsageError(f"{lever.name} is given twice; name the modules of each, or give it once.")
+    if {lever.name for lever in levers}.issuperset(_EXCLUDE_EACH_OTHER):
+        raise UsageError("compile chooses itself what to run again; leave recompute away, or compile.")

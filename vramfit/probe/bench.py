@@ -1,7 +1,7 @@
 """Where trials are made: on the card that is here, or on one that need not be."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from vramfit.cards import Card, find_card
@@ -12,7 +12,8 @@ from vramfit.measure.budget import read_budget
 from vramfit.measure.device import Device, local_device
 from vramfit.measure.machine import read_machine
 from vramfit.measure.worker import JobSource
-from vramfit.records import Budget, Machine, Schedule, Source, Trial
+from vramfit.plan.levers import in_order
+from vramfit.records import Budget, Lever, Machine, Schedule, Source, Trial
 from vramfit.units import format_size
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ class Bench(Protocol):
     def can_spill(self) -> bool:
         """Whether a batch that is too large may grow slow instead of failing."""
 
-    def trial(self, micro_batch: int) -> Trial:
-        """Try one micro-batch."""
+    def trial(self, micro_batch: int, levers: tuple[Lever, ...] = ()) -> Trial:
+        """Try one micro-batch, with more levers than the job's own."""
 
     def reviewed(self, trials: list[Trial]) -> list[Trial]:
         """The trials, each judged in the light of all of them."""
@@ -57,9 +58,16 @@ class PredictedBench:
     source: Source = "predicted"
     can_spill: bool = False
 
-    def trial(self, micro_batch: int) -> Trial:
+    def trial(self, micro_batch: int, levers: tuple[Lever, ...] = ()) -> Trial:
         """Predict one micro-batch."""
+        if levers:
+            return self._levered(levers).trial(micro_batch)
         return self.known.get(micro_batch) or self.predictor.trial(micro_batch)
+
+    def _levered(self, levers: tuple[Lever, ...]) -> "Predictor":
+        job = self.predictor.job
+        job = replace(job, levers=in_order((*job.levers, *levers)))
+        return type(self.predictor)(job, self.predictor.card, self.budget)
 
     def reviewed(self, trials: list[Trial]) -> list[Trial]:
         """The trials as they are: a prediction knows of no others."""

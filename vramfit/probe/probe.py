@@ -1,7 +1,7 @@
 """One probe under way: search, fill the table, choose, and keep it as a profile."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -9,11 +9,14 @@ from torch import nn
 from vramfit import __version__
 from vramfit.errors import NothingFits, VramfitError
 from vramfit.jobs.job import Job, job_key
-from vramfit.plan.choose import choose_trial, make_plan
+from vramfit.plan.choose import choose_memory_order, choose_trial, make_plan
+from vramfit.plan.levers import in_order
 from vramfit.plan.search import CEILING, Search, Tried, table_sizes
 from vramfit.probe.bench import Bench
-from vramfit.records import Objective, Plan, Profile, Schedule, Trial, Verdict
+from vramfit.records import Lever, Objective, Plan, Profile, Schedule, Trial, Verdict
 from vramfit.units import format_size
+
+CHANNELS_LAST = Lever(name="channels_last")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +41,10 @@ class Probe:
     def profile(self, job: Job, schedule: Schedule) -> Profile:
         """Search, fill the table's rows, choose, and write it all down."""
         model = _empty_model(job)
-        plan = self.plan(batch_norm=_has_batch_norm(model))
-        bench = self.bench
+        plan = self.plan(batch_norm=_has_batch_norm(model)).model_copy(update={"levers": job.levers})
+        if self.bench.source == "measured" and _may_reorder(job, model):
+            plan = self._in_faster_order(plan)
+        job, bench = replace(job, levers=plan.levers), self.bench
         return Profile(
             vramfit_version=__version__,
             source=bench.source,
@@ -47,7 +52,7 @@ class Probe:
             machine=bench.machine,
             budget=bench.budget,
             schedule=schedule,
-            plan=plan.model_copy(update={"levers": job.levers}),
+            plan=plan,
             trials=tuple(self._latest()),
             notes=(*bench.budget.notes, *bench.notes),
         )
@@ -70,6 +75,20 @@ class Probe:
         chosen = choose_trial(asked, objective, accumulate=self.wanted.effective_batch is not None)
         plan = make_plan(chosen, trials, objective, effective_batch=self.wanted.effective_batch, batch_norm=batch_norm)
         return self._proven(plan).model_copy(update={"objective": self.wanted.objective})
+
+    def _in_faster_order(self, plan: Plan) -> Plan:
+        """The plan with channels_last where the card is faster so: no list of cards or layers tells it."""
+        without = next(trial for trial in self._latest() if trial.micro_batch == plan.micro_batch)
+        try:
+            tried = self.bench.trial(plan.micro_batch, (CHANNELS_LAST,))
+        except VramfitError as error:
+            note = f"channels_last could not be tried, and is left off: {error}"
+            return plan.model_copy(update={"notes": (*plan.notes, note)})
+        faster, note = choose_memory_order(without, tried)
+        if faster:
+            self._keep(tried)
+        levers = in_order((*plan.levers, CHANNELS_LAST)) if faster else plan.levers
+        return plan.model_copy(update={"levers": levers, "notes": (*plan.notes, note)})
 
     def _find(self) -> int:
         search = self._search()
@@ -158,6 +177,12 @@ def _empty_model(job: Job) -> nn.Module:
 
 def _has_batch_norm(model: nn.Module) -> bool:
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
+def _may_reorder(job: Job, model: nn.Module) -> bool:
+    """Whether channels_last is open: nobody asked for an order, and there are images to put in one."""
+    asked = job.channels_last or any(lever.name == CHANNELS_LAST.name for lever in job.levers)
+    return not asked and any(parameter.dim() == 4 for parameter in model.parameters())
 
 
 def _failed_row(size: int, bench: Bench, note: str) -> Trial:

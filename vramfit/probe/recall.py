@@ -7,7 +7,7 @@ new probe.
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -140,8 +140,10 @@ class _Recall:
     def _judge(self, kept: Profile) -> tuple[str | None, list[str]]:
         """Why a profile cannot be used, if so, and the doubts that one trial settles."""
         now = read_budget(self.device, vram=self.asked.vram, reserve=self.asked.reserve)
+        # What the probe added, such as channels_last, is its answer and no other job.
+        key = job_key(replace(self.job, levers=kept.plan.levers))
         try:
-            reuse = judge_reuse(kept, job_key(self.job), read_machine(self.device), self.device.total_bytes)
+            reuse = judge_reuse(kept, key, read_machine(self.device), self.device.total_bytes)
         except ProfileError as error:
             return str(error), []
         shift = now.budget_bytes - kept.budget.budget_bytes
@@ -165,7 +167,8 @@ class _Recall:
         schedule = with_loading(self.asked.schedule, self.job)
         sizes = self.asked.vram, self.asked.reserve
         bench = open_bench(self.source, self.job, schedule, sizes, gpu=None, mode="measure")
-        trial = bench.trial(kept.plan.micro_batch)
+        added = tuple(lever for lever in kept.plan.levers if lever not in self.job.levers)
+        trial = bench.trial(kept.plan.micro_batch, added)
         self.on_trial(trial)
         if trial.verdict is not Verdict.FITS:
             verdict = trial.verdict.value.replace("_", " ")

@@ -5,7 +5,7 @@ B batch, K landmarks, H W image pixels.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,10 @@ class FilmTask:
     def job(self) -> Job:
         """The landmark job."""
         return landmark_job(self.options)
+
+    def with_levers(self, levers: tuple[Lever, ...]) -> "FilmTask":
+        """The task with these levers in place of its own."""
+        return replace(self, options=replace(self.options, levers=levers))
 
     def start_weights(self, model: nn.Module) -> str:
         """Load `options.weights` into a new network; one sentence of which."""

@@ -14,7 +14,7 @@ from vramfit.plan.choose import divide_batch, learning_rate_offer
 from vramfit.plan.reuse import judge_reuse
 from vramfit.probe import fit
 from vramfit.probe.recall import fit_or_recall
-from vramfit.records import Budget, Profile, Schedule
+from vramfit.records import Budget, Lever, Profile, Schedule
 from vramfit.shipped import load_profile
 from vramfit.training.distributed import Ranks
 from vramfit.training.options import TrainOptions
@@ -25,12 +25,13 @@ DEFAULT_BATCH = 6
 
 @dataclass(frozen=True)
 class Decision:
-    """The batch of a run, the profile behind it, and the sentences that say why."""
+    """The batch of a run, the profile behind it, the sentences that say why, and the levers, the same on all ranks."""
 
     effective_batch: int
     micro_batch: int
     profile: Profile | None = None
     notes: tuple[str, ...] = ()
+    levers: tuple[Lever, ...] = ()
 
 
 def choose_device(options: TrainOptions, ranks: Ranks) -> torch.device:
@@ -69,6 +70,9 @@ def decide(
     else:
         decision = _from_probe(job, options, schedule, effective, ranks)
     decision = _over_ranks(decision, ranks)
+    # A rank without a profile of its own, not the first of its node, takes what the first of all found.
+    levers = ranks.gather(decision.profile.plan.levers if decision.profile else job.levers)[0]
+    decision = replace(decision, levers=levers)
     return replace(decision, notes=(*decision.notes, *_compile_notes(options, device)))
 
 

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 from vramfit.errors import UsageError
+from vramfit.jobs.compiled import compile_network
 from vramfit.jobs.landmark import landmark_job
+from vramfit.jobs.levers import setting_of
 from vramfit.jobs.step import Step
 from vramfit.landmarks.folds import Fold
 from vramfit.plan.workers import Feeding
@@ -72,6 +74,7 @@ def _train(options: TrainOptions, listeners: Sequence[Listener], ranks: Ranks) -
     task = _open_task(options, listeners)
     wanted = options.batch_size or (resumed.content["effective_batch"] if resumed else None)
     decision = decide(task.job, options, device, ranks, samples=len(task.training), effective=wanted)
+    task = task.with_levers(decision.levers)
     now = datetime.now()
     listeners = [*listeners, *_keepers(options, decision, resumed)] if ranks.is_first else ()
     loop, notes = _Launch(options, ranks, device, resumed, now).loop(task, decision, listeners)
@@ -171,8 +174,8 @@ def _build_step(
     ranks.share_weights(step.model)
     if step.average is not None:
         step.average.model.load_state_dict(step.model.state_dict())
-    if options.compile:
-        step.model.compile()
+    if options.compile and setting_of(task.job.levers, "compile") is None:
+        compile_network(step.model, 1.0)
     _seed(options.seed + ranks.rank)
     return step, notes
 

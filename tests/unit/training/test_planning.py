@@ -12,6 +12,7 @@ from vramfit.errors import NothingFits, NoUsableGpu, ProfileError
 from vramfit.measure.budget import read_budget
 from vramfit.measure.machine import read_machine
 from vramfit.probe import Probe, Wanted
+from vramfit.records import Lever
 from vramfit.training import planning
 from vramfit.training.distributed import Ranks
 from vramfit.training.options import TrainOptions
@@ -79,6 +80,12 @@ class Others(Ranks):
 
     def minimum(self, mine):
         return min(mine, self.theirs)
+
+    def gather(self, mine):
+        return [mine, mine] if self.rank == 0 else [FIRSTS, mine]
+
+
+FIRSTS = (Lever(name="channels_last"),)
 
 
 def decided(device=CUDA, *, effective=None, samples=40, ranks=None, **options):
@@ -158,6 +165,7 @@ def test_the_smallest_rank_decides_for_all(card):
 def test_one_rank_of_a_node_probes_for_the_others(card):
     decision = decided(effective=8, ranks=Others(theirs=4, rank=1))
     assert decision.micro_batch == 4
+    assert decision.levers == FIRSTS
     assert card.sizes == []
 
 
