@@ -124,7 +124,7 @@ def prepare(options: LandmarkOptions, inputs: dict[str, Tensor], targets: Tensor
     heatmaps = render(targets, options.image_size, options.heatmap_stride, options.heatmap_sigma)
     weights = present(targets, options.image_size)
     if options.landmark_weights is not None:
-        weights = weights * torch.tensor(options.landmark_weights, device=weights.device)
+        weights = weights * torch.tensor(options.landmark_weights).to(weights.device, non_blocking=True)
     if "weights" in inputs:
         weights = weights * inputs["weights"]
     return images, (heatmaps, weights)

@@ -69,7 +69,8 @@ def _tensor(value: float | Tensor) -> Tensor:
 
 
 def _blurred(grey: Tensor) -> Tensor:
-    kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=grey.device) / 16
+    # Made on the host and sent without waiting: a tensor made of numbers on a card waits for the card.
+    kernel = (torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16).to(grey.device, non_blocking=True)
     padded = F.pad(grey, (2, 2, 2, 2), mode="replicate")
     return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, 5)), kernel.view(1, 1, 5, 1))
 
