@@ -1,15 +1,19 @@
 """Earlier probes: used where nothing has changed, proved or made anew where something has, and always said."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import small_runs as small
 from scripted_card import ScriptedCard, other_process
+from torch import nn
 
 from vramfit.files import user_cache_folder
 from vramfit.measure import bench
+from vramfit.measure.bench import Levered
 from vramfit.probe import bench as places
 from vramfit.probe import recall
+from vramfit.probe.probe import CHANNELS_LAST
 from vramfit.probe.recall import fit_or_recall
 from vramfit.records import Schedule
 from vramfit.units import GIB
@@ -145,3 +149,22 @@ def test_the_cache_lies_where_the_system_wants_it(monkeypatch, tmp_path):
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
     monkeypatch.setattr("vramfit.files.sys.platform", "win32")
     assert user_cache_folder() == tmp_path / "local" / "vramfit"
+
+
+def test_a_plan_in_the_faster_memory_order_is_recalled_and_proved_in_it(card, monkeypatch):
+    tried = []
+
+    def measure(source, size, budget, **_):
+        levers = source.levers if isinstance(source, Levered) else ()
+        tried.append(levers)
+        return (replace(card, seconds=lambda n: 0.01 * n) if levers else card).trial(size, budget)
+
+    monkeypatch.setattr(bench, "measure_trial", measure)
+    job = replace(JOB, model=partial(nn.Conv2d, 1, 1, 3))
+    probed(card, job)
+    assert tried.pop() == (CHANNELS_LAST,)
+    tried.clear()
+    assert "holds: same job" in probed(card, job)[1]
+    card.driver_version = "1000.1"
+    assert "holds, by one trial" in probed(card, job)[1]
+    assert tried == [(CHANNELS_LAST,)]
