@@ -1,7 +1,7 @@
 """Runs of the small task by several ranks over gloo; also the program that each rank is.
 
 torchrun starts `python tests/ranks.py FOLDER FAIL_ON`; rank FAIL_ON runs out of memory once on its way to the
-gradients and once in the optimizer.
+gradients, once in the optimizer and once in validation.
 """
 
 import os
@@ -55,7 +55,7 @@ def main(folder, fail_on):
     ranks = Ranks.join("cpu")
     loop = make_loop(folder, ranks)
     if ranks.rank == fail_on:
-        fail_twice(loop.step)
+        fail_now_and_then(loop.step)
     began = time.monotonic()
     loop.run()
     content = {
@@ -69,12 +69,12 @@ def main(folder, fail_on):
     ranks.leave()
 
 
-def fail_twice(step):
-    """Put a step on a card of its own that runs out in its second pass and, later, in an update."""
+def fail_now_and_then(step):
+    """Put a step on cards that run out in its second pass, later in an update, and in the first validation."""
     from scripted_card import ScriptedCard
 
-    backward, update = step.backward, step.update
-    for_backward, for_update = ScriptedCard(ooms_at=(1,)), ScriptedCard(ooms_at=(3,))
+    backward, update, validate = step.backward, step.update, step.validate
+    for_backward, for_update, for_validation = (ScriptedCard(ooms_at=(k,)) for k in (1, 3, 0))
 
     def failing_backward(batch, micro_batch):
         for_backward.take(1)
@@ -84,7 +84,11 @@ def fail_twice(step):
         for_update.take(1)
         update()
 
-    step.backward, step.update = failing_backward, failing_update
+    def failing_validation(batch):
+        for_validation.take(1)
+        return validate(batch)
+
+    step.backward, step.update, step.validate = failing_backward, failing_update, failing_validation
 
 
 if __name__ == "__main__":

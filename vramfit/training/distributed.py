@@ -64,6 +64,10 @@ class Ranks:
         dist.all_gather_object(everyones, mine)
         return everyones
 
+    def others(self, mine: Any) -> list[Any]:
+        """Every other rank's object."""
+        return [theirs for rank, theirs in enumerate(self.gather(mine)) if rank != self.rank]
+
     def share_weights(self, model: nn.Module) -> None:
         """Give every rank the first one's parameters and buffers."""
         if self.world_size > 1:

@@ -6,6 +6,7 @@ is in `RunState` and `Step.state_dict`, and goes into every checkpoint.
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import chain
 from statistics import median
 from typing import Any
 
@@ -116,6 +117,9 @@ class Loop:
         self._losses.settle()
         trained_s = clock.elapsed_s
         judgement, loss = self._validate()
+        mine = [event for event in self.state.ooms_of(self.state.epoch + 1) if event.phase == "validation"]
+        for event in chain.from_iterable(self.ranks.others(mine)):
+            self._on_event(event)
         if clock.steps:
             self.step_times_s.append((trained_s - clock.waited_s) / clock.steps)
         record = self._record(clock, trained_s, rate, judgement)

@@ -151,7 +151,7 @@ class Recovery:
         return None, failure
 
     def _shrink(self, failure: Failure | None, batch: Batch | None) -> None:
-        failure = failure or Failure("backward", "another rank ran out of memory")
+        failure = next(known for known in self.ranks.gather(failure) if known is not None)
         tried = self.micro_batch if batch is None else min(self.micro_batch, batch_size(batch))
         smaller = self._halved(failure, self.ranks.minimum(tried))
         self.larger.append(self.micro_batch)
