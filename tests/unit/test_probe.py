@@ -287,6 +287,18 @@ def test_a_memory_order_that_was_asked_for_or_means_nothing_is_not_tried(monkeyp
     assert (CHANNELS_LAST,) not in tried
 
 
+def test_a_memory_order_that_was_only_predicted_is_measured_both_ways(monkeypatch):
+    predicted, slow = conv_job(levers=(CHANNELS_LAST,)), ScriptedCard(seconds=lambda n: 0.03 * n)
+    profile, _ = ordered(monkeypatch, slow, predicted, order_is_predicted=True)
+    assert profile.plan.levers == ()
+    assert profile.plan.notes[-1].endswith("takes 210 ms a step with it and 150 ms without; left off.")
+    assert (profile.trial(7).step_time_s, profile.job) == (pytest.approx(0.15), job_key(conv_job()))
+    quick = ScriptedCard(seconds=lambda n: 0.01 * n)
+    profile, _ = ordered(monkeypatch, quick, predicted, order_is_predicted=True)
+    assert profile.plan.levers == (CHANNELS_LAST,)
+    assert profile.trial(7).step_time_s == pytest.approx(0.07)
+
+
 def test_a_prediction_does_not_judge_the_memory_order():
     profile = vramfit.fit(small_job(), gpu="rtx3070ti", vram="4GB", batch_sizes=[2])
     assert not any("channels_last" in note for note in profile.plan.notes)

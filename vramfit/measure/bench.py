@@ -9,7 +9,7 @@ from vramfit.measure.device import Device, Reading
 from vramfit.measure.machine import read_machine
 from vramfit.measure.spill import mark_spill
 from vramfit.measure.worker import JobSource, Runner, measure_trial, run_on_card
-from vramfit.plan.levers import in_order
+from vramfit.plan.levers import with_levers
 from vramfit.records import Budget, Lever, Machine, Schedule, Source, Trial
 from vramfit.units import MIB, format_size
 
@@ -19,7 +19,7 @@ NOTABLE_BYTES = 256 * MIB
 
 @dataclass(frozen=True)
 class Levered:
-    """A job with more levers than its own; pickles where the job does."""
+    """A job with more levers than its own, or others in place of its own; pickles where the job does."""
 
     job: JobSource
     levers: tuple[Lever, ...]
@@ -27,7 +27,7 @@ class Levered:
     def __call__(self) -> Job:
         """The job."""
         job = self.job if isinstance(self.job, Job) else self.job()
-        return replace(job, levers=in_order((*job.levers, *self.levers)))
+        return replace(job, levers=with_levers(job.levers, self.levers))
 
 
 @dataclass

@@ -127,6 +127,8 @@ def choose_memory_order(without: Trial, with_it: Trial) -> tuple[bool, str]:
     batch = f"channels_last: batch {without.micro_batch}"
     if with_it.verdict is not Verdict.FITS:
         return False, f"{batch} does not fit with it; left off."
+    if without.verdict is not Verdict.FITS:
+        return True, f"{batch} does not fit without it; the plan uses it."
     times = f"{batch} takes {format_duration(with_it.step_time_s)} a step with it"
     times += f" and {format_duration(without.step_time_s)} without"
     if _throughput(with_it) * (1 - NEAR_BEST) > _throughput(without):

@@ -140,6 +140,13 @@ def in_order(levers: Iterable[Lever]) -> tuple[Lever, ...]:
     return tuple(ordered)
 
 
+def with_levers(levers: Iterable[Lever], more: Iterable[Lever]) -> tuple[Lever, ...]:
+    """Levers, and more of them; one of a name that was there before takes its place."""
+    more = tuple(more)
+    named = {lever.name for lever in more}
+    return in_order([*(lever for lever in levers if lever.name not in named), *more])
+
+
 def _rank(lever: Lever) -> tuple[int, int, tuple[str, ...]]:
     kind = kind_of(lever.name)
     return KINDS.index(kind), kind.settings.index(lever.setting), lever.modules

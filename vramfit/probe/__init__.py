@@ -143,6 +143,7 @@ def fit_choice(
         NothingFits: the card says otherwise than the prediction.
 
     """
+    asked = job.levers
     job = replace(job, levers=choice.levers)
     schedule = with_loading(schedule or Schedule(), job)
     bench = open_bench(job, job, schedule, (size_in_bytes(vram), size_in_bytes(reserve)), gpu=gpu, mode=mode)
@@ -153,6 +154,7 @@ def fit_choice(
         objective=objective,
         effective_batch=effective_batch,
         maximum=min(schedule.images, effective_batch or CEILING),
+        order_is_predicted=not any(lever.name == "channels_last" for lever in asked),
     )
     profile = Probe(bench, wanted, on_trial or _tell_nobody).profile(job, schedule)
     plan = profile.plan.model_copy(update={"reason": f"batch {profile.plan.micro_batch}: {choice.reason}."})

@@ -12,7 +12,7 @@ from vramfit.measure.budget import read_budget
 from vramfit.measure.device import Device, local_device
 from vramfit.measure.machine import read_machine
 from vramfit.measure.worker import JobSource
-from vramfit.plan.levers import in_order
+from vramfit.plan.levers import with_levers
 from vramfit.records import Budget, Lever, Machine, Schedule, Source, Trial
 from vramfit.units import format_size
 
@@ -37,7 +37,7 @@ class Bench(Protocol):
         """Whether a batch that is too large may grow slow instead of failing."""
 
     def trial(self, micro_batch: int, levers: tuple[Lever, ...] = ()) -> Trial:
-        """Try one micro-batch, with more levers than the job's own."""
+        """Try one micro-batch, with more levers than the job's own, or others in their place."""
 
     def reviewed(self, trials: list[Trial]) -> list[Trial]:
         """The trials, each judged in the light of all of them."""
@@ -66,7 +66,7 @@ class PredictedBench:
 
     def _levered(self, levers: tuple[Lever, ...]) -> "Predictor":
         job = self.predictor.job
-        job = replace(job, levers=in_order((*job.levers, *levers)))
+        job = replace(job, levers=with_levers(job.levers, levers))
         return type(self.predictor)(job, self.predictor.card, self.budget)
 
     def reviewed(self, trials: list[Trial]) -> list[Trial]:

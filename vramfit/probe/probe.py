@@ -21,12 +21,13 @@ CHANNELS_LAST = Lever(name="channels_last")
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What the user asks of the answer."""
+    """What is asked of the answer; `order_is_predicted`: a prediction, and no user, put channels_last on."""
 
     batch_sizes: tuple[int, ...] = ()
     objective: Objective = "fastest"
     effective_batch: int | None = None
     maximum: int = CEILING
+    order_is_predicted: bool = False
 
 
 @dataclass
@@ -42,8 +43,9 @@ class Probe:
         """Search, fill the table's rows, choose, and write it all down."""
         model = _empty_model(job)
         plan = self.plan(batch_norm=_has_batch_norm(model)).model_copy(update={"levers": job.levers})
-        if self.bench.source == "measured" and _may_reorder(job, model):
-            plan = self._in_faster_order(plan)
+        other = self._other_order(job, model)
+        if other is not None:
+            plan = self._in_faster_order(plan, other)
         job, bench = replace(job, levers=plan.levers), self.bench
         return Profile(
             vramfit_version=__version__,
@@ -76,19 +78,29 @@ class Probe:
         plan = make_plan(chosen, trials, objective, effective_batch=self.wanted.effective_batch, batch_norm=batch_norm)
         return self._proven(plan).model_copy(update={"objective": self.wanted.objective})
 
-    def _in_faster_order(self, plan: Plan) -> Plan:
-        """The plan with channels_last where the card is faster so: no list of cards or layers tells it."""
-        without = next(trial for trial in self._latest() if trial.micro_batch == plan.micro_batch)
+    def _other_order(self, job: Job, model: nn.Module) -> Lever | None:
+        """The memory order to measure beside the plan's, where it is open: no list of cards or layers tells it."""
+        if self.bench.source != "measured" or all(parameter.dim() != 4 for parameter in model.parameters()):
+            return None
+        lever = next((lever for lever in job.levers if lever.name == CHANNELS_LAST.name), None)
+        if lever is not None and self.wanted.order_is_predicted:
+            return lever.model_copy(update={"setting": "off"})
+        return CHANNELS_LAST if lever is None and not job.channels_last else None
+
+    def _in_faster_order(self, plan: Plan, other: Lever) -> Plan:
+        planned = next(trial for trial in self._latest() if trial.micro_batch == plan.micro_batch)
         try:
-            tried = self.bench.trial(plan.micro_batch, (CHANNELS_LAST,))
+            tried = self.bench.trial(plan.micro_batch, (other,))
         except VramfitError as error:
-            note = f"channels_last could not be tried, and is left off: {error}"
+            note = f"The other memory order could not be tried: {error}"
             return plan.model_copy(update={"notes": (*plan.notes, note)})
-        faster, note = choose_memory_order(without, tried)
-        if faster:
+        is_on = other == CHANNELS_LAST
+        use, note = choose_memory_order(*((planned, tried) if is_on else (tried, planned)))
+        if use == is_on:
             self._keep(tried)
-        levers = in_order((*plan.levers, CHANNELS_LAST)) if faster else plan.levers
-        return plan.model_copy(update={"levers": levers, "notes": (*plan.notes, note)})
+        levers = [lever for lever in plan.levers if lever.name != CHANNELS_LAST.name]
+        levers += [CHANNELS_LAST] if use else []
+        return plan.model_copy(update={"levers": in_order(levers), "notes": (*plan.notes, note)})
 
     def _find(self) -> int:
         search = self._search()
@@ -177,12 +189,6 @@ def _empty_model(job: Job) -> nn.Module:
 
 def _has_batch_norm(model: nn.Module) -> bool:
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-
-
-def _may_reorder(job: Job, model: nn.Module) -> bool:
-    """Whether channels_last is open: nobody asked for an order, and there are images to put in one."""
-    asked = job.channels_last or any(lever.name == CHANNELS_LAST.name for lever in job.levers)
-    return not asked and any(parameter.dim() == 4 for parameter in model.parameters())
 
 
 def _failed_row(size: int, bench: Bench, note: str) -> Trial:
