@@ -26,8 +26,7 @@ _CUT_SPREADS = 3.5
 _SHRINKAGE = 0.5
 _ROUNDS = 2
 _MEDIAN_OF_CHI_SQUARED_2 = float(2 * np.log(2))
-# benchmarks/data_check.py measures what these find and how often they are wrong: the largest surprise of 145,000 points
-# of generated sets is 42, the largest gain 20.
+# benchmarks/data_check.py measures what these find, and how often they are wrong.
 _ODD_SURPRISE, _ODD_MM = 50.0, 4.0
 _ODD_GAIN = 30.0
 # Few shapes know little of what is usual: with so many, twice the surprise and gain are asked for.
@@ -44,7 +43,10 @@ class OddShape:
 
 @dataclass(frozen=True)
 class ShapeModel:
-    """The Gaussian of shapes: `median` Kx2, `covariance` 2Kx2K, each landmark's factor of surprise, and one for all."""
+    """The Gaussian of shapes: `median` Kx2, `covariance` 2Kx2K, and what surprises are divided by.
+
+    That is a factor for each landmark, NaN for one that no shape has, and `caution` for all, which few shapes ask for.
+    """
 
     median: Array
     covariance: Array
@@ -72,13 +74,14 @@ class ShapeModel:
         swapped: list[tuple[int, int]] = []
         outlying: list[int] = []
         shape = shape.copy()
-        while len(outlying) + 2 * len(swapped) < len(shape) // 2:
+        most = int(np.isfinite(shape).all(axis=1).sum()) // 2
+        while len(outlying) + 2 * len(swapped) < most:
             surprises, gains = self._surprises(shape), self._gains(shape)
             worst = int(np.nanargmax(surprises))
             first, second = (int(k) for k in np.unravel_index(np.nanargmax(gains), gains.shape))
             # Compared before the factors: what explains the more of the whole shape is undone.
             alone = surprises[worst] * self.factors[worst]
-            if gains[first, second] > max(_ODD_GAIN * self.factors.mean(), alone):
+            if gains[first, second] > max(_ODD_GAIN * np.nanmean(self.factors), alone):
                 swapped.append((first, second))
                 shape[[first, second]] = shape[[second, first]]
             elif surprises[worst] > _ODD_SURPRISE:
@@ -90,7 +93,7 @@ class ShapeModel:
 
     def _factors(self, laid: Array) -> Array:
         plain = self.caution * np.stack([self._surprises(shape, least_mm=0) for shape in laid])
-        factors = np.fmax(known_median(plain, axis=0) / _MEDIAN_OF_CHI_SQUARED_2, 1e-6)
+        factors = np.maximum(known_median(plain, axis=0) / _MEDIAN_OF_CHI_SQUARED_2, 1e-6)
         # The fewer shapes, the more all landmarks share one factor.
         share = 1 / self.caution
         shared: Array = np.exp(share * np.log(factors) + (1 - share) * np.nanmean(np.log(factors)))

@@ -80,6 +80,15 @@ def test_missing_points_are_not_odd_and_do_not_hide_faults(heads):
     assert np.delete(sizes, 5) == pytest.approx(1, abs=0.3)
 
 
+def test_a_head_of_four_landmarks_is_judged_without_fuss(heads):
+    shapes, _ = heads
+    holed = shapes.copy()
+    holed[7, 4:] = np.nan
+    assert find_oddities(holed).outlying == ()
+    holed[7, :4] = [[0, 0], [300, 5], [-80, 200], [10, -500]]
+    assert all(row == 7 for row, _ in find_oddities(holed).outlying)
+
+
 def test_sizes_are_relative_and_a_few_landmarks_tell_them_too(heads):
     shapes, _ = heads
     other = shapes.copy()
