@@ -15,6 +15,7 @@ from vramfit.landmarks.shape_model import known_median
 from vramfit.landmarks.shapes import FEWEST_POINTS, FEWEST_SHAPES, find_oddities, relative_sizes
 
 _APART_MM = 5.0
+_APART_MEDIANS = 6.0
 _APART_SPREADS = 8.0
 _ODD_SIZE = 1.5
 _USUALLY_APART_MM = 8.0
@@ -122,7 +123,7 @@ def _rater_findings(shapes: Sequence[Shape], symbols: Sequence[str]) -> Iterator
     if not pairs:
         return
     apart = np.stack([np.linalg.norm(one.points_mm - other.points_mm, axis=1) for one, other in pairs])
-    limit = np.maximum(_APART_MM, _APART_SPREADS * known_median(apart, axis=0))
+    limit = np.maximum(_APART_MM, _APART_MEDIANS * known_median(apart, axis=0))
     for n, k in np.argwhere(apart > limit):
         message = f"the raters are {apart[n, k]:.1f} mm apart on '{symbols[k]}'."
         yield finding("raters_apart", pairs[n][0].film.path, message)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE = 48
+SIDE = 64
 # The size of the cosine of two pictures' directions, above which they show the same.
 SAME_PICTURE = 0.94
 
