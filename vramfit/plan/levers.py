@@ -1,7 +1,7 @@
 """The levers: settings that make a job fit, by name, in the order in which they are tried.
 
-Those that cost nothing come first, then those that cost time, then those that change what is learned, which are
-only ever used when asked for by name. `vramfit.jobs.levers` applies them; `vramfit.plan.frontier` chooses among them.
+Those that cost nothing come first, then those that cost time. `vramfit.jobs.levers` applies them;
+`vramfit.plan.frontier` chooses among them.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Literal
 from vramfit.errors import UsageError
 from vramfit.records import Lever
 
-Cost = Literal["free", "time", "result"]
+Cost = Literal["free", "time"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class LeverKind:
     Attributes:
         name: what `--levers` and a profile call it.
         settings: what it may be set to; the first is the default.
-        cost: `free` costs no time, `time` takes some, `result` changes what is learned.
+        cost: `free` costs no time, `time` takes some.
         exact: the run's numbers are those of the run without it, up to the order of additions.
         per_module: may name the modules that it applies to.
         help: one line for people.
