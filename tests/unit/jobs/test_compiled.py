@@ -16,6 +16,8 @@ from vramfit.jobs.step import Step
 from vramfit.plan.levers import parse_levers
 from vramfit.prediction.trace import trace_step
 
+# The compiler of torch 2.11 uses what torch 2.11 itself deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 # Partitions as the usual compiler does, and then runs PyTorch's own kernels: nothing waits for a C++ compiler.
 PARTITIONER = "aot_eager_decomp_partition"
 
@@ -55,7 +57,8 @@ def partitioned(monkeypatch):
 def kept_bytes(model, images):
     """What the compiled forward pass keeps beside its input and the weights."""
     own = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers(), images)}
-    kept = {tensor.untyped_storage()._cdata: tensor.nbytes for tensor in model(images).grad_fn.saved_tensors}
+    outputs = model(images)
+    kept = {tensor.untyped_storage()._cdata: tensor.nbytes for tensor in outputs.grad_fn.saved_tensors}
     return sum(size for storage, size in kept.items() if storage not in own)
 
 
