@@ -135,7 +135,7 @@ class MarkedSet:
             raise DataError(f"{path}: no rater has marked this film; mark it or use --skip-bad.")
         if annotator == "mean":
             return combine(raters, rounds_up=self.mean_rounds_up)
-        if annotator not in raters:
+        if annotator not in raters or not np.isfinite(raters[annotator]).any():
             raise DataError(f"{path}: not marked by the {annotator} rater; use --annotator mean or --skip-bad.")
         return raters[annotator]
 

@@ -128,11 +128,15 @@ def evaluate_points(predicted: Array, film_set: FilmSet) -> Evaluation:
 
 
 def mean_shape(training: FilmSet, image_size: tuple[int, int]) -> Array:
-    """The mean training position of each landmark, Kx2 in image pixels: the baseline that sees no film."""
+    """The mean training position of each landmark, Kx2 in image pixels: the baseline that sees no film.
+
+    NaN for a landmark that no film has.
+    """
     placed = [Letterbox.of(film.size, image_size).to_image(film.points) for film in training.films]
     every = np.stack(placed)
     known = np.isfinite(every)
-    mean: Array = np.where(known, every, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    count = known.sum(axis=0)
+    mean: Array = np.where(known, every, 0).sum(axis=0) / np.where(count, count, np.nan)
     return mean
 
 

@@ -1,6 +1,7 @@
 """A missing landmark counts nowhere: not in the loss, its gradient, the errors, the scores or the mean shape."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,6 +58,18 @@ def test_the_mean_shape_is_that_of_the_others(task):
     cache = task.training.dataset.cache
     expected = cache.points()[2:, HIDDEN].mean(axis=0)
     np.testing.assert_allclose(mean_shape(cache.film_set, cache.image_size)[HIDDEN], expected)
+
+
+def test_a_landmark_that_no_film_has_is_in_no_mean_shape(task):
+    cache = task.training.dataset.cache
+    films = tuple(replace(film, points=_without(film.points)) for film in cache.film_set.films)
+    shape = mean_shape(replace(cache.film_set, films=films), cache.image_size)
+    assert np.isnan(shape[HIDDEN]).all()
+    assert np.isfinite(np.delete(shape, HIDDEN, axis=0)).all()
+
+
+def _without(points):
+    return np.where(np.arange(len(points))[:, None] == HIDDEN, np.nan, points)
 
 
 def test_distances_use_both_sides_of_a_pixel(task):

@@ -57,8 +57,8 @@ def test_a_figure_that_grows_better_is_waited_for(tmp_path):
 
 def test_running_errors_follow_the_formula_and_leave_out_what_nobody_marked():
     first = running_errors([], np.array([[1.0, 4.0, np.nan], [3.0, np.nan, np.nan]]))
-    assert first == [2, 4, 0]
-    assert running_errors(first, np.array([[4.0, np.nan, 1.0]])) == pytest.approx([0.7 * 2 + 0.3 * 4, 4, 0.3])
+    assert first == pytest.approx([2, 4, np.nan], nan_ok=True)
+    assert running_errors(first, np.array([[4.0, np.nan, 1.0]])) == pytest.approx([0.7 * 2 + 0.3 * 4, 4, 1])
 
 
 def test_factors_follow_the_formula():
@@ -67,6 +67,11 @@ def test_factors_follow_the_formula():
     assert loss_factors([1, 3], 1.0) == pytest.approx([0.5, 1.5])
     assert loss_factors([1, 3], 0.5) == pytest.approx(np.sqrt([0.5, 1.5]) / np.sqrt([0.5, 1.5]).mean())
     assert max(loss_factors([1, 1, 1, 1, 100], 2.0)) == pytest.approx(3 / (3 + 4 / 3) * 5)
+
+
+def test_a_landmark_without_an_error_is_neither_hard_nor_easy():
+    assert loss_factors([1, np.nan, 3], 1.0) == pytest.approx([0.5, 1, 1.5])
+    assert loss_factors([np.nan, np.nan], 1.0) == []
 
 
 class Killed(Exception):

@@ -119,6 +119,17 @@ def test_a_landmark_that_one_rater_could_not_see_is_the_others(film_folder, edit
     np.testing.assert_array_equal(film.points[0], junior[0])
 
 
+def test_a_rater_who_could_see_nothing_did_not_mark_the_film(film_folder, edit_json):
+    def forget(content):
+        for landmark in content["landmarks"]:
+            landmark["value"] = None
+
+    edit_json(junior_and_senior(film_folder)[1], forget)
+    assert np.isfinite(load_films(film_folder, "train", "mean").films[0].points).all()
+    with pytest.raises(DataError, match=r"001\.png: not marked by the senior rater"):
+        load_films(film_folder, "train", "senior")
+
+
 def test_one_rater_does_for_the_mean_but_not_for_the_other(film_folder):
     junior, _ = junior_and_senior(film_folder)
     junior.unlink()
