@@ -113,7 +113,7 @@ def _landmark_plot(report: EvaluationReport) -> str:
     symbols = sorted(mine, key=lambda symbol: mine[symbol].mre_mm or 0.0)
     raters = report.inter_rater.landmarks if report.inter_rater else {}
     far = [value for symbol in symbols for value in _reaches(mine[symbol], raters.get(symbol))]
-    chart = rows_chart(symbols, (0, 1.04 * max(far, default=1.0)), "MRE, mm")
+    chart = rows_chart(symbols, (0, 1.04 * max(far, default=0.0) or 1.0), "MRE, mm")
     marks = [mark for row, symbol in enumerate(symbols) for mark in _landmark_row(chart, row, symbol, mine, raters)]
     names = [("first", "this network, with its 95 % interval")] + (
         [("third", "junior by senior rater")] if raters else []

@@ -21,7 +21,7 @@ def example_picture(example: Example) -> tuple[bytes, tuple[int, int]]:
     size = max(1, round(width * scale)), max(1, round(height * scale))
     grey = cv2.resize(example.image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     both = np.concatenate([_with_points(grey, example, scale), _with_heat(grey, example)], axis=1)
-    _write(both, f"{example.error_mm:.2f} mm")
+    _write(both, "no point is known" if example.error_mm is None else f"{example.error_mm:.2f} mm")
     jpeg = cv2.imencode(".jpg", both, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
     return bytes(jpeg.tobytes()), (both.shape[1], both.shape[0])
 

@@ -42,7 +42,7 @@ class Example:
     """A validation sample as the network saw it.
 
     `image` uint8 HxW; `truth` and `found` float64 Kx2, (x, y) in its pixels, NaN where missing; `heatmap` float32 hxw,
-    0 to 1, the highest of all landmarks; `error_mm` the mean error, NaN where nothing is known.
+    0 to 1, the highest of all landmarks; `error_mm` the mean error, None where nothing is known.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Example:
     truth: NDArray[np.float64]
     found: NDArray[np.float64]
     heatmap: NDArray[np.float32]
-    error_mm: float
+    error_mm: float | None
 
 
 @dataclass(frozen=True)

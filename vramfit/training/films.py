@@ -3,7 +3,6 @@
 B batch, K landmarks, H W image pixels.
 """
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
@@ -93,7 +92,7 @@ class FilmTask:
                 truth=cache.letterboxes[index].to_image(cache.film_set.films[index].points),
                 found=cache.letterboxes[index].to_image(mine),
                 heatmap=heatmap,
-                error_mm=scores(row).mre_mm or math.nan,
+                error_mm=scores(row).mre_mm,
             )
             for index, mine, heatmap, row in zip(indices, points, heatmaps, errors, strict=True)
         ]

@@ -69,6 +69,10 @@ def test_missing_points_are_neither_drawn_nor_counted(errors, folder):
     assert len(re.findall(r"<circle class='truth'", page)) == 6 * 3
 
 
+def test_a_network_without_an_error_still_makes_a_page(folder):
+    require_sound(evaluation_page(make_judged(np.zeros((2, 4)), folder, raters={}, inter_rater=None)))
+
+
 def test_a_single_film_without_raters_still_makes_a_page(errors, folder):
     require_sound(evaluation_page(make_judged(errors[:1], folder, raters={}, inter_rater=None, leaked=None)))
 

@@ -95,6 +95,7 @@ def test_films_are_pictures_small_whatever_their_size(log):
 
 
 def test_truth_prediction_and_heat_lie_where_they_are():
+    assert example_picture(replace(example(), error_mm=None))[1] == example_picture(example())[1]
     jpeg, (width, height) = example_picture(example())
     picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).astype(int)
     film, heat = picture[:, : width // 2], picture[:, width // 2 :]
