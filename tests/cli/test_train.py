@@ -222,6 +222,7 @@ def test_a_fold_is_fine_tuned_and_goes_on_only_as_it_began(run, latest, monkeypa
     ("words", "named"),
     [
         (("--num-workers", "many"), "--num-workers many"),
+        (("--lr", "0"), "--lr 0.0 makes no sense"),
         (("--fold", "1"), "--fold 1"),
         (("--folds", "2", "--fold", "3"), "--fold 3"),
         (("--auto-batch", "--profile", "rtx3070ti-768"), "--auto-batch and --profile"),

@@ -16,7 +16,7 @@ from vramfit.errors import UsageError
 from vramfit.landmarks.cache import FilmCache
 from vramfit.landmarks.decode import Method
 from vramfit.landmarks.films import Annotator, FilmSet, Landmark, Points
-from vramfit.landmarks.formats import load_films
+from vramfit.landmarks.formats import load_films, named
 from vramfit.landmarks.letterbox import Letterbox
 from vramfit.landmarks.likeness import SIDE, directions, twins
 from vramfit.landmarks.marked import combine
@@ -233,10 +233,11 @@ def film_means(errors_mm: Array) -> list[float | None]:
 
 def _chosen(trained: Trained, wanted: Sequence[str] | None) -> tuple[str, ...]:
     known = [landmark.symbol for landmark in trained.landmarks]
-    for symbol in wanted or ():
+    symbols = [named(symbol).symbol for symbol in wanted or known]
+    for symbol in symbols:
         if symbol not in known:
             raise UsageError(f"{trained.path} knows no landmark '{symbol}'; choose from {', '.join(known)}.")
-    return tuple(dict.fromkeys(wanted or known))
+    return tuple(dict.fromkeys(symbols))
 
 
 def _of_landmarks(predictions: Predictions, known: Sequence[Landmark], symbols: Sequence[str]) -> Predictions:

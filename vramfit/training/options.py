@@ -97,14 +97,15 @@ class TrainOptions:
         _require(self.batch_size is None or self.batch_size >= 1, "batch_size", self.batch_size, "use 1 or more")
         for name in ("epochs", "save_every", "keep"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "use a whole number above 0")
-        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "use a positive number")
+        _require(self.learning_rate > 0, "lr", self.learning_rate, "use a positive number")
         _require(self.backbone_lr_scale > 0, "backbone_lr_scale", self.backbone_lr_scale, "use a positive number")
         _require(self.difficulty >= 0, "difficulty", self.difficulty, "use 0 or more")
         _require(self.patience is None or self.patience >= 1, "patience", self.patience, "use 1 or more")
         self._check_folds()
         _require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "use 0 or more")
         _require(self.num_workers is None or self.num_workers >= 0, "num_workers", self.num_workers, "use 0 or more")
-        _require(self.save_every_steps is None or self.save_every_steps >= 1, "save_every_steps", 0, "use 1 or more")
+        steps = self.save_every_steps
+        _require(steps is None or steps >= 1, "save_every_steps", steps, "use 1 or more")
         for size in (self.vram, self.reserve):
             if size is not None:
                 parse_size(size)

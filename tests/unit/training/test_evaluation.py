@@ -145,6 +145,8 @@ def test_landmarks_asked_for_are_those_judged_in_that_order(films, checkpoint, r
     assert len(judged.report.left_out) == 27
     assert not {*wanted} & {*judged.report.left_out}
     np.testing.assert_allclose(errors_of(judged.points, judged.films), list(judged.report.errors_mm.values()))
+    soft = judge_checkpoint(checkpoint, replace(options, landmarks=("N'", "N\u2032")))
+    assert tuple(soft.report.landmarks) == ("N`",)
     with pytest.raises(UsageError, match="no landmark 'Xy'"):
         judge_checkpoint(checkpoint, replace(options, landmarks=("A", "Xy")))
 
