@@ -112,9 +112,16 @@ class Step:
         if self.average is not None:
             # A run that kept no average begins one from the weights it has.
             self.average.model.load_state_dict(state["average"] or state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self._load_optimizer(state["optimizer"])
         if state["scaler"]:  # empty from a run without one, as on a CPU: the scale is then found anew
             self.precision.scaler.load_state_dict(state["scaler"])
+
+    def _load_optimizer(self, state: dict[str, Any]) -> None:
+        """Its moments and rates; what else it was told, such as its weight decay, is this job's."""
+        mine = [dict(group) for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state)
+        for group, told in zip(self.optimizer.param_groups, mine, strict=True):
+            group.update({name: value for name, value in told.items() if name not in ("params", "lr")})
 
     def _evaluating(self) -> AbstractContextManager[nn.Module]:
         return self.average.on(self.device) if self.average is not None else nullcontext(self.model)

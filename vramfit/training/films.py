@@ -161,12 +161,14 @@ def open_films(
     augmentation: str = "standard",
     cache_dir: Path | None = None,
     seed: int = 0,
+    landmarks: tuple[Landmark, ...] | None = None,
     fold: Fold | None = None,
     on_films: Callable[[str, int, int], None] = lambda _split, _done, _total: None,
 ) -> FilmTask:
     """The task of a film set; `make_options` is given the number of landmarks found.
 
-    With a `fold` the films of both splits are dealt anew. `on_films` is told split, films done and films in all while
+    `landmarks` are those of a checkpoint that goes on, in its order; None for those of the set. With a `fold` the films
+    of both splits are dealt anew. `on_films` is told split, films done and films in all while
     they are decoded into the cache.
 
     Raises:
@@ -175,7 +177,9 @@ def open_films(
 
     """
     marked = read_films(root, film_format)
-    training, validation = (marked.of_split(split, annotator, skip_bad=skip_bad) for split in ("train", "valid"))
+    training, validation = (
+        marked.of_split(split, annotator, skip_bad=skip_bad, landmarks=landmarks) for split in ("train", "valid")
+    )
     options = make_options(len(training.landmarks))
 
     def cached(films: FilmSet) -> FilmCache:

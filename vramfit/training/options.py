@@ -11,7 +11,7 @@ from vramfit.records import Amp, Lever
 from vramfit.units import parse_size
 
 DeviceChoice = Literal["auto", "cuda", "cpu"]
-# What a resumed run may change without becoming another one.
+# What a resumed run may change without becoming another one; its batch is told of by itself.
 _INCIDENTAL = (
     "batch_size",
     "auto_batch",
@@ -26,6 +26,15 @@ _INCIDENTAL = (
     "grow_back",
     "fresh",
     "film_format",
+    "weights",
+    "vram",
+    "reserve",
+    "gpu",
+    "save_every",
+    "keep",
+    "save_every_steps",
+    "save_every_minutes",
+    "watermark",
 )
 
 
@@ -142,17 +151,19 @@ class TrainOptions:
         )
 
     def require_same_run(self, config: dict[str, Any]) -> None:
-        """Refuse to go on with other parameters to learn, or other films, than a checkpoint's.
+        """Refuse to go on with other parameters to learn, in other groups, or other films, than a checkpoint's.
 
         Raises:
             UsageError: names the option.
 
         """
-        for name in ("freeze", "folds", "fold"):
+        # The seed deals the films to folds.
+        for name in ("freeze", "backbone_lr_scale", "folds", "fold", *(["seed"] if self.folds else [])):
             mine, theirs = getattr(self, name), config.get(name, type(self).__dataclass_fields__[name].default)
             if _comparable(mine) != _comparable(theirs):
+                option = name.replace("_", "-")
                 raise UsageError(
-                    f"--{name} is {_as_typed(mine)} here and {_as_typed(theirs)} in the checkpoint; resume with its "
+                    f"--{option} is {_as_typed(mine)} here and {_as_typed(theirs)} in the checkpoint; resume with its "
                     "own, or begin a new run from its weights with --weights FILE."
                 )
 
@@ -171,7 +182,8 @@ class TrainOptions:
 
 
 def _as_typed(value: Any) -> str:
-    return (",".join(value) if isinstance(value, (list, tuple)) else str(value or "")) or "not given"
+    words = ",".join(value) if isinstance(value, (list, tuple)) else str("" if value is None else value)
+    return words or "not given"
 
 
 def _comparable(value: Any) -> Any:

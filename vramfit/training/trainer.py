@@ -13,7 +13,6 @@ import torch
 
 from vramfit.errors import UsageError
 from vramfit.jobs.compiled import compile_network
-from vramfit.jobs.landmark import landmark_job
 from vramfit.jobs.levers import setting_of
 from vramfit.jobs.step import Step
 from vramfit.landmarks.folds import Fold
@@ -24,12 +23,13 @@ from vramfit.training.distributed import Ranks
 from vramfit.training.events import Listener, RunStart, RunSummary
 from vramfit.training.feeding import choose_feeding
 from vramfit.training.films import FilmTask, open_films
-from vramfit.training.folders import PROFILE, log_folder, make_room, resume_file
+from vramfit.training.folders import PROFILE, log_folder, make_room
 from vramfit.training.keeper import ProfileKeeper
 from vramfit.training.loop import Loop
 from vramfit.training.loop_options import LoopOptions
 from vramfit.training.options import TrainOptions
 from vramfit.training.planning import Decision, choose_device, decide
+from vramfit.training.resumed import Resumed, read_resumed
 from vramfit.training.state import RunState
 
 
@@ -52,26 +52,13 @@ def train(options: TrainOptions, listeners: Sequence[Listener] = ()) -> RunSumma
         ranks.leave()
 
 
-@dataclass
-class _Resumed:
-    path: Path
-    content: checkpoint.Content
-
-    @property
-    def epochs_done(self) -> int:
-        return int(self.content["position"]["epoch"])
-
-    def is_over(self, options: TrainOptions) -> bool:
-        return RunState.of(self.content["position"]).is_over(options.epochs, options.patience)
-
-
 def _train(options: TrainOptions, listeners: Sequence[Listener], ranks: Ranks) -> RunSummary:
     began = time.monotonic()
-    resumed = _read_resumed(options)
+    resumed = read_resumed(options)
     if resumed is not None and resumed.is_over(options):
         return _finished_before(options, resumed, listeners)
     device = choose_device(options, ranks)
-    task = _open_task(options, listeners)
+    task = _open_task(options, listeners, resumed)
     wanted = options.batch_size or (resumed.content["effective_batch"] if resumed else None)
     decision = decide(task.job, options, device, ranks, samples=len(task.training), effective=wanted)
     task = task.with_levers(decision.levers)
@@ -92,7 +79,7 @@ class _Launch:
     options: TrainOptions
     ranks: Ranks
     device: torch.device
-    resumed: _Resumed | None
+    resumed: Resumed | None
     now: datetime
 
     def loop(self, task: FilmTask, decision: Decision, listeners: Sequence[Listener]) -> tuple[Loop, list[str]]:
@@ -111,7 +98,7 @@ class _Launch:
         )
         if self.resumed is not None:
             loop.resume(self.resumed.content)
-            notes.append(_resume_note(self.resumed, options))
+            notes.append(self.resumed.note(options, decision.effective_batch))
         return loop, notes
 
     def _make_room(self) -> list[str]:
@@ -121,7 +108,7 @@ class _Launch:
         return [moved] if moved else []
 
 
-def _keepers(options: TrainOptions, decision: Decision, resumed: _Resumed | None) -> list[ProfileKeeper]:
+def _keepers(options: TrainOptions, decision: Decision, resumed: Resumed | None) -> list[ProfileKeeper]:
     """Who keeps the run's profile, where it has one; a resumed run goes on with its events."""
     if decision.profile is None:
         return []
@@ -129,16 +116,7 @@ def _keepers(options: TrainOptions, decision: Decision, resumed: _Resumed | None
     return [ProfileKeeper(state.written_into(decision.profile), options.save_dir / PROFILE)]
 
 
-def _read_resumed(options: TrainOptions) -> _Resumed | None:
-    path = resume_file(options.resume, options.save_dir)
-    if path is None:
-        return None
-    content = checkpoint.load(path)
-    options.require_same_run(content["config"])
-    return _Resumed(path, content)
-
-
-def _open_task(options: TrainOptions, listeners: Sequence[Listener]) -> FilmTask:
+def _open_task(options: TrainOptions, listeners: Sequence[Listener], resumed: Resumed | None) -> FilmTask:
     def tell(split: str, done: int, total: int) -> None:
         for listener in listeners:
             listener.on_films(split, done, total)
@@ -155,13 +133,14 @@ def _open_task(options: TrainOptions, listeners: Sequence[Listener]) -> FilmTask
         augmentation=options.augmentation,
         cache_dir=options.cache_dir,
         seed=options.seed,
+        landmarks=(resumed.landmarks if resumed else ()) or None,
         fold=Fold(options.fold, options.folds, options.seed) if options.fold and options.folds else None,
         on_films=tell,
     )
 
 
 def _build_step(
-    task: FilmTask, options: TrainOptions, device: torch.device, ranks: Ranks, resumed: _Resumed | None
+    task: FilmTask, options: TrainOptions, device: torch.device, ranks: Ranks, resumed: Resumed | None
 ) -> tuple[Step, list[str]]:
     """The step with its first weights, the same on all ranks; random states are seeded before and after."""
     _seed(options.seed)
@@ -214,13 +193,6 @@ def _loop_options(options: TrainOptions, decision: Decision, feeding: Feeding) -
     )
 
 
-def _resume_note(resumed: _Resumed, options: TrainOptions) -> str:
-    position = resumed.content["position"]
-    where = f"Resumed from {resumed.path}: epoch {position['epoch'] + 1}, {position['done']} of its samples done"
-    changes = options.changes_from(resumed.content["config"])
-    return f"{where}; changed: {', '.join(changes)}." if changes else f"{where}."
-
-
 def _start(loop: Loop, options: TrainOptions, decision: Decision, notes: Sequence[str], log_dir: Path) -> RunStart:
     return RunStart(
         model=loop.task.job.model_name,
@@ -269,20 +241,12 @@ def _end(
     return summary
 
 
-def _require_its_model(options: TrainOptions, resumed: _Resumed) -> None:
-    """The refusal of another model, without films: the checkpoint knows how many landmarks they have."""
-    landmarks = len(resumed.content["task"].get("landmarks", ())) or 1
-    with torch.device("meta"):
-        model = landmark_job(options.landmark_options(landmarks)).model()
-    checkpoint.require_same_model(resumed.content, model, resumed.path)
-
-
-def _finished_before(options: TrainOptions, resumed: _Resumed, listeners: Sequence[Listener]) -> RunSummary:
+def _finished_before(options: TrainOptions, resumed: Resumed, listeners: Sequence[Listener]) -> RunSummary:
     position = resumed.content["position"]
     best: dict[str, Any] = next(
         (record for record in position["history"] if record["epoch"] == position["best_epoch"]), {}
     )
-    _require_its_model(options, resumed)
+    resumed.require_its_model(options)
     summary = RunSummary(
         epochs=resumed.epochs_done,
         best_epoch=position["best_epoch"],

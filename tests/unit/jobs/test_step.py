@@ -86,6 +86,18 @@ def test_state_comes_back():
     torch.testing.assert_close(weights(second), weights(first), rtol=0, atol=0)
 
 
+def test_a_run_goes_on_with_its_own_weight_decay():
+    first, second = (
+        Step(make_job(optimizer=partial(torch.optim.AdamW, lr=rate, weight_decay=decay)), "cpu")
+        for rate, decay in ((0.01, 0.1), (0.02, 0.3))
+    )
+    first.train(samples(4), 2)
+    second.load_state_dict(deepcopy(first.state_dict()))
+    group = second.optimizer.param_groups[0]
+    assert (group["lr"], group["weight_decay"]) == (0.01, 0.3), "the schedule sets the rate"
+    assert len(second.optimizer.state) == len(first.optimizer.state) > 0
+
+
 def test_the_batch_may_be_any_tree():
     batch = ({"films": torch.arange(5), "extra": (torch.arange(5), [torch.arange(5)])}, torch.arange(5))
     parts = list(split(batch, 2))
