@@ -63,11 +63,12 @@ class Recorder(TorchDispatchMode):
         self._made(copy)
         return copy
 
-    def mark_kind(self, tensor: Tensor, kind: Kind) -> None:
-        """Say what a recorded tensor is for."""
+    def mark_kind(self, tensor: Tensor, kind: Kind, module: str = "") -> None:
+        """Say what a recorded tensor is for, and of which module it is where that is known."""
         number = self._live.get(self._address(tensor))
         if number is not None:
             self.trace.storages[number].kind = kind
+            self.trace.storages[number].module = module or self.trace.storages[number].module
 
     def mark(self, name: str) -> None:
         """Begin a part of the trace."""

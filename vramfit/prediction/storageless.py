@@ -20,6 +20,8 @@ _CPU = torch.device("cpu")
 _NUMBERS = (bool, int, float, complex)
 # Arguments that say where a new tensor goes; a meta kernel makes meta tensors.
 _PLACES = {"device", "pin_memory"}
+# Meta kernels of such operations fail in words of their own, or are not there: it depends on what was imported.
+_NEED_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
 class _Nothing(Tensor):
@@ -120,9 +122,11 @@ def _describe(value: Any) -> Any:
 def _ask(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What the operation's meta kernel returns, as `_New` and `_Same`."""
     try:
-        return _ask_meta(func, args, kwargs, _meta, "meta")
+        if _NEED_VALUES.isdisjoint(func.tags):
+            return _ask_meta(func, args, kwargs, _meta, "meta")
     except NotImplementedError:
-        return _ask_fake(func, args, kwargs)
+        pass
+    return _ask_fake(func, args, kwargs)
 
 
 def _ask_fake(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from vramfit.errors import NotTraceable, VramfitError
@@ -137,6 +137,7 @@ def _set_up(job: Job, recorder: Recorder) -> TracedStep:
     model = storageless_model(job, recorder)
     with recorder:
         traced = TracedStep(replace(job, model=lambda: model, loss=_marked(job.loss, recorder)), recorder)
+        _mark_network(recorder, model)
         if traced.average is not None:
             for value in traced.average.model.state_dict().values():
                 recorder.mark_kind(value, "average")
@@ -146,6 +147,15 @@ def _set_up(job: Job, recorder: Recorder) -> TracedStep:
         if parameter.requires_grad:
             parameter.register_post_accumulate_grad_hook(lambda owner: _mark_gradient(recorder, owner))
     return traced
+
+
+def _mark_network(recorder: Recorder, model: nn.Module) -> None:
+    """Another memory order moves weights to new storages, which are the network's none the less."""
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            recorder.mark_kind(parameter, "parameter", name)
+        for buffer in module.buffers(recurse=False):
+            recorder.mark_kind(buffer, "buffer", name)
 
 
 def _mark_gradient(recorder: Recorder, owner: Tensor) -> None:

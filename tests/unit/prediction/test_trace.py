@@ -1,5 +1,6 @@
 import gc
 from functools import partial
+from importlib import import_module
 
 import pytest
 import torch
@@ -142,6 +143,8 @@ class Reading(nn.Module):
     ],
 )
 def test_reading_values_names_the_operation_and_the_line(read, named) -> None:
+    import_module("torch._meta_registrations")  # as much else does; its kernel of `item` fails in words of its own
+
     with pytest.raises(NotTraceable, match=named) as caught:
         trace_step(job(model=partial(Reading, read)), 2)
     assert "test_trace.py:" in str(caught.value)
@@ -175,6 +178,24 @@ def test_channels_last_reaches_the_convolutions() -> None:
         trace = trace_step(job(model=convolution, batch=images, channels_last=wanted), 2)
         found = {o.convolution.channels_last for o in trace.operations if o.convolution and o.phase == "forward"}
         assert found == {wanted}
+
+
+def test_another_memory_order_leaves_weights_what_they_are() -> None:
+    def convolution() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8 * 36, 1))
+
+    def images(samples):
+        return torch.zeros(samples, 4, 8, 8), torch.zeros(samples, 1)
+
+    plain, ordered = (
+        trace_step(job(model=convolution, batch=images, amp="fp16", channels_last=order), 2) for order in (False, True)
+    )
+    for kind in ("parameter", "buffer"):
+        assert held(ordered, kind) == held(plain, kind) > 0
+    casts = [
+        [(s.size_bytes, s.module) for s in trace.storages if s.kind == "cast weight"] for trace in (plain, ordered)
+    ]
+    assert casts[0] == casts[1] != []
 
 
 def test_nothing_is_added_once_the_trace_is_done() -> None:
