@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from io import StringIO
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
@@ -19,6 +19,8 @@ from vramfit.units import GIB, format_duration, format_size
 
 MARK = "> "
 _NATURAL_WIDTH = 2000
+# Names of films, machines and landmarks are the user's: brackets and colons in them are no markup of rich.
+_AS_WRITTEN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
 RISKS: dict[Verdict, str] = {
     Verdict.FITS: "fits",
     Verdict.RISKY: "risky",
@@ -152,7 +154,7 @@ def show(table: Table, file: TextIO | None = None) -> None:
     if not file.isatty():
         file.write(plain_text(table))
         return
-    console = Console(file=file)
+    console = Console(file=file, **_AS_WRITTEN)
     for part in drawn_for(table, console):
         console.print(part)
 
@@ -171,7 +173,7 @@ def plain_text(table: Table) -> str:
     """A table as aligned lines at its natural width, ending in a newline."""
     plain = _of_columns(table, [replace(column, header=_one_line(column.header)) for column in table.columns])
     plain.box, plain.padding = None, (0, 2, 0, 0)
-    console = Console(file=StringIO(), width=_NATURAL_WIDTH, color_system=None, force_terminal=False, no_color=True)
+    console = Console(file=StringIO(), width=_NATURAL_WIDTH, color_system=None, force_terminal=False, **_AS_WRITTEN)
     with console.capture() as capture:
         console.print(plain)
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())

@@ -88,6 +88,15 @@ def test_a_terminal_gets_rules_and_a_pipe_none(monkeypatch):
     assert pipe.getvalue().isascii()
 
 
+@pytest.mark.parametrize("stream", [StringIO, Terminal])
+def test_names_are_shown_as_they_are_written(stream):
+    table = tables.make_table(("name",))
+    table.add_row("Ceph [old] [/x] :skull:")
+    file = stream()
+    tables.show(table, file)
+    assert "Ceph [old] [/x] :skull:" in file.getvalue()
+
+
 def test_sentences_show_each_part():
     budget = Budget(
         total_bytes=8 * GIB, requested_bytes=7 * GIB, driver_bytes=GIB // 4, reserve_bytes=GIB // 2, context_bytes=GIB
