@@ -10,6 +10,7 @@ import pytest
 import torch
 from made_checkpoint import films_of, make_checkpoint, make_films
 
+from vramfit.errors import DataError
 from vramfit.landmarks.formats.aariz import read_annotation
 from vramfit.report.overlay import overlay
 from vramfit.training import inference
@@ -194,17 +195,42 @@ def test_groups_change_nothing(films, checkpoint, monkeypatch):
         np.testing.assert_allclose(one.points, other.points, atol=0.5)
 
 
+def spoil(film):
+    """Its header and its end stay sound."""
+    content = film.read_bytes()
+    film.write_bytes(content[:2000] + bytes(200) + content[-40:])
+
+
 def test_the_bar_moves_with_every_batch_and_ends_full(films, checkpoint, tmp_path, monkeypatch):
     folder = shutil.copytree(films / "train" / "Cephalograms", tmp_path / "films")
     bad = sorted(folder.iterdir())[1]
-    content = bad.read_bytes()
-    bad.write_bytes(content[:2000] + bytes(200) + content[-40:])
+    spoil(bad)
     trained = load_trained(checkpoint, "cpu")
     unmarked = inference.unmarked_films([folder], trained.landmarks)
     monkeypatch.setattr(inference, "_GROUP", 4)
     told: list[int] = []
     list(inference.find_landmarks(trained, unmarked, batch_size=2, skip_bad=True, on_batch=told.append))
     assert told == [3, 4, 6, 8]
+
+
+def test_a_group_of_bad_films_alone_ends_nothing(films, checkpoint, tmp_path, monkeypatch):
+    folder = shutil.copytree(films / "test" / "Cephalograms", tmp_path / "films")
+    first, second = sorted(folder.iterdir())
+    spoil(second)
+    trained = load_trained(checkpoint, "cpu")
+    monkeypatch.setattr(inference, "_GROUP", 1)
+
+    def found():
+        marked, told = inference.unmarked_films([folder], trained.landmarks), []
+        return [
+            one.film.id for one in inference.find_landmarks(trained, marked, **settings, on_batch=told.append)
+        ], told
+
+    settings = {"batch_size": 1, "skip_bad": True}
+    assert found() == ([first.stem], [1, 2])
+    spoil(first)
+    with pytest.raises(DataError, match="none of the 2 films can be decoded"):
+        found()
 
 
 def test_running_out_of_memory_is_said_and_survived(infer, folder, monkeypatch):

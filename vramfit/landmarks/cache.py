@@ -58,6 +58,7 @@ class FilmCache:
         *,
         folder: Path | None = None,
         skip_bad: bool = False,
+        may_be_empty: bool = False,
         progress: Progress | None = None,
     ) -> Self:
         """The cache of a film set, built if it is not there yet.
@@ -67,10 +68,11 @@ class FilmCache:
             image_size: (H, W).
             folder: where caches lie; None for `default_folder()`.
             skip_bad: leave out films that cannot be decoded, in place of raising.
+            may_be_empty: whether all of them may be left out.
             progress: called as films are decoded.
 
         Raises:
-            DataError: a film cannot be decoded, or none can.
+            DataError: a film cannot be decoded, or none can, as the two options say.
             CannotWrite: no space or permission for the file, about H x W bytes a film.
 
         """
@@ -81,7 +83,10 @@ class FilmCache:
             _sweep(folder)
             bad = _build(path, film_set.films, image_size, progress)
         _touch(path)
-        return cls._of(path, film_set, image_size, bad, skip_bad)
+        cache = cls._of(path, film_set, image_size, bad, skip_bad)
+        if not len(cache) and not may_be_empty:
+            raise DataError(f"{film_set.root}: none of the {len(film_set)} films of '{film_set.split}' can be decoded.")
+        return cache
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -115,8 +120,6 @@ class FilmCache:
         if bad and not skip_bad:
             raise DataError(next(iter(bad.values())))
         rows = [row for row, film in enumerate(film_set.films) if film.id not in bad]
-        if not rows:
-            raise DataError(f"{film_set.root}: none of the {len(film_set)} films of '{film_set.split}' can be decoded.")
         return cls(path, film_set.without(bad), image_size, rows)
 
 

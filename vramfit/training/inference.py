@@ -82,7 +82,7 @@ def find_landmarks(
     `on_batch` is told, after each batch, how many films have been dealt with.
 
     Raises:
-        DataError: a film that cannot be decoded, unless `skip_bad`.
+        DataError: a film that cannot be decoded, unless `skip_bad`; or none of them can.
         OutOfMemory: a single film does not fit.
 
     """
@@ -90,10 +90,14 @@ def find_landmarks(
     size = batch_size * max(1, _GROUP // batch_size)
 
     def found_in(group: FilmSet, start: int, folder: Path) -> list[FoundLandmarks]:
-        cache = FilmCache.open(group, trained.options.image_size, folder=folder, skip_bad=skip_bad)
+        image_size = trained.options.image_size
+        cache = FilmCache.open(group, image_size, folder=folder, skip_bad=skip_bad, may_be_empty=True)
         for skipped in cache.film_set.skipped[len(group.skipped) :]:
             on_skip(skipped)
         lost = len(group) - len(cache)
+        if not len(cache):
+            on_batch(start + lost)
+            return []
         found = predict_points(
             validate,
             cache,
@@ -106,12 +110,16 @@ def find_landmarks(
         rows = zip(cache.film_set.films, found.points, found.confidence, strict=True)
         return [FoundLandmarks(*row) for row in rows]
 
+    none = True
     for start in range(0, len(films), size):
         group = replace(films, films=films.films[start : start + size])
         # Windows keeps a mapped file from being removed until the map is gone: not always at once.
         with TemporaryDirectory(prefix="vramfit-", ignore_cleanup_errors=True) as folder:
             found = found_in(group, start, Path(folder))
+        none = none and not found
         yield from found
+    if none:
+        raise DataError(f"{films.root}: none of the {len(films)} films can be decoded.")
 
 
 def _films_in(given: Path, besides: Path | None) -> list[tuple[str, Path]]:
