@@ -15,10 +15,11 @@ from torch.utils.data import default_collate
 
 from vramfit.jobs.job import Batch
 from vramfit.jobs.step import Step, batch_size
-from vramfit.landmarks.augment import Augmentation, undo
+from vramfit.landmarks.augment import Augmentation, Change, undo
 from vramfit.landmarks.cache import FilmCache
 from vramfit.landmarks.dataset import FilmDataset
 from vramfit.landmarks.decode import Method, decode
+from vramfit.landmarks.heatmap import present
 from vramfit.records import OomEvent
 from vramfit.training.recovery import Recovery
 
@@ -59,8 +60,9 @@ def predict_points(
     """The points that a network finds, film by film.
 
     With several views each film is also seen turned, scaled and shifted a little, never flipped: the points of each
-    view are put back into the film, and their mean is what was found; so with confidence. The loss is that of the film
-    as it is.
+    view are put back into the film, and their mean is what was found; so with confidence. A view that moves a landmark
+    out of its image, from where the film as it is has it, has no part in that landmark's mean. The loss is that of the
+    film as it is.
 
     Args:
         validate: `Step.validate`, or `recovering` of a step.
@@ -88,8 +90,11 @@ def predict_points(
             on_batch(start + len(part))
     if not chosen:
         return _nothing(cache)
-    seen = [_as_it_is(torch.cat(mine), view, datasets[view], chosen) for view, mine in enumerate(found)]
-    points, confidence = _in_films(np.mean(seen, axis=0), cache, chosen)
+    changes = [[dataset.change(view, index) for index in chosen] for view, dataset in enumerate(datasets)]
+    seen = [_as_it_is(torch.cat(mine), theirs) for mine, theirs in zip(found, changes, strict=True)]
+    shown = [_shown(seen[0][..., :2], theirs, cache.image_size) for theirs in changes[1:]]
+    weights = np.stack([np.ones(seen[0].shape[:2]), *shown])
+    points, confidence = _in_films(np.einsum("vnk,vnkx->nkx", weights / weights.sum(axis=0), seen), cache, chosen)
     return Predictions(points, confidence, float(torch.stack(losses).sum()) / len(chosen), chosen)
 
 
@@ -138,12 +143,18 @@ def _nothing(cache: FilmCache) -> Predictions:
     return Predictions(np.empty((0, landmarks, 2)), np.empty((0, landmarks)), 0.0, ())
 
 
-def _as_it_is(decoded: Tensor, view: int, dataset: FilmDataset, indices: Sequence[int]) -> Array:
+def _as_it_is(decoded: Tensor, changes: Sequence[Change]) -> Array:
     """Points and confidence, NxKx3, of a view, with the points where they are on the unchanged image."""
     found = _on_host(decoded)
-    for mine, index in zip(found, indices, strict=True):
-        mine[:, :2] = undo(mine[:, :2], dataset.change(view, index).matrix)
+    for mine, change in zip(found, changes, strict=True):
+        mine[:, :2] = undo(mine[:, :2], change.matrix)
     return found
+
+
+def _shown(points: Array, changes: Sequence[Change], image_size: tuple[int, int]) -> Array:
+    """1 where a point of the unchanged image, NxKx2, is on the changed one too, else 0: NxK."""
+    moved = [change.of_points(mine, image_size) for mine, change in zip(points, changes, strict=True)]
+    return present(torch.from_numpy(np.stack(moved)), image_size).double().numpy()
 
 
 def _on_host(decoded: Tensor) -> Array:

@@ -1,12 +1,14 @@
 """From films to points: the truth comes back, whatever the batch, and so it does after running out of memory."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from made_checkpoint import SIZE, films_of, make_films
 
 from vramfit.landmarks.cache import FilmCache
-from vramfit.landmarks.heatmap import render
+from vramfit.landmarks.heatmap import present, render
 from vramfit.landmarks.metrics import evaluate_points, true_points
 from vramfit.records import OomEvent
 from vramfit.training.score import film_points, predict_points, recovering
@@ -87,6 +89,29 @@ def test_the_mean_of_views_is_nearer_than_one_that_errs(cache):
         for views in (1, 9)
     ]
     assert errors[1] < 0.5 * errors[0]
+
+
+def test_a_view_that_moves_a_landmark_out_of_its_image_has_no_part_in_its_mean(cache):
+    """The network guesses the middle for what it is not shown; which is 90 mm away."""
+
+    def at_the_edge(film):
+        points = film.points.copy()
+        points[0] = np.array(film.size) * [0.5, 0] + 2
+        return replace(film, points=points)
+
+    def guessing(batch):
+        inputs, targets = batch
+        hidden = present(targets, (192, 160))[..., None] == 0
+        hidden_ones.append(int(hidden.sum()))
+        return perfect((inputs, torch.where(hidden, torch.tensor([80.0, 96.0]), targets)))
+
+    hidden_ones = []
+    films = replace(cache.film_set, films=tuple(at_the_edge(film) for film in cache.film_set.films))
+    edge = FilmCache(cache.path, films, cache.image_size, cache.rows)
+    found = predict_points(guessing, edge, batch_size=8, stride=2, views=9)
+    assert hidden_ones[0] == 0
+    assert sum(hidden_ones) > 2
+    assert evaluate_points(found.points, films).landmarks[films.symbols[0]].mre_mm < 1
 
 
 def test_progress_counts_films(cache):
