@@ -30,6 +30,20 @@ def parse_size(text: str) -> int:
     return size
 
 
+def size_in_bytes(size: str | int | None) -> int | None:
+    """Bytes of a size given as text or bytes; None stays None.
+
+    Raises:
+        UsageError: not a size, or not positive.
+
+    """
+    if size is None or isinstance(size, str):
+        return None if size is None else parse_size(size)
+    if size <= 0:
+        raise UsageError(f"{size} bytes is not a memory size; use a positive number.")
+    return size
+
+
 def format_size(size_bytes: int | None) -> str:
     """A size in bytes as GiB or MiB, such as `6.81 GiB`; `-` for None."""
     if size_bytes is None:

@@ -5,7 +5,7 @@ import os
 from vramfit.errors import UsageError
 from vramfit.measure.device import Device, DeviceProcess, Reading
 from vramfit.records import Budget
-from vramfit.units import MIB, format_size, parse_size
+from vramfit.units import MIB, format_size, size_in_bytes
 
 # Stands in for a CUDA context that already exists and that the driver does not attribute to a process.
 USUAL_CONTEXT_BYTES = 450 * MIB
@@ -42,20 +42,6 @@ def read_budget(device: Device, *, vram: str | int | None = None, reserve: str |
             f"{format_size(budget.reserve_bytes)} reserved; end other programs or reserve less."
         )
     return _say_if_less(budget)
-
-
-def size_in_bytes(size: str | int | None) -> int | None:
-    """Bytes of a size given as text or bytes; None stays None.
-
-    Raises:
-        UsageError: not a size, or not positive.
-
-    """
-    if size is None or isinstance(size, str):
-        return None if size is None else parse_size(size)
-    if size <= 0:
-        raise UsageError(f"{size} bytes is not a memory size; use a positive number.")
-    return size
 
 
 def held_here(device: Device, reading: Reading) -> int:

@@ -6,6 +6,7 @@ Sizes in bytes, times in seconds. A prediction is the middle of a 90 % band, and
 from math import hypot
 
 from vramfit.cards import Card, find_card
+from vramfit.errors import UsageError
 from vramfit.jobs.job import Job
 from vramfit.jobs.levers import setting_of
 from vramfit.prediction.accumulated import accumulating
@@ -18,28 +19,32 @@ from vramfit.prediction.replay import Spread, replay_trace
 from vramfit.prediction.roofline import step_time_s
 from vramfit.prediction.trace import trace_step
 from vramfit.records import Band, Budget, Trial, Verdict
-from vramfit.units import parse_size
+from vramfit.units import size_in_bytes
 
 # Not 1: BatchNorm refuses a single value a channel, and shapes of one are often special.
 _SMALL, _LARGE = 2, 3
 
 
-def predict(job: Job, *, micro_batch: int, gpu: str, vram: str | None = None, reserve: str | None = None) -> Trial:
+def predict(
+    job: Job, *, micro_batch: int, gpu: str, vram: str | int | None = None, reserve: str | int | None = None
+) -> Trial:
     """Predict one trial of a job on a card that need not be here.
 
     Args:
         job: what to train.
         micro_batch: samples of one forward and backward pass.
         gpu: the card's name, such as `rtx3090`.
-        vram: the most the job may use at device level, such as `8GB`; None for what the card has.
-        reserve: what a desktop or another process keeps of the card, such as `600MB`.
+        vram: the most the job may use at device level, such as `8GB` or bytes; None for what the card has.
+        reserve: what a desktop or another process keeps of the card, such as `600MB` or bytes.
 
     Raises:
         UnknownCard: no such card.
-        UsageError: `vram` or `reserve` is not a size.
+        UsageError: `vram` or `reserve` is not a size, or `micro_batch` is less than 1.
         NotTraceable: the step cannot run on storage-less tensors.
 
     """
+    if micro_batch < 1:
+        raise UsageError(f"micro_batch is {micro_batch}; use 1 or more.")
     card = find_card(gpu)
     return Predictor(job, card, card_budget(card, vram=vram, reserve=reserve)).trial(micro_batch)
 
@@ -48,16 +53,10 @@ def card_budget(card: Card, *, vram: str | int | None = None, reserve: str | int
     """What a job may use on a card that is not here; sizes in bytes, or as `parse_size` reads them."""
     return Budget(
         total_bytes=card.memory_bytes,
-        requested_bytes=_in_bytes(vram),
-        reserve_bytes=_in_bytes(reserve) or 0,
+        requested_bytes=size_in_bytes(vram),
+        reserve_bytes=size_in_bytes(reserve) or 0,
         context_bytes=context_bytes(card),
     )
-
-
-def _in_bytes(size: str | int | None) -> int | None:
-    if not size:
-        return None
-    return parse_size(size) if isinstance(size, str) else size
 
 
 def allocator_settings(job: Job) -> Settings:

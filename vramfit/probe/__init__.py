@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Job
-from vramfit.measure.budget import size_in_bytes
 from vramfit.measure.host import available_host_bytes, largest_in_host_memory, usable_cores
 from vramfit.measure.worker import JobSource
 from vramfit.plan.search import CEILING
@@ -14,6 +13,7 @@ from vramfit.plan.workers import most_workers
 from vramfit.probe.bench import DEFAULT_CARD, Bench, Mode, PredictedBench, open_bench
 from vramfit.probe.probe import Probe, Wanted
 from vramfit.records import Loading, Objective, Profile, Schedule, Trial
+from vramfit.units import size_in_bytes
 
 if TYPE_CHECKING:
     from vramfit.prediction.frontier import Frontier, FrontierRow
@@ -45,7 +45,7 @@ def fit(
         batch_sizes: try these alone, in this order, and take the first that fits.
         objective: `fastest` is the smallest batch within 2 % of the best throughput, `largest` the largest.
         effective_batch: samples an optimizer step is to see; split into micro-batches that fit.
-        schedule: images an epoch, which no micro-batch exceeds, and epochs; 700 and 200 by default.
+        schedule: images an epoch, beyond which no micro-batch is searched for, and epochs; 700 and 200 by default.
         on_trial: called with each trial as it ends.
 
     Raises:
@@ -97,7 +97,7 @@ def levers_for(
         vram, gpu, reserve: as `fit` takes them; without `gpu` the card that is here, if there is one.
         batch_size: the micro-batch that must fit; None for the one that the objective prefers.
         objective: `fastest` or `largest`.
-        schedule: images an epoch, which no micro-batch exceeds.
+        schedule: images an epoch, beyond which no micro-batch is searched for.
 
     Raises:
         NothingFits: no levers make even one sample fit.

@@ -19,7 +19,7 @@ from vramfit.errors import CannotWrite, NoUsableGpu, ProfileError
 from vramfit.files import user_cache_folder, write_atomically
 from vramfit.jobs.job import Job, job_key
 from vramfit.measure.bench import NOTABLE_BYTES
-from vramfit.measure.budget import read_budget, size_in_bytes
+from vramfit.measure.budget import read_budget
 from vramfit.measure.device import Device, local_device
 from vramfit.measure.machine import read_machine
 from vramfit.measure.worker import JobSource
@@ -27,7 +27,7 @@ from vramfit.plan.reuse import judge_reuse
 from vramfit.probe import fit, with_loading
 from vramfit.probe.bench import Mode, open_bench
 from vramfit.records import Budget, Objective, Profile, Schedule, Trial, Verdict
-from vramfit.units import format_size
+from vramfit.units import format_size, size_in_bytes
 
 # Of these the key tells all that memory depends on; the code of another job may change under the same names.
 _OURS = ("landmark", "backbone")

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 import vramfit
 from vramfit.cards import find_card
-from vramfit.errors import UnknownCard
+from vramfit.errors import UnknownCard, UsageError
 from vramfit.jobs.job import Job
 from vramfit.prediction.constants import CONSTANTS
 from vramfit.prediction.hidden import context_bytes, convolution_workspaces, kept_workspaces
@@ -95,6 +95,12 @@ def test_predict_reads_sizes_and_names() -> None:
     assert trial.budget_bytes == 8 * GIB
     with pytest.raises(UnknownCard):
         vramfit.predict(job(), micro_batch=2, gpu="rtx9999xyz")
+
+
+@pytest.mark.parametrize("asked", [{"micro_batch": 0}, {"vram": -8}, {"vram": "much"}, {"reserve": 0}])
+def test_figures_that_make_no_sense_are_refused(asked) -> None:
+    with pytest.raises(UsageError, match=str(next(iter(asked.values())))):
+        vramfit.predict(job(), **{"micro_batch": 2, "gpu": "rtx3090", **asked})
 
 
 def test_products_keep_a_workspace_in_either_pass() -> None:
