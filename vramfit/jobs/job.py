@@ -70,11 +70,23 @@ class Job:
             raise UsageError(f"ema_decay is {self.ema_decay}; use a number between 0 and 1, or None.")
 
 
+def empty_model(job: Job) -> nn.Module:
+    """The job's network on tensors without memory, or as it is where its construction reads a value back."""
+    try:
+        with torch.device("meta"):
+            return job.model()
+    except RuntimeError:
+        return job.model()
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    """Whether a network normalises over the samples that go through it at once."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
 def job_key(job: Job, model: nn.Module | None = None) -> JobKey:
     """What a profile of this job is valid for; builds the model on storage-less tensors if none is given."""
-    if model is None:
-        with torch.device("meta"):
-            model = job.model()
+    model = model or empty_model(job)
     optimizer = type(job.optimizer([nn.Parameter(torch.empty(1))])).__name__
     return JobKey(
         name=job.name,

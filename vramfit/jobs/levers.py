@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vramfit.errors import NotTraceable, UsageError
 from vramfit.jobs.compiled import compile_network
-from vramfit.jobs.job import Job
+from vramfit.jobs.job import Job, empty_model
 from vramfit.jobs.recompute import find_recomputable, recompute
 from vramfit.plan.levers import in_order
 from vramfit.records import Amp, Lever
@@ -67,8 +67,7 @@ def free_levers(job: Job) -> tuple[Lever, ...]:
     """The levers that cost this job nothing and that it does not use yet."""
     job = settled(job)
     optimizer = job.optimizer([nn.Parameter(torch.zeros(1))])
-    with torch.device("meta"):
-        upsamples = any(isinstance(module, nn.Upsample) for module in job.model().modules())
+    upsamples = any(isinstance(module, nn.Upsample) for module in empty_model(job).modules())
     found = {
         "expandable_segments": sys.platform != "win32",
         "half_upsample": job.amp is not None and upsamples,

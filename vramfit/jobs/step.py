@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from vramfit.errors import UsageError
 from vramfit.jobs.job import Batch, Job, Tree
 from vramfit.jobs.levers import apply_allocator, apply_levers, setting_of, settled
 from vramfit.jobs.parts import freeze, scale_rates, train_mode
@@ -50,7 +51,12 @@ class Step:
             self.model.to(memory_format=torch.channels_last)
         apply_levers(self.model, job.levers)
         freeze(self.model, job.frozen)
-        self.optimizer = job.optimizer([p for p in self.model.parameters() if p.requires_grad])
+        learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        if not learning:
+            raise UsageError(
+                f"Nothing of '{job.name}' learns: its network has no parameters, or all of them are frozen."
+            )
+        self.optimizer = job.optimizer(learning)
         scale_rates(self.optimizer, self.model, dict(job.rate_scales))
         home = torch.device("cpu") if setting_of(job.levers, "ema_on_host") else None
         self.average = AveragedModel(self.model, job.ema_decay, home) if job.ema_decay else None
@@ -130,7 +136,7 @@ class Step:
         inputs, targets = self._prepare(part, training=True)
         with self._autocast():
             outputs = self.model(inputs)
-        loss = self.job.loss(outputs, targets) * share
+        loss = _scalar(self.job.loss(outputs, targets), self.job.name) * share
         self.precision.scaler.scale(loss).backward()
         return loss.detach()
 
@@ -202,6 +208,13 @@ def split(batch: Batch, micro_batch: int) -> Iterator[Batch]:
 
 def _part(start: int, stop: int) -> Callable[[Tensor], Tensor]:
     return lambda value: value[start:stop]
+
+
+def _scalar(loss: Any, job: str) -> Tensor:
+    if not isinstance(loss, Tensor) or loss.dim():
+        what = f"a tensor of {loss.dim()} dimensions" if isinstance(loss, Tensor) else type(loss).__name__
+        raise UsageError(f"The loss of '{job}' returned {what}; let it return the samples' mean, a scalar tensor.")
+    return loss
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:

@@ -70,7 +70,7 @@ def _at_batch(search: LeverSearch, batch_size: int) -> Frontier:
     divided = _accumulated(search, batch_size)
     rows += [divided] if divided is not None else []
     picked = _pick(rows, cheapest, divided, search, batch_size)
-    return Frontier(rows=tuple(_reasoned(row, picked, search.without(batch_size).trial) for row in _unlike(rows)))
+    return Frontier(rows=tuple(_reasoned(row, picked, search) for row in _unlike(rows)))
 
 
 def _pick(
@@ -105,7 +105,7 @@ def _over_batches(search: LeverSearch, objective: Objective, maximum: int) -> Fr
     rows = _unlike(rows)
     trial = choose_trial([row.trial for row in rows], objective)
     picked = next(row for row in rows if row.trial is trial)
-    return Frontier(rows=tuple(_reasoned(row, picked, search.without(row.trial.micro_batch).trial) for row in rows))
+    return Frontier(rows=tuple(_reasoned(row, picked, search) for row in rows))
 
 
 def _between(plain: int, largest: int) -> list[int]:
@@ -145,27 +145,30 @@ def _unlike(rows: Sequence[FrontierRow]) -> list[FrontierRow]:
     return list(kept.values())
 
 
-def _reasoned(row: FrontierRow, picked: FrontierRow, plain: Trial) -> FrontierRow:
+def _reasoned(row: FrontierRow, picked: FrontierRow, search: LeverSearch) -> FrontierRow:
     chosen = row.trial is picked.trial
-    return row.model_copy(update={"chosen": chosen, "reason": _for(row, plain) if chosen else _against(row, picked)})
+    reason = _for(row, search) if chosen else _against(row, picked, batch_norm=search.batch_norm)
+    return row.model_copy(update={"chosen": chosen, "reason": reason})
 
 
-def _for(row: FrontierRow, plain: Trial) -> str:
-    slower = _share(row.trial, plain)
+def _for(row: FrontierRow, search: LeverSearch) -> str:
     if row.accumulation_steps > 1:
-        return f"no levers fit the batch at once; BatchNorm sees {row.trial.micro_batch} images at a time"
+        seen = f"; BatchNorm sees {row.trial.micro_batch} images at a time" if search.batch_norm else ""
+        return f"no levers fit the batch at once{seen}"
+    slower = _share(row.trial, search.without(row.trial.micro_batch).trial)
     if any(lever.name == "recompute" for lever in row.levers):
         return f"fits at {slower:.1%} more time than the same batch without recomputation"
     return "fits, and nothing that costs time is needed"
 
 
-def _against(row: FrontierRow, picked: FrontierRow) -> str:
+def _against(row: FrontierRow, picked: FrontierRow, *, batch_norm: bool) -> str:
     if row.trial.verdict != "fits":
         return _excess(row.trial)
     slower = _per_image(row.trial) / _per_image(picked.trial) - 1
     speed = f"{abs(slower):.1%} {'slower' if slower > 0 else 'faster'} an image" if abs(slower) >= 0.0005 else "as fast"
     if row.accumulation_steps > 1:
-        return f"{speed}, but BatchNorm sees {row.trial.micro_batch} images at a time"
+        seen = f"BatchNorm sees {row.trial.micro_batch} images at a time" if batch_norm else "not the batch at once"
+        return f"{speed}, {'and' if slower > 0 else 'but'} {seen}"
     return speed
 
 

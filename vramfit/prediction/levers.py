@@ -8,10 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-import torch
-
 from vramfit.cards import Card
-from vramfit.jobs.job import Job
+from vramfit.jobs.job import Job, empty_model, has_batch_norm
 from vramfit.jobs.levers import free_levers, setting_of, settled
 from vramfit.jobs.recompute import find_recomputable
 from vramfit.plan.frontier import Layout, Selection, choose_parts, smallest_budget, uniform
@@ -21,6 +19,7 @@ from vramfit.prediction.levered import recomputing
 from vramfit.prediction.predict import Predictor
 from vramfit.prediction.record import OperationRecord, Trace
 from vramfit.prediction.roofline import step_time_s
+from vramfit.prediction.trace import trace_step
 from vramfit.records import Budget, Lever, Trial, Verdict
 
 # The planner stops looking for time once within this share of the plain step's.
@@ -62,8 +61,9 @@ class LeverSearch:
         self.levers = self.plain.job.levers
         self.budget = budget
         self.card = card
-        with torch.device("meta"):
-            self._recomputable = find_recomputable(job.model())
+        model = empty_model(job)
+        self.batch_norm = has_batch_norm(model)
+        self._recomputable = find_recomputable(model)
         # What a plan may hold for each byte of the card; every replay of a plan tells it better.
         self._planned_share: float | None = None
         self._traces: dict[int, Trace] = {}
@@ -73,16 +73,12 @@ class LeverSearch:
 
     def _freed(self, job: Job, memory_order: tuple[Lever, ...]) -> Predictor:
         """The job with every free lever; the memory order only where it is predicted to be no slower."""
-        free = free_levers(job)
-        freed, ordered = (
-            Predictor(
-                replace(job, levers=in_order((*job.levers, *free, *more))), self.as_it_is.card, self.as_it_is.budget
-            )
-            for more in ((), memory_order)
-        )
-        if memory_order and _seconds_of(ordered) <= _seconds_of(self.as_it_is):
-            return ordered
-        return freed if free else self.as_it_is
+        card, budget = self.as_it_is.card, self.as_it_is.budget
+        freed = replace(job, levers=in_order((*job.levers, *free_levers(job))))
+        ordered = replace(freed, levers=in_order((*freed.levers, *memory_order)))
+        if memory_order and _seconds_of(ordered, card) <= _seconds_of(freed, card):
+            return Predictor(ordered, card, budget)
+        return Predictor(freed, card, budget) if freed.levers != job.levers else self.as_it_is
 
     def without(self, micro_batch: int) -> Fitted:
         """The job with its free levers, and nothing recomputed."""
@@ -200,8 +196,9 @@ def _memory_order(job: Job, card: Card) -> tuple[Lever, ...]:
     return (Lever(name="channels_last"),)
 
 
-def _seconds_of(predictor: Predictor) -> float:
-    return predictor.trial(_COMPARED).step_time_s or 0.0
+def _seconds_of(job: Job, card: Card) -> float:
+    trace = trace_step(job, _COMPARED, steps=1, validation=False)
+    return step_time_s(trace.part("step 1"), card)
 
 
 def recompute_levers(selection: Selection) -> tuple[Lever, ...]:

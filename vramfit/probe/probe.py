@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-import torch
 from torch import nn
 
 from vramfit import __version__
 from vramfit.errors import NothingFits, VramfitError
-from vramfit.jobs.job import Job, job_key
+from vramfit.jobs.job import Job, empty_model, has_batch_norm, job_key
 from vramfit.plan.choose import choose_memory_order, choose_trial, make_plan
 from vramfit.plan.levers import in_order
 from vramfit.plan.search import CEILING, Search, Tried, table_sizes
@@ -41,8 +40,8 @@ class Probe:
 
     def profile(self, job: Job, schedule: Schedule) -> Profile:
         """Search, fill the table's rows, choose, and write it all down."""
-        model = _empty_model(job)
-        plan = self.plan(batch_norm=_has_batch_norm(model)).model_copy(update={"levers": job.levers})
+        model = empty_model(job)
+        plan = self.plan(batch_norm=has_batch_norm(model)).model_copy(update={"levers": job.levers})
         other = self._other_order(job, model)
         if other is not None:
             plan = self._in_faster_order(plan, other)
@@ -180,15 +179,6 @@ class Probe:
             f"{which} {verb} {format_size(last.budget_bytes)}{needs}; {smaller}try --levers auto, "
             "allow more memory, or make the image or the model smaller."
         )
-
-
-def _empty_model(job: Job) -> nn.Module:
-    with torch.device("meta"):
-        return job.model()
-
-
-def _has_batch_norm(model: nn.Module) -> bool:
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
 
 
 def _failed_row(size: int, bench: Bench, note: str) -> Trial:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Job, job_key
+from vramfit.jobs.levers import free_levers
 from vramfit.jobs.step import Precision, Step, split
 
 
@@ -109,6 +110,38 @@ def test_the_batch_may_be_any_tree():
 def test_a_job_that_makes_no_sense_is_refused(change):
     with pytest.raises(UsageError, match=next(iter(change))):
         make_job(**change)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"loss": lambda outputs, targets: (F.mse_loss(outputs, targets), 1)}, "returned tuple"),
+        ({"loss": partial(F.mse_loss, reduction="none")}, "a tensor of 2 dimensions"),
+        ({"frozen": ("0", "2")}, "Nothing of 'job' learns"),
+        ({"model": nn.Identity}, "Nothing of 'job' learns"),
+    ],
+)
+def test_a_job_that_cannot_learn_is_refused(change, said):
+    with pytest.raises(UsageError, match=said):
+        Step(make_job(**change), "cpu").train(samples(2), 2)
+
+
+class Graded(nn.Module):
+    """Reads a value back while it is built, as depths of dropped paths often are."""
+
+    def __init__(self):
+        super().__init__()
+        self.rate = torch.linspace(0, 0.1, 3)[1].item()
+        self.layer = nn.Linear(5, 2)
+
+    def forward(self, values):
+        return self.layer(values) * self.rate
+
+
+def test_a_network_whose_construction_reads_values_has_a_key_and_levers():
+    graded = make_job(model=Graded)
+    assert job_key(graded).fingerprint == job_key(graded, Graded()).fingerprint
+    assert "half_upsample" not in [lever.name for lever in free_levers(graded)]
 
 
 def test_the_fingerprint_knows_the_shapes_and_the_settings():

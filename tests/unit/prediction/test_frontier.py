@@ -28,8 +28,9 @@ COSTS = {
 class ScriptedSearch:
     """A job whose memory and time are so much an image."""
 
-    def __init__(self, scale=1.0):
+    def __init__(self, scale=1.0, *, batch_norm=True):
         self.scale = scale
+        self.batch_norm = batch_norm
         self.as_it_is = SimpleNamespace(
             job=SimpleNamespace(levers=()),
             trial=lambda size: self._trial("as it is", size),
@@ -114,6 +115,14 @@ def test_recomputation_makes_a_batch_fit_and_every_loser_is_told_why():
 def test_a_batch_that_no_levers_fit_is_divided():
     choice = find_frontier(ScriptedSearch(), batch_size=24).choice
     assert (choice.label, choice.trial.micro_batch, choice.accumulation_steps) == ("accumulation", 8, 3)
+    assert choice.reason == "no levers fit the batch at once; BatchNorm sees 8 images at a time"
+
+
+def test_batch_norm_is_spoken_of_where_there_is_one():
+    search = ScriptedSearch(batch_norm=False)
+    assert find_frontier(search, batch_size=24).choice.reason == "no levers fit the batch at once"
+    divided = rows(find_frontier(search, batch_size=12))["accumulation"].reason
+    assert divided == "16.7% faster an image, but not the batch at once"
 
 
 def test_without_a_batch_the_objective_picks():
