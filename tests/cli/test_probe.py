@@ -119,6 +119,14 @@ def test_files_are_written_before_a_reader_can_leave(vramfit, asked, tmp_path, m
 
 
 @pytest.mark.parametrize(
+    "words", [["--gpu", "t4", "--gpu", "a100", "--gpu", "t4"], ["--image-sizes", "256,512,256", "--gpu", "t4"]]
+)
+def test_what_is_asked_twice_is_answered_once(vramfit, asked, words):
+    assert vramfit("probe", *words).code == 0
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--html", "x.json", "--export", "x.json"], "x.json"),
@@ -126,6 +134,7 @@ def test_files_are_written_before_a_reader_can_leave(vramfit, asked, tmp_path, m
         (["--reserve", "much"], "much"),
         (["--batch-sizes", "6,x"], "6,x"),
         (["--batch-sizes", "0"], "above 0"),
+        (["--batch-sizes", "6,5", "--levers", "auto"], "--batch-size in place"),
         (["--image-sizes", "256,big"], "'big'"),
         (["--image-size", "8", "8"], "8 8"),
         (["--mode", "measure", "--gpu", "t4"], "--gpu"),

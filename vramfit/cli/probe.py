@@ -99,7 +99,7 @@ def probe(
         reserve=checked_memory(reserve),
         mode=mode_for(mode, gpu),
         batch_sizes=numbers(batch_sizes) if batch_sizes is not None else None,
-        batch_size=one_size(batch_size, batch_sizes),
+        batch_size=one_size(batch_size, batch_sizes, levers),
         levers=checked_levers(levers),
         objective=objective,
         effective_batch=effective_batch,

@@ -141,8 +141,10 @@ def checked_levers(levers: str) -> str:
     return levers
 
 
-def one_size(batch_size: int | None, batch_sizes: str | None) -> int | None:
+def one_size(batch_size: int | None, batch_sizes: str | None, levers: str) -> int | None:
     """The one batch that is wanted, if it is all that is asked."""
+    if levers == AUTO and batch_sizes is not None:
+        raise UsageError("--levers auto makes one batch fit; name it with --batch-size in place of --batch-sizes.")
     if batch_size is not None and batch_sizes is not None:
         raise UsageError("--batch-size names the one batch that is wanted; give it or --batch-sizes, not both.")
     return batch_size
@@ -161,9 +163,10 @@ def cases_of(image_size: Size, image_sizes: str | None, gpus: list[str]) -> list
         raise UsageError("one table is over image sizes or over cards: give --image-sizes with at most one --gpu.")
     if image_sizes is not None:
         gpu = gpus[0] if gpus else None
-        return [Case("x".join(map(str, size)), size, gpu) for size in map(_size, image_sizes.split(","))]
+        sizes = dict.fromkeys(map(_size, image_sizes.split(",")))
+        return [Case("x".join(map(str, size)), size, gpu) for size in sizes]
     _check_size(image_size, "{} {}".format(*image_size))
-    return [Case(gpu, image_size, gpu) for gpu in gpus] or [Case("this machine", image_size, None)]
+    return [Case(gpu, image_size, gpu) for gpu in dict.fromkeys(gpus)] or [Case("this machine", image_size, None)]
 
 
 def _size(text: str) -> Size:

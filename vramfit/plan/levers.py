@@ -170,6 +170,7 @@ def _describe(lever: Lever) -> str:
 def _refuse_contradictions(levers: Sequence[Lever]) -> None:
     for before, lever in pairwise(levers):
         if before.name == lever.name and not (before.modules and lever.modules):
-            raise UsageError(f"{lever.name} is given twice; name the modules of each, or give it once.")
+            each = "name the modules of each, or " if kind_of(lever.name).per_module else ""
+            raise UsageError(f"{lever.name} is given twice; {each}give it once.")
     if {lever.name for lever in levers}.issuperset(_EXCLUDE_EACH_OTHER):
         raise UsageError("compile chooses itself what to run again; leave recompute away, or compile.")

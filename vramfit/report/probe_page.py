@@ -16,6 +16,7 @@ from vramfit.report.table import (
     origin_sentence,
     plan_sentence,
     plan_table,
+    precision_and_order,
     remarks,
     trial_table,
 )
@@ -182,6 +183,7 @@ def _batches(trials: Sequence[Trial]) -> tuple[float, float]:
 def _circumstances(profile: Profile) -> Iterator[str]:
     yield "<h2>Machine and budget</h2>"
     machine, budget, job = profile.machine, profile.budget, profile.job
+    precision, _ = precision_and_order(profile)
     parts = {
         "card": format_size(budget.total_bytes),
         "driver": format_size(budget.driver_bytes),
@@ -200,7 +202,7 @@ def _circumstances(profile: Profile) -> Iterator[str]:
         "platform": machine.platform,
         "allocator": machine.allocator_settings,
         "memory": ", ".join(f"{name} {size}" for name, size in parts.items()),
-        "job": f"{job.name}: {job.model}, {job.amp or 'fp32'}, {job.optimizer}, fingerprint {job.fingerprint or '-'}",
+        "job": f"{job.name}: {job.model}, {precision}, {job.optimizer}, fingerprint {job.fingerprint or '-'}",
         "obtained": origin_sentence(profile),
     }
     yield facts((name, text) for name, text in said.items() if text)

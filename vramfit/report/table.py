@@ -74,10 +74,17 @@ def headline(profile: Profile) -> str:
     """What was probed, on what: `hrnet_w32 768x768 fp16 on RTX 3070 Ti (predicted)`."""
     job = profile.job
     size = "{}x{}".format(*job.image_size) if job.image_size else ""
-    layout = "channels_last" if job.channels_last else ""
-    words = (job.model, size, job.amp or "fp32", layout, job.optimizer)
+    words = (job.model, size, *precision_and_order(profile), job.optimizer)
     what = " ".join(word for word in words if word)
     return f"{what} on {profile.machine.card or 'this machine'} ({profile.source})"
+
+
+def precision_and_order(profile: Profile) -> tuple[str, str]:
+    """`fp16`, `bf16` or `fp32`, and `channels_last` or nothing: the job's own, or what the plan's levers make of it."""
+    levers = {lever.name: lever.setting for lever in profile.plan.levers}
+    amp = levers.get("amp", profile.job.amp or "off")
+    order = levers.get("channels_last", "on" if profile.job.channels_last else "off")
+    return "fp32" if amp == "off" else amp, "channels_last" if order == "on" else ""
 
 
 def budget_sentence(budget: Budget) -> str:

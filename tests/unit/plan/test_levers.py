@@ -41,8 +41,8 @@ def test_a_list_of_levers_reads_as_it_is_written(text, levers):
         ("warp_drive", "is not a lever; use one of expandable_segments"),
         ("recompute=everything", "cannot be 'everything'; use selective or block or module"),
         ("half_upsample@stage4.0", "applies to the whole job"),
-        ("amp=fp16,amp=off", "amp is given twice"),
-        ("recompute=block,recompute=module", "recompute is given twice"),
+        ("amp=fp16,amp=off", "amp is given twice; give it once"),
+        ("recompute=block,recompute=module", "recompute is given twice; name the modules"),
         ("recompute==block", "write NAME, NAME=SETTING"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 from made_records import make_profile, make_trial
 from rich.console import Console
 
-from vramfit.records import Budget, Loading, Plan, Schedule, Verdict
+from vramfit.records import Budget, Lever, Loading, Plan, Schedule, Verdict
 from vramfit.report import table as tables
 from vramfit.units import GIB
 
@@ -116,3 +116,11 @@ def test_remarks_explain_bands_emulation_and_notes():
     text = "\n".join(tables.remarks(make_profile(trials=trials, notes=("last",))))
     for word in ("9 times in 10", "Emulated", "Batch 1: first step skipped", "last", "700 images"):
         assert word in text
+
+
+def test_the_headline_says_what_the_levers_make_of_the_job():
+    levers = (Lever(name="channels_last"), Lever(name="amp", setting="bf16"))
+    levered = make_profile(plan=Plan(micro_batch=6, levers=levers))
+    assert tables.headline(levered) == "hrnet_w32 768x768 bf16 channels_last AdamW on RTX 3070 Ti (predicted)"
+    plain = make_profile(plan=Plan(micro_batch=6, levers=(Lever(name="amp", setting="off"),)))
+    assert tables.headline(plain) == "hrnet_w32 768x768 fp32 AdamW on RTX 3070 Ti (predicted)"
