@@ -6,7 +6,7 @@ torch's `meta` kernels what an operation returns, once for each combination of s
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -123,10 +123,23 @@ def _ask(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What the operation's meta kernel returns, as `_New` and `_Same`."""
     try:
         if _NEED_VALUES.isdisjoint(func.tags):
-            return _ask_meta(func, args, kwargs, _meta, "meta")
+            answer = _ask_meta(func, args, kwargs, _meta, "meta")
+            return _in_order_of_weight(answer, args) if func is _ATEN.convolution_backward.default else answer
     except NotImplementedError:
         pass
     return _ask_fake(func, args, kwargs)
+
+
+def _in_order_of_weight(answer: Any, args: tuple[Any, ...]) -> Any:
+    """A convolution's gradients as cuDNN makes them: that of an NHWC weight is NHWC, which torch 2.11's kernel denies.
+
+    A gradient in another order than its weight would be copied.
+    """
+    image, weight, bias = answer
+    ordered = args[2].dim() == 4 and args[2].is_contiguous(memory_format=torch.channels_last)
+    if ordered and isinstance(weight, _New):
+        weight = replace(weight, stride=args[2].stride())
+    return image, weight, bias
 
 
 def _ask_fake(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
