@@ -11,7 +11,10 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-EPOCHS = 12
+EPOCHS, SAMPLES, BATCH = 12, 40, 4
+STEPS = SAMPLES // BATCH
+# What a step with its checkpoint takes, about.
+STEP_S = 0.02
 
 
 def start(folder, result):
@@ -22,31 +25,35 @@ def start(folder, result):
     )
 
 
-def run(folder, kill_after_s=None):
-    """Train to the end, or to a kill so many seconds after the start; whether it was killed, and seconds trained."""
+def run(folder, kill_after=None):
+    """Train to the end, or to a kill after (so many lines of the program, seconds more); whether it was killed."""
     with start(folder, folder / "weights.pt") as process:
         process.stdout.readline()
-        began = time.perf_counter()
-        killed = False
-        if kill_after_s is not None:
-            time.sleep(kill_after_s)
-            killed = process.poll() is None
+        if kill_after is not None:
+            lines, more_s = kill_after
+            for _ in range(lines):
+                process.stdout.readline()
+            time.sleep(more_s)
             process.kill()
+        process.stdout.read()
         code = process.wait()
-    assert code in ((0, -9) if kill_after_s is not None else (0,)), "a run could not be resumed"
-    return killed, time.perf_counter() - began
+    assert code in ((0, -9) if kill_after is not None else (0,)), "a run could not be resumed"
+    return code == -9
 
 
 def whole_run(folder):
-    """The weights of a run that nobody kills, and how many seconds it trained."""
-    _, duration_s = run(folder)
-    return folder / "weights.pt", duration_s
+    """The weights of a run that nobody kills."""
+    run(folder)
+    return folder / "weights.pt"
 
 
-def killed_run(folder, kills, duration_s, seed=0):
-    """The weights of a run killed so many times at random moments, and how many of the kills hit it alive."""
-    chance = random.Random(seed)
-    hits = sum(run(folder, chance.uniform(0, 0.3 * duration_s))[0] for _ in range(kills))
+def killed_run(folder, kills, seed=0):
+    """The weights of a run killed so many times at random moments, and how many of the kills hit it alive.
+
+    A moment is a random step, of few enough that every kill may come in time, and a random part of the next ones.
+    """
+    chance, most = random.Random(seed), EPOCHS * STEPS // (kills + 1)
+    hits = sum(run(folder, (chance.randint(1, most), chance.uniform(0, STEP_S))) for _ in range(kills))
     run(folder)
     return folder / "weights.pt", hits
 
@@ -56,10 +63,23 @@ def main(folder, result):
     import torch
 
     from vramfit.training import checkpoint
+    from vramfit.training.events import Listener
+
+    class Teller(Listener):
+        def on_progress(self, progress):
+            print(progress.step, flush=True)
 
     torch.set_num_threads(1)
     rich = {"model": small.network_with_memory, "optimizer": small.adamw, "ema_decay": 0.9}
-    loop = small.loop(small.task(samples=40, **rich), folder, epochs=EPOCHS, save_every=2, save_every_steps=1)
+    loop = small.loop(
+        small.task(samples=SAMPLES, **rich),
+        folder,
+        listeners=[Teller()],
+        epochs=EPOCHS,
+        effective_batch=BATCH,
+        save_every=2,
+        save_every_steps=1,
+    )
     if (folder / checkpoint.LATEST).exists():
         loop.resume(checkpoint.load(folder / checkpoint.LATEST))
     print("ready", flush=True)
