@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -27,3 +28,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in needy:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA card"))
+
+
+def pytest_collection_finish() -> None:
+    """Spare every later garbage collection the objects of torch and the like, which live as long as the tests do."""
+    gc.freeze()

@@ -55,7 +55,8 @@ def test_damaged_or_missing_weights_are_one_clear_error(small, tmp_path, content
 def test_weights_of_another_model_are_refused(small, tmp_path):
     with torch.device("meta"):
         shapes = HeatmapNetwork("hrnet_w30", 3).state_dict()
-    torch.save({key: torch.zeros(value.shape) for key, value in shapes.items()}, tmp_path / "w30.pth")
+    # One zero each, seen as so many: a file of kilobytes.
+    torch.save({key: torch.zeros(()).expand(value.shape) for key, value in shapes.items()}, tmp_path / "w30.pth")
     with pytest.raises(DataError, match="same --model"):
         load_weights(small, "", str(tmp_path / "w30.pth"))
 

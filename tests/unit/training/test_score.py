@@ -82,9 +82,10 @@ def test_the_mean_of_views_is_nearer_than_one_that_errs(cache):
         inputs, targets = batch
         return perfect((inputs, targets + 2 * torch.randn(targets.shape, generator=random)))
 
+    few = cache.only(range(3))
     errors = [
         evaluate_points(
-            predict_points(unsure, cache, batch_size=8, stride=2, views=views).points, cache.film_set
+            predict_points(unsure, few, batch_size=3, stride=2, views=views).points, few.film_set
         ).overall.mre_mm
         for views in (1, 9)
     ]
@@ -96,7 +97,7 @@ def test_a_view_that_moves_a_landmark_out_of_its_image_has_no_part_in_its_mean(c
 
     def at_the_edge(film):
         points = film.points.copy()
-        points[0] = np.array(film.size) * [0.5, 0] + 2
+        points[0] = film.size[0] / 2, 2
         return replace(film, points=points)
 
     def guessing(batch):
@@ -106,9 +107,10 @@ def test_a_view_that_moves_a_landmark_out_of_its_image_has_no_part_in_its_mean(c
         return perfect((inputs, torch.where(hidden, torch.tensor([80.0, 96.0]), targets)))
 
     hidden_ones = []
-    films = replace(cache.film_set, films=tuple(at_the_edge(film) for film in cache.film_set.films))
-    edge = FilmCache(cache.path, films, cache.image_size, cache.rows)
-    found = predict_points(guessing, edge, batch_size=8, stride=2, views=9)
+    few = cache.film_set.first(4)
+    films = replace(few, films=tuple(at_the_edge(film) for film in few.films))
+    edge = FilmCache(cache.path, films, cache.image_size, cache.rows[:4])
+    found = predict_points(guessing, edge, batch_size=4, stride=2, views=8)
     assert hidden_ones[0] == 0
     assert sum(hidden_ones) > 2
     assert evaluate_points(found.points, films).landmarks[films.symbols[0]].mre_mm < 1
