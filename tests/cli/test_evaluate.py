@@ -38,7 +38,7 @@ def test_the_tables_hold_what_people_cite(evaluate):
     assert outcome.code == 0, outcome.err
     out = outcome.out
     for words in (
-        "hrnet_w18_small at 64x64, 3 epochs, decoded by dark.",
+        "hrnet_w18_small at 64x64, epoch 3, decoded by dark.",
         "2 of 'test'",
         "pixel size 1.",
         "Landmarks: 29 of 29.",

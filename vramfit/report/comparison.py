@@ -5,7 +5,7 @@ from typing import TextIO
 
 from rich.table import Table
 
-from vramfit.report.evaluation import headlines, interval, mm, remarks, result
+from vramfit.report.evaluation import counted, headlines, interval, mm, remarks, result
 from vramfit.report.table import make_table, show
 from vramfit.training.comparison import Comparison, Difference
 
@@ -27,8 +27,9 @@ def verdict(comparison: Comparison) -> str:
     """The difference in a sentence, which says no more than the test does."""
     overall = comparison.overall
     better, size = ("first" if overall.mean_mm < 0 else "second"), abs(overall.mean_mm)
-    sure = f"95 % interval {interval(overall.interval_mm, signed=True)}, p = {p_value(overall.p_value)}"
-    told = f"difference {overall.mean_mm:+.2f} mm a film ({sure}, {overall.films} films)"
+    sure = f"95 % interval {interval(overall.interval_mm, signed=True)}, " if overall.interval_mm else ""
+    test = f"p = {p_value(overall.p_value)}, {counted(overall.films)}"
+    told = f"difference {overall.mean_mm:+.2f} mm a film ({sure}{test})"
     if overall.p_value > _LEVEL:
         return f"Which of the two is better cannot be told from these films: {told}."
     return f"The {better} is better by {size:.2f} mm: {told}."

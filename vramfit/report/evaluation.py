@@ -29,7 +29,7 @@ def headlines(report: EvaluationReport) -> list[str]:
     """What was judged, and by what."""
     left_out = f"; left out: {', '.join(report.left_out)}" if report.left_out else ""
     return [
-        f"{report.checkpoint}: {model(report)}, {report.epoch} epochs, decoded by {decoding(report)}.",
+        f"{report.checkpoint}: {model(report)}, epoch {report.epoch}, decoded by {decoding(report)}.",
         f"Films: {report.films} of '{report.split}' in {report.dataset}, {pixel_sizes(report.pixel_sizes)}.",
         f"Landmarks: {len(report.landmarks)} of {len(report.landmarks) + len(report.left_out)}{left_out}.",
         f"Judged by: {policy(report)}.",
@@ -165,6 +165,11 @@ def _score_cells(scores: Scores) -> tuple[str, ...]:
     shares = [scores.sdr.get(f"{limit}mm") for limit in LIMITS_MM]
     percent = ["-" if share is None else f"{100 * share:.2f}" for share in shares]
     return (str(scores.points), mm(scores.mre_mm), interval(scores.interval_mm), mm(scores.sd_mm), *percent)
+
+
+def counted(films: int) -> str:
+    """How many films, in words that suit one."""
+    return f"{films} film{'' if films == 1 else 's'}"
 
 
 def interval(low_high: tuple[float, float] | None, *, signed: bool = False) -> str:

@@ -8,6 +8,7 @@ from vramfit.landmarks.metrics import CURVE_MM, LIMITS_MM, Scores
 from vramfit.report import cases
 from vramfit.report.comparison import both_remarks, comparison_table, method, stands_out, verdict
 from vramfit.report.evaluation import (
+    counted,
     decoding,
     interval,
     landmark_table,
@@ -37,7 +38,7 @@ blockquote{margin:1rem 0;padding:.1rem 0 .1rem 1rem;border-left:3px solid var(--
 def evaluation_page(judged: Judged, comparison: Comparison | None = None) -> str:
     """The page as HTML text; it loads nothing from elsewhere. The films are read anew for their pictures."""
     report = judged.report
-    title = f"{model(report)} on {report.films} '{report.split}' films"
+    title = f"{model(report)} on {counted(report.films)} of '{report.split}'"
     sections = chain(
         (f"<h1>{escape(title)}</h1>", _tiles(report.evaluation.overall)),
         (f"<blockquote>{paragraphs([citation(report)])}</blockquote>",),
@@ -59,7 +60,7 @@ def citation(report: EvaluationReport) -> str:
     shares = "/".join(_percent(overall, limit) for limit in LIMITS_MM)
     return (
         f"MRE {mm(overall.mre_mm)} \N{PLUS-MINUS SIGN} {mm(overall.sd_mm)} mm{sure}; SDR at {limits} mm: {shares} %; "
-        f"{report.films} films, {len(report.landmarks)} landmarks; judged by {policy(report)}; "
+        f"{counted(report.films)}, {len(report.landmarks)} landmarks; judged by {policy(report)}; "
         f"{pixel_sizes(report.pixel_sizes)}; {model(report)}, decoded by {decoding(report)}."
     )
 
@@ -158,7 +159,7 @@ def _compared(comparison: Comparison) -> Iterator[str]:
 
 def _one(report: EvaluationReport) -> str:
     overall = report.evaluation.overall
-    return f"{report.checkpoint}: {model(report)}, {report.epoch} epochs; MRE {mm(overall.mre_mm)} mm"
+    return f"{report.checkpoint}: {model(report)}, epoch {report.epoch}; MRE {mm(overall.mre_mm)} mm"
 
 
 def _difference_plot(comparison: Comparison) -> str:
@@ -195,7 +196,7 @@ def _how(report: EvaluationReport, said: Sequence[str]) -> Iterator[str]:
 def _circumstances(report: EvaluationReport) -> Sequence[tuple[str, str]]:
     left_out = f"; left out: {', '.join(report.left_out)}" if report.left_out else ", all that the checkpoint knows"
     return (
-        ("checkpoint", f"{report.checkpoint}, {report.epoch} epochs"),
+        ("checkpoint", f"{report.checkpoint}, epoch {report.epoch}"),
         ("network", model(report)),
         ("films", f"{report.films} of '{report.split}' in {report.dataset}"),
         ("landmarks", f"{len(report.landmarks)}: {', '.join(report.landmarks)}{left_out}"),

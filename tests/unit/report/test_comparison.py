@@ -32,6 +32,11 @@ def test_what_cannot_be_told_is_not_told(errors):
     assert "p = 1" in said
 
 
+def test_one_film_has_no_interval_and_decides_nothing(errors):
+    said = verdict(compared(errors[:1], 0.3))
+    assert said.endswith("cannot be told from these films: difference -0.30 mm a film (p = 1.00, 1 film).")
+
+
 def test_landmarks_that_stand_out_are_marked(errors):
     rows = plain_text(comparison_table(compared(errors, np.array([0.5, 0, 0, 0])))).splitlines()[1:]
     assert [row.split()[1] == "*" for row in rows] == [True, False, False, False]
