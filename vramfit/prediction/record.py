@@ -58,8 +58,8 @@ class Convolution:
 class OperationRecord:
     """One operation: bytes it must read and write, its floating-point operations, where it ran.
 
-    `position` is the number of events before its result was seen. `kernels` counts launches of an operation that
-    works through a list of tensors.
+    `position` is the number of events before its result was seen. `tensors` counts those that an operation works
+    through as a list.
     """
 
     name: str

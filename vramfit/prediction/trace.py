@@ -4,6 +4,7 @@ Sizes in bytes. A storage's order of birth and death is that of the step on a ca
 optimizer state appears at the first step, gradients are dropped after each.
 """
 
+import inspect
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -191,20 +192,23 @@ _NEEDS_VALUES = {"DataDependentOutputException", "DynamicOutputShapeException"}
 
 
 def _explanation(job: Job, error: Exception) -> str:
+    frame = _frame_of(error)
     if type(error).__name__ in _NEEDS_VALUES:
         what = f"{getattr(error, 'func', error)} needs values that only a card has"
         advice = "write it without reading values (torch.where in place of a mask or .item())"
     else:
-        what, advice = f"{type(error).__name__}: {error}".strip(), "mend that line"
-    return f"the step of '{job.name}' cannot be traced at {_user_line(error)}: {what}; {advice}, or measure on a card."
+        what = f"{type(error).__name__}: {error}".strip()
+        advice = "change what the job gives to it" if frame.filename == _STEP_FILE else "mend that line"
+    line = f"{frame.filename}:{frame.lineno} `{frame.line}`"
+    return f"the step of '{job.name}' cannot be traced at {line}: {what}; {advice}, or measure on a card."
 
 
+_STEP_FILE = inspect.getfile(Step)
 _NOT_THEIRS = (Path(__file__).parent, Path(torch.__file__).parent)
 
 
-def _user_line(error: Exception) -> str:
-    """The last line of the traceback that is neither torch's nor the tracer's."""
+def _frame_of(error: Exception) -> traceback.FrameSummary:
+    """The last frame of the traceback that is neither torch's nor the tracer's; the step's own where no other is."""
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if not set(_NOT_THEIRS) & set(Path(frame.filename).parents)]
-    frame = (theirs or list(frames))[-1]
-    return f"{frame.filename}:{frame.lineno} `{frame.line}`"
+    return (theirs or list(frames))[-1]

@@ -150,6 +150,11 @@ def test_reading_values_names_the_operation_and_the_line(read, named) -> None:
     assert "test_trace.py:" in str(caught.value)
 
 
+def test_what_fails_in_the_step_itself_is_put_down_to_what_the_job_gives() -> None:
+    with pytest.raises(NotTraceable, match=r"step\.py:\d+ .*closure.*; change what the job gives to it"):
+        trace_step(job(optimizer=torch.optim.LBFGS), 2)
+
+
 def test_random_state_and_torch_are_left_as_they_were() -> None:
     state = torch.get_rng_state()
     deepcopy, numpy = torch.Tensor.__deepcopy__, torch.Tensor.numpy
