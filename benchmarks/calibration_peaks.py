@@ -1,11 +1,15 @@
-"""What the allocator's replay says of every calibration row, kept on disk."""
+"""What the allocator's replay says of every calibration row, kept on disk.
+
+Remove the folder's *.peaks.json after a change of the allocator, of the workspaces or of the parts that are replayed.
+"""
 
 import json
+import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from calibration_rows import DeviceRow, LadderRow, device_rows, ladder_rows
+from calibration_rows import DeviceRow, LadderRow, device_rows, job_of, ladder_rows
 from calibration_traces import load
 
 from vramfit.cards import find_card
@@ -13,8 +17,10 @@ from vramfit.files import write_atomically
 from vramfit.prediction.affine import AffineTrace
 from vramfit.prediction.constants import CONSTANTS
 from vramfit.prediction.hidden import convolution_workspaces, kept_workspaces
-from vramfit.prediction.record import Trace
+from vramfit.prediction.predict import Predictor, card_budget
+from vramfit.prediction.record import OperationRecord, Trace
 from vramfit.prediction.replay import Peaks, replay_trace
+from vramfit.records import Verdict
 from vramfit.units import GIB, MIB
 
 # What an RTX 3090 may leave to the allocator, of the 23.69 GiB it has: contexts of 0.4 to 2.2 GiB.
@@ -60,6 +66,52 @@ def ladder_peaks(cache: Path) -> list[LadderPeaks]:
             above = tuple(kept[str(row.above)]) if row.above else None
             found.append(LadderPeaks(row, tuple(kept[str(row.fits)]), above))
     return found
+
+
+@dataclass(frozen=True)
+class LadderVerdicts:
+    """What a prediction says of the size that ran, and of the next."""
+
+    row: LadderRow
+    ran: Verdict
+    above: Verdict | None
+
+
+def ladder_verdicts(cache: Path) -> list[LadderVerdicts]:
+    """By the constants that are shipped: a file is kept for each of their values."""
+    stamp = zlib.crc32(CONSTANTS.model_dump_json().encode())
+    found = []
+    for row in ladder_rows():
+        name = f"{row.key}-{row.channels_last}-{stamp:08x}"
+        kept = _kept(cache, name)
+        if kept is None and isinstance(trace := load(cache, row.key), AffineTrace):
+            predictor = _Traced(row, trace)
+            sizes = [size for size in (row.fits, row.above) if size]
+            kept = _keep(cache, name, {str(size): predictor.trial(size).verdict for size in sizes})
+        if kept:
+            above = Verdict(kept[str(row.above)]) if row.above else None
+            found.append(LadderVerdicts(row, Verdict(kept[str(row.fits)]), above))
+    return found
+
+
+class _Traced(Predictor):
+    """Predicts a row's job from its kept trace, in the row's memory order."""
+
+    def __init__(self, row: LadderRow, line: AffineTrace) -> None:
+        card = find_card("rtx3090")
+        super().__init__(job_of(row.key), card, card_budget(card))
+        self._line = line
+        self._channels_last = row.channels_last
+
+    def trace(self, micro_batch: int) -> Trace:
+        """The kept trace at a micro-batch."""
+        trace = self._line.at(micro_batch)
+        return replace(trace, operations=[self._ordered(operation) for operation in trace.operations])
+
+    def _ordered(self, operation: OperationRecord) -> OperationRecord:
+        if operation.convolution is None:
+            return operation
+        return replace(operation, convolution=replace(operation.convolution, channels_last=self._channels_last))
 
 
 def _by_key(rows: Iterable[DeviceRow | LadderRow]) -> dict[str, list]:  # type: ignore[type-arg]  # one kind a call

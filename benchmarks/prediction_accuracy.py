@@ -4,13 +4,17 @@
     python benchmarks/prediction_accuracy.py --cache FOLDER     # scores what is traced so far
     python benchmarks/prediction_accuracy.py --cache FOLDER --fit   # also writes vramfit/prediction/constants.json
 
-Every score is of rows that the constants were not fitted on: models of a family (`resnet`, `vit`, ...) are held out
-together, in ten folds.
+Errors, bands and contexts are of rows that the constants were not fitted on: models of a family (`resnet`, `vit`,
+...: the word their names begin with) are held out together, in ten folds. What no fold chose is the shape of the
+model: which parts of a workspace are replayed, and how a band's width grows, were settled with all rows in view. What
+is said of sizes that ran and of sizes that had not run is said with the constants that are shipped, as `vramfit
+probe` says it.
 """
 
 import argparse
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +23,15 @@ from typing import Any, TypeVar
 
 import calibration_times as times
 import numpy as np
-from calibration_peaks import LIMITS, DevicePeaks, LadderPeaks, device_peaks, ladder_peaks
+from calibration_peaks import (
+    LIMITS,
+    DevicePeaks,
+    LadderPeaks,
+    LadderVerdicts,
+    device_peaks,
+    ladder_peaks,
+    ladder_verdicts,
+)
 from calibration_published import compare
 from calibration_rows import REPOSITORY
 from calibration_traces import DEFAULT_CACHE
@@ -169,13 +181,30 @@ def right(row: LadderPeaks, limit: int) -> bool:
 
 
 def score_ladder(rows: Sequence[LadderPeaks]) -> dict[str, float]:
-    """Rows whose size that ran is predicted to fit and whose next size is not, at a context fitted elsewhere."""
+    """Rows whose size that ran a bare replay fits and whose next size it does not, at a context fitted elsewhere.
+
+    This judges the replay alone: no slack, no band and no workspace of cuDNN, and a context that suits these rows.
+    """
     judged = []
     for train, test in folds(rows):
         best = max(range(len(LIMITS)), key=lambda limit: (sum(right(row, limit) for row in train), -limit))
         judged += [right(row, best) for row in test]
     bounded = sum(row.above is not None for row in rows)
     return {"n": len(rows), "with_upper_bound": bounded, "right": round(float(np.mean(judged)), 4)}
+
+
+def shares(verdicts: Sequence[str]) -> dict[str, float]:
+    """How often each verdict was given."""
+    counted = Counter(verdicts)
+    return {"n": len(verdicts), **{name: round(count / len(verdicts), 4) for name, count in counted.most_common()}}
+
+
+def score_verdicts(rows: Sequence[LadderVerdicts]) -> dict[str, dict[str, float]]:
+    """What is said of sizes that ran, and of the next ones, which had not run."""
+    return {
+        "ran": shares([row.ran for row in rows]),
+        "had_not_run": shares([row.above for row in rows if row.above is not None]),
+    }
 
 
 # -- time -------------------------------------------------------------------------------------------------------------
@@ -196,6 +225,7 @@ def score(cache: Path) -> dict[str, Any]:
         "date": datetime.now(UTC).date().isoformat(),
         "device_a100": Held.out(device, fit_device, device_residuals).score(),
         "ladder_rtx3090": score_ladder(ladder),
+        "verdicts_rtx3090": score_verdicts(ladder_verdicts(cache)),
         "time_rtx3090": Held.out(timed, times.fit, time_residuals).score(),
         "published": errors(np.array([row.predicted_bytes / row.measured_bytes - 1 for row in published])),
         "published_rows": {row.name: round(row.predicted_bytes / row.measured_bytes - 1, 4) for row in published},
