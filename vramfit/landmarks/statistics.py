@@ -16,6 +16,8 @@ RESAMPLES = 10_000
 FLIPS = 10_000
 SEED = 0
 LEVEL = 0.95
+# Percentile bootstraps of fewer films are clearly too narrow; docs/cli/evaluate.md says by how much.
+FEW_FILMS = 20
 # Sums of the same numbers in another order differ by this much; such flips are as extreme as what was seen.
 _ROUNDING = 1e-12
 

@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from vramfit.landmarks.metrics import LIMITS_MM, Evaluation, PixelSizes, Scores
+from vramfit.landmarks.statistics import FEW_FILMS
 from vramfit.report.table import show
 from vramfit.training.evaluation import EvaluationReport
 
@@ -124,7 +125,8 @@ def remarks(report: EvaluationReport) -> list[str]:
         "Mean shape: every landmark at its mean training position, for comparison; it sees no film.",
     ]
     if report.evaluation.overall.interval_mm is not None:
-        said.append(f"95 %: a bootstrap over films, {report.resamples:,} resamples, seed {report.seed}.")
+        few = f" With {report.films} films it is too narrow." if report.films < FEW_FILMS else ""
+        said.append(f"95 %: a bootstrap over films, {report.resamples:,} resamples, seed {report.seed}.{few}")
     if report.trained_on_annotator not in ("", report.annotator):
         said.append(f"Trained on '{report.trained_on_annotator}' points, judged by '{report.annotator}' ones.")
     if report.split != "test":

@@ -26,6 +26,17 @@ def test_the_interval_knows_that_landmarks_of_a_film_go_together():
     assert high - low == pytest.approx(2 * 1.96 * 0.5 / np.sqrt(150), rel=0.15)
 
 
+@pytest.mark.parametrize(("films", "held"), [(150, 0.95), (20, 0.92), (10, 0.90), (5, 0.82)])
+def test_the_interval_holds_the_mean_as_often_as_the_docs_say(films, held):
+    random = np.random.default_rng(films)
+
+    def drawn():
+        return random.gamma(4, 0.1, size=(films, 1)) + random.gamma(2, 0.5, size=(films, 29))
+
+    sure = [bootstrap_interval(drawn(), resamples=500) for _ in range(1000)]
+    assert np.mean([low < 1.4 < high for low, high in sure]) == pytest.approx(held, abs=0.03)
+
+
 def test_missing_points_do_not_move_the_interval():
     errors = np.random.default_rng(3).normal(2, 0.5, size=(40, 4))
     padded = np.concatenate([errors, np.full((40, 2), np.nan)], axis=1)
