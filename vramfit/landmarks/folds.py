@@ -5,7 +5,7 @@ whose files are the same byte for byte are dealt together, so that none is learn
 """
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,16 +23,16 @@ class Fold:
     seed: int = 0
 
 
-def pooled(training: FilmSet, validation: FilmSet) -> FilmSet:
-    """Both splits as one set; a film whose id is in both is called `SPLIT-ID`."""
-    shared = {film.id for film in training.films} & {film.id for film in validation.films}
+def pooled(splits: Sequence[FilmSet]) -> FilmSet:
+    """Some splits as one set; a film whose id is in several is called `SPLIT-ID`."""
+    counts = Counter(film.id for films in splits for film in films.films)
     films = [
-        replace(film, id=f"{films.split}-{film.id}") if film.id in shared else film
-        for films in (training, validation)
+        replace(film, id=f"{films.split}-{film.id}") if counts[film.id] > 1 else film
+        for films in splits
         for film in films.films
     ]
-    skipped = training.skipped + validation.skipped
-    return replace(training, split="pool", films=tuple(films), skipped=skipped)
+    skipped = tuple(one for films in splits for one in films.skipped)
+    return replace(splits[0], split="pool", films=tuple(films), skipped=skipped)
 
 
 def deal(films: Sequence[Film], folds: int, seed: int) -> list[int]:

@@ -24,6 +24,7 @@ from vramfit.landmarks.films import Annotator, FilmSet, Landmark
 from vramfit.landmarks.folds import Fold, deal, pooled
 from vramfit.landmarks.formats import read_films
 from vramfit.landmarks.likeness import directions, thumbnail, twins
+from vramfit.landmarks.marked import MarkedSet
 from vramfit.landmarks.metrics import mean_shape, pixel_sizes_mm, radial_errors_mm, scores, true_points
 from vramfit.landmarks.network import load_weights
 from vramfit.records import Lever
@@ -168,8 +169,8 @@ def open_films(
     """The task of a film set; `make_options` is given the number of landmarks found.
 
     `landmarks` are those of a checkpoint that goes on, in its order; None for those of the set. With a `fold` the films
-    of both splits are dealt anew. `on_films` is told split, films done and films in all while
-    they are decoded into the cache.
+    of both splits are dealt anew, one of which may be without films. `on_films` is told split, films done and films in
+    all while they are decoded into the cache.
 
     Raises:
         DataError: a folder, film or annotation that cannot be used.
@@ -177,19 +178,15 @@ def open_films(
 
     """
     marked = read_films(root, film_format)
-    training, validation = (
-        marked.of_split(split, annotator, skip_bad=skip_bad, landmarks=landmarks) for split in ("train", "valid")
-    )
-    options = make_options(len(training.landmarks))
+    splits = ("train", "valid") if fold is None else _to_be_dealt(marked)
+    sets = [marked.of_split(split, annotator, skip_bad=skip_bad, landmarks=landmarks) for split in splits]
+    options = make_options(len(sets[0].landmarks))
 
     def cached(films: FilmSet) -> FilmCache:
         progress = partial(on_films, films.split)
         return FilmCache.open(films, options.image_size, folder=cache_dir, skip_bad=skip_bad, progress=progress)
 
-    if fold is None:
-        caches = cached(training), cached(validation)
-    else:
-        caches = _dealt(cached(pooled(training, validation)), fold)
+    caches = [cached(films) for films in sets] if fold is None else _dealt(cached(pooled(sets)), fold)
     return FilmTask(
         options,
         FilmSamples(FilmDataset(caches[0], preset(augmentation), seed=seed)),
@@ -214,14 +211,20 @@ def plain_task(options: LandmarkOptions, landmarks: Iterable[Landmark], shape: N
     }
 
 
-def _dealt(pool: FilmCache, fold: Fold) -> tuple[FilmCache, FilmCache]:
+def _to_be_dealt(marked: MarkedSet) -> tuple[str, ...]:
+    """The splits whose films are dealt to folds: both, or the one of them that has films."""
+    there = {film.split for film in marked.films}
+    return tuple(split for split in ("train", "valid") if split in there) or ("train",)
+
+
+def _dealt(pool: FilmCache, fold: Fold) -> list[FilmCache]:
     """The films of a pool to train on, and those to validate on."""
     folds = deal(pool.film_set.films, fold.of, fold.seed)
     places = range(len(pool))
-    return (
+    return [
         pool.only([place for place in places if folds[place] != fold.number]),
         pool.only([place for place in places if folds[place] == fold.number]),
-    )
+    ]
 
 
 def _fold_note(fold: Fold, training: FilmSet, validation: FilmSet) -> list[str]:

@@ -17,7 +17,7 @@ def sets(sample_set):
 
 
 def test_a_film_keeps_its_fold_in_any_order(sets):
-    films = pooled(*sets).films
+    films = pooled(sets).films
     folds = dict(zip([film.id for film in films], deal(films, 3, 0), strict=True))
     backwards = films[::-1]
     assert folds == dict(zip([film.id for film in backwards], deal(backwards, 3, 0), strict=True))
@@ -39,7 +39,7 @@ def test_copies_of_a_film_are_dealt_together(sets, tmp_path):
 def test_a_name_that_both_splits_have_stays_apart(sets):
     training, validation = sets
     same = replace(validation.films[0], id=training.films[0].id)
-    pool = pooled(training, replace(validation, films=(same,)))
+    pool = pooled([training, replace(validation, films=(same,))])
     assert len({film.id for film in pool.films}) == len(training) + 1
     assert f"valid-{same.id}" in {film.id for film in pool.films}
 

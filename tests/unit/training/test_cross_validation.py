@@ -1,6 +1,7 @@
 """All folds of a run, and what they come to."""
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -80,20 +81,35 @@ def test_an_error_in_a_fold_s_own_process_comes_back(tmp_path):
         cross_validate(options(tmp_path, folds=2, device="cpu"), partial(_run, log_images=0))
 
 
-def test_the_folds_of_a_task_share_its_films_and_its_cache(tmp_path):
+def fold_task(films: Path, number: int):
     from made_checkpoint import MODEL, SIZE
 
     from vramfit.jobs.landmark import LandmarkOptions
 
+    return open_films(
+        films,
+        lambda landmarks: LandmarkOptions(landmarks=landmarks, model=MODEL, image_size=SIZE),
+        cache_dir=films.parent / "cache",
+        fold=Fold(number, 3),
+    )
+
+
+@pytest.mark.parametrize("without", ["train", "valid"])
+def test_folds_need_films_of_one_split_alone(tmp_path, without):
+    films = make_sample(tmp_path / "films", films=20, height=64)
+    shutil.rmtree(films / without)
+    task = fold_task(films, 1)
+    assert (len(task.training), len(task.validation)) == ((9, 5) if without == "valid" else (2, 1))
+    shutil.rmtree(films / {"train": "valid", "valid": "train"}[without])
+    with pytest.raises(DataError, match="no folder 'train'"):
+        fold_task(films, 1)
+
+
+def test_the_folds_of_a_task_share_its_films_and_its_cache(tmp_path):
     films = make_sample(tmp_path / "films", films=8, height=96)
     seen = []
     for number in (1, 2, 3):
-        task = open_films(
-            films,
-            lambda landmarks: LandmarkOptions(landmarks=landmarks, model=MODEL, image_size=SIZE),
-            cache_dir=tmp_path / "cache",
-            fold=Fold(number, 3),
-        )
+        task = fold_task(films, number)
         mine = [{film.id for film in one.dataset.cache.film_set.films} for one in (task.training, task.validation)]
         assert not mine[0] & mine[1]
         assert len(mine[0] | mine[1]) == 7
