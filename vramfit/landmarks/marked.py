@@ -98,18 +98,20 @@ class MarkedSet:
             raise DataError(f"{self.root}: no film of the split '{split}' in it; it has {there}.")
         wanted = landmarks or self.landmarks
         self._require(wanted)
-        films, skipped = [], []
+        films: dict[str, Film] = {}
+        skipped: list[Skipped] = []
         for film in chosen:
             try:
-                films.append(self._usable(film, wanted, annotator))
+                _require_new(film, films)
+                films[film.id] = self._usable(film, wanted, annotator)
             except DataError as error:
                 if not skip_bad:
                     raise
                 skipped.append(Skipped(film.id, str(error)))
         if not films:
             raise DataError(f"{self.root}: none of its {len(chosen)} films can be used; the first: {skipped[0].reason}")
-        rounds_up = self.mean_rounds_up
-        return FilmSet(self.root, split, annotator, wanted, tuple(films), tuple(skipped), self.notes, rounds_up)
+        usable, rounds_up = tuple(films.values()), self.mean_rounds_up
+        return FilmSet(self.root, split, annotator, wanted, usable, tuple(skipped), self.notes, rounds_up)
 
     def _require(self, wanted: tuple[Landmark, ...]) -> None:
         mine, theirs = ([landmark.symbol for landmark in some] for some in (self.landmarks, wanted))
@@ -138,6 +140,13 @@ class MarkedSet:
         if annotator not in raters or not np.isfinite(raters[annotator]).any():
             raise DataError(f"{path}: not marked by the {annotator} rater; use --annotator mean or --skip-bad.")
         return raters[annotator]
+
+
+def _require_new(film: MarkedFilm, before: Mapping[str, Film]) -> None:
+    # Figures are kept by id: of two films of one id, one would be in no report.
+    if film.id in before:
+        same = before[film.id].path.name
+        raise DataError(f"{film.path}: {same} has its id '{film.id}' too; rename one or use --skip-bad.")
 
 
 def combine(raters: Mapping[str, Points], *, rounds_up: bool = False) -> Points:

@@ -62,6 +62,16 @@ def test_capitals_byte_order_marks_and_other_images_are_welcome(film_folder):
     assert all(film_size(film.path) == read_film(film.path).shape[::-1] for film in loaded.films)
 
 
+def test_two_films_of_one_id_are_refused_or_the_second_is_left_out(film_folder):
+    film = film_folder / "train" / "Cephalograms" / "001.png"
+    film.with_suffix(".jpg").write_bytes(cv2.imencode(".jpg", read_film(film))[1].tobytes())
+    with pytest.raises(DataError, match=r"001\.png: 001\.jpg has its id '001' too"):
+        load_films(film_folder, "train")
+    films = load_films(film_folder, "train", skip_bad=True)
+    assert [one.id for one in films.films].count("001") == 1
+    assert [one.id for one in films.skipped] == ["001"]
+
+
 def test_landmarks_are_joined_by_symbol_never_by_position(film_folder, edit_json):
     before = load_films(film_folder, "train").films[1]
     for file in junior_and_senior(film_folder, film="002"):
