@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -10,7 +11,7 @@ from statistics import mean, stdev
 from typing import Literal
 
 from vramfit import __version__
-from vramfit.errors import UsageError
+from vramfit.errors import UsageError, VramfitError
 from vramfit.files import write_atomically
 from vramfit.records import Record
 from vramfit.training.events import RunSummary
@@ -50,9 +51,20 @@ class CrossValidation(Record):
 
 
 def in_child(run: Run, options: TrainOptions) -> RunSummary:
-    """Run in a process of its own: the next fold's probe then finds the card as empty as this one did."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(run, options).result()
+    """Run in a process of its own: the next fold's probe then finds the card as empty as this one did.
+
+    Raises:
+        VramfitError: what the run raised, or that its process was ended from outside.
+
+    """
+    try:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            return pool.submit(run, options).result()
+    except BrokenProcessPool:
+        raise VramfitError(
+            f"the process of fold {options.fold} was ended from outside, as where host memory is out; the folds before "
+            "it are kept, go on with --resume."
+        ) from None
 
 
 def cross_validate(

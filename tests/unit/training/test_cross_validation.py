@@ -1,13 +1,14 @@
 """All folds of a run, and what they come to."""
 
 import json
+import os
 import shutil
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from vramfit.errors import DataError, UsageError
+from vramfit.errors import DataError, UsageError, VramfitError
 from vramfit.landmarks.folds import Fold
 from vramfit.landmarks.sample import make_sample
 from vramfit.report.folds import fold_lines
@@ -79,6 +80,15 @@ def test_an_error_in_a_fold_s_own_process_comes_back(tmp_path):
 
     with pytest.raises(DataError, match="films"):
         cross_validate(options(tmp_path, folds=2, device="cpu"), partial(_run, log_images=0))
+
+
+def vanish(_given):
+    os._exit(1)
+
+
+def test_a_process_that_the_system_ends_is_said(tmp_path):
+    with pytest.raises(VramfitError, match="the process of fold 1 was ended from outside"):
+        cross_validate(options(tmp_path, folds=2), vanish)
 
 
 def fold_task(films: Path, number: int):
