@@ -140,7 +140,6 @@ def mean_shape(training: FilmSet, image_size: tuple[int, int]) -> Array:
     return mean
 
 
-def mean_shape_points(training: FilmSet, films: FilmSet, image_size: tuple[int, int]) -> Array:
-    """The baseline's points for some films, NxKx2 in native pixels."""
-    shape = mean_shape(training, image_size)
+def baseline_points(shape: Array, films: FilmSet, image_size: tuple[int, int]) -> Array:
+    """A mean shape, Kx2 in image pixels, on each of some films: NxKx2 in native pixels."""
     return np.stack([Letterbox.of(film.size, image_size).to_film(shape) for film in films.films])

@@ -17,10 +17,16 @@ from vramfit.landmarks.cache import FilmCache
 from vramfit.landmarks.decode import Method
 from vramfit.landmarks.films import Annotator, FilmSet, Landmark, Points
 from vramfit.landmarks.formats import load_films, named
-from vramfit.landmarks.letterbox import Letterbox
 from vramfit.landmarks.likeness import SIDE, directions, twins
 from vramfit.landmarks.marked import combine
-from vramfit.landmarks.metrics import Evaluation, PixelSizes, describe_pixel_sizes, errors_of, evaluate_points
+from vramfit.landmarks.metrics import (
+    Evaluation,
+    PixelSizes,
+    baseline_points,
+    describe_pixel_sizes,
+    errors_of,
+    evaluate_points,
+)
 from vramfit.landmarks.statistics import RESAMPLES, SEED
 from vramfit.records import OomEvent, Record
 from vramfit.training.films import thumbnails
@@ -258,9 +264,8 @@ def _leaked(trained: Trained, cache: FilmCache) -> dict[str, str] | None:
 
 
 def _baseline_points(trained: Trained, films: FilmSet) -> Array:
-    boxes = [Letterbox.of(film.size, trained.options.image_size) for film in films.films]
     shape = trained.mean_shape[[trained.landmarks.index(landmark) for landmark in films.landmarks]]
-    return np.stack([box.to_film(shape) for box in boxes])
+    return baseline_points(shape, films, trained.options.image_size)
 
 
 def _plain(errors: Array) -> tuple[float | None, ...]:

@@ -20,6 +20,7 @@ from vramfit.landmarks.cache import FilmCache
 from vramfit.landmarks.dataset import FilmDataset
 from vramfit.landmarks.decode import Method, decode
 from vramfit.landmarks.heatmap import present
+from vramfit.landmarks.metrics import to_films
 from vramfit.records import OomEvent
 from vramfit.training.recovery import Recovery
 
@@ -162,6 +163,4 @@ def _on_host(decoded: Tensor) -> Array:
 
 
 def _in_films(decoded: Array, cache: FilmCache, indices: Sequence[int]) -> tuple[Array, Array]:
-    boxes = [cache.letterboxes[index] for index in indices]
-    placed = [box.to_film(mine) for box, mine in zip(boxes, decoded[..., :2], strict=True)]
-    return np.stack(placed), decoded[..., 2]
+    return to_films(decoded[..., :2], [cache.letterboxes[index] for index in indices]), decoded[..., 2]

@@ -4,8 +4,9 @@ import pytest
 from vramfit.landmarks.formats import load_films
 from vramfit.landmarks.letterbox import Letterbox
 from vramfit.landmarks.metrics import (
+    baseline_points,
     evaluate_points,
-    mean_shape_points,
+    mean_shape,
     radial_errors_mm,
     scores,
     to_films,
@@ -49,5 +50,5 @@ def test_letterboxed_points_come_back(film_folder):
 @pytest.mark.shared
 def test_mean_shape_baseline_of_real_films(shared_data):
     train, valid = (load_films(shared_data / "ceph100", split, "senior") for split in ("train", "valid"))
-    baseline = evaluate_points(mean_shape_points(train, valid, (256, 256)), valid)
+    baseline = evaluate_points(baseline_points(mean_shape(train, (256, 256)), valid, (256, 256)), valid)
     assert baseline.overall.mre_mm == pytest.approx(9.28, abs=0.005)

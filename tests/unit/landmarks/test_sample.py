@@ -4,7 +4,7 @@ import pytest
 from vramfit.errors import CannotWrite, UsageError
 from vramfit.landmarks.formats import load_films
 from vramfit.landmarks.image import read_film
-from vramfit.landmarks.metrics import evaluate_points, mean_shape_points, pixel_sizes_mm, radial_errors_mm
+from vramfit.landmarks.metrics import baseline_points, evaluate_points, mean_shape, pixel_sizes_mm, radial_errors_mm
 from vramfit.landmarks.sample import SampleMachine, make_sample
 
 SYMBOLS = "A ANS B Me N Or Pog PNS Pn R S Ar Co Gn Go Po LPM LIT LMT UPM UIA UIT UMT LIA Li Ls N` Pog` Sn"
@@ -31,7 +31,7 @@ def test_machines_can_be_named(tmp_path):
 
 def test_films_vary_as_faces_do(made):
     train, test = load_films(made, "train"), load_films(made, "test")
-    baseline = evaluate_points(mean_shape_points(train, test, (128, 128)), test).overall.mre_mm
+    baseline = evaluate_points(baseline_points(mean_shape(train, (128, 128)), test, (128, 128)), test).overall.mre_mm
     assert 4 < baseline < 14
 
 

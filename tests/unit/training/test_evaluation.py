@@ -11,7 +11,7 @@ import torch
 from made_checkpoint import films_of, make_checkpoint, make_films, make_task
 
 from vramfit.errors import DataError, NoUsableGpu, UsageError
-from vramfit.landmarks.metrics import PixelSizes, errors_of, evaluate_points, mean_shape_points, true_points
+from vramfit.landmarks.metrics import PixelSizes, baseline_points, errors_of, evaluate_points, mean_shape, true_points
 from vramfit.records import Lever
 from vramfit.training.checkpoint import load, save
 from vramfit.training.evaluation import (
@@ -61,7 +61,7 @@ def test_it_says_what_was_judged_and_by_what(report, films):
 
 def test_the_baseline_is_the_mean_training_position(report, films):
     test = films_of(films)
-    expected = evaluate_points(mean_shape_points(films_of(films, "train"), test, (64, 64)), test)
+    expected = evaluate_points(baseline_points(mean_shape(films_of(films, "train"), (64, 64)), test, (64, 64)), test)
     assert report.baseline.overall.mre_mm == pytest.approx(expected.overall.mre_mm)
 
 
