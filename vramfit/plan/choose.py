@@ -71,7 +71,8 @@ class Division:
             parts = f"{self.accumulation_steps} micro-batches of {self.micro_batch}"
         else:
             full = self.accumulation_steps - 1
-            parts = f"{full} of {self.micro_batch} and a last one of {self.last_micro_batch}, weighted by its size"
+            several = f"{full} micro-batches" if full > 1 else "a micro-batch"
+            parts = f"{several} of {self.micro_batch} and a last one of {self.last_micro_batch}, weighted by its size"
         cards = f" on each of {world_size} cards" if world_size > 1 else ""
         left = f"; {self.remainder} of them do not divide over the cards and are left out" if self.remainder else ""
         return f"The effective batch of {wanted} is {parts}{cards}{left}."

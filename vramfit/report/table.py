@@ -103,7 +103,8 @@ def budget_sentence(budget: Budget) -> str:
 def plan_sentence(profile: Profile) -> str:
     """The batch that was chosen and why, in one sentence."""
     plan = profile.plan
-    split = f" x {plan.accumulation_steps} accumulation steps" if plan.accumulation_steps > 1 else ""
+    last = f" (the last of {plan.last_micro_batch})" if plan.last_micro_batch else ""
+    split = f" x {plan.accumulation_steps} accumulation steps{last}" if plan.accumulation_steps > 1 else ""
     cards = f" x {plan.world_size} cards" if plan.world_size > 1 else ""
     product = f" = effective batch {plan.effective_batch}" if split or cards else ""
     batch = f"batch {plan.micro_batch}"

@@ -118,3 +118,15 @@ def test_scaling_the_learning_rate_is_offered_and_never_done():
     assert said.startswith("The learning rate stays 0.0003.")
     assert "0.0012" in said
     assert "0.0006" in said
+
+
+@pytest.mark.parametrize(
+    ("largest", "said"),
+    [
+        (13, "one micro-batch of 13."),
+        (7, "a micro-batch of 7 and a last one of 6, weighted by its size."),
+        (5, "2 micro-batches of 5 and a last one of 3, weighted by its size."),
+    ],
+)
+def test_a_prime_batch_is_told_in_its_parts(largest, said):
+    assert divide_batch(13, largest).note(13, 1) == f"The effective batch of 13 is {said}"

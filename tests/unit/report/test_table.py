@@ -109,6 +109,10 @@ def test_sentences_show_each_part():
     assert tables.plan_sentence(make_profile(plan=plan)) == (
         "Plan: batch 3 x 2 accumulation steps x 2 cards = effective batch 12. Because."
     )
+    uneven = Plan(micro_batch=7, accumulation_steps=2, last_micro_batch=6, reason="Because.")
+    assert tables.plan_sentence(make_profile(plan=uneven)) == (
+        "Plan: batch 7 x 2 accumulation steps (the last of 6) = effective batch 13. Because."
+    )
 
 
 def test_remarks_explain_bands_emulation_and_notes():
