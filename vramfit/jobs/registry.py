@@ -1,8 +1,12 @@
 """From a model's name on the command line to a job."""
 
 import difflib
+import sys
+from collections.abc import Callable
 from dataclasses import fields
 from importlib import import_module
+from inspect import signature
+from pathlib import Path
 from typing import Any
 
 from vramfit.errors import UsageError
@@ -16,7 +20,8 @@ def resolve_job(model: str, *, image_size: tuple[int, int] | None = None, **opti
 
     Args:
         model: `hrnet` or a timm HRNet's name for the landmark job, `timm:NAME` for classification, or
-            `package.module:factory` for a function without arguments that returns a `Job`.
+            `package.module:factory` for a function without arguments that returns a `Job`; the module is installed,
+            or lies in the current folder.
         image_size: (height, width) in pixels; None for the job's own.
         options: what else the job's options take (`LandmarkOptions`, `backbone_job`), such as amp; a factory gets none.
 
@@ -61,6 +66,9 @@ def _check_options(options: dict[str, Any], known: set[str]) -> None:
 
 def _from_factory(name: str) -> Job:
     module_name, _, factory_name = name.partition(":")
+    # As `python -m` would find it; last, so that nothing installed is hidden, and for good: a trial's process needs it.
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
     try:
         module = import_module(module_name)
     except ImportError as error:
@@ -70,7 +78,19 @@ def _from_factory(name: str) -> Job:
         near = difflib.get_close_matches(factory_name, dir(module), n=3)
         hint = f"; near: {', '.join(near)}" if near else ""
         raise UsageError(f"'{module_name}' has no function '{factory_name}'{hint}.")
+    if _needs_arguments(factory):
+        raise UsageError(f"'{name}' takes arguments; name a function that makes a vramfit.Job without any.")
     job = factory()
     if not isinstance(job, Job):
         raise UsageError(f"'{name}' returned {type(job).__name__}; it must return a vramfit.Job.")
     return job
+
+
+def _needs_arguments(factory: Callable[..., Any]) -> bool:
+    try:
+        signature(factory).bind()
+    except TypeError:
+        return True
+    except ValueError:  # written in C, and says nothing of its arguments
+        return False
+    return False

@@ -1,4 +1,5 @@
 import pickle
+import sys
 
 import pytest
 import torch
@@ -51,6 +52,7 @@ def test_a_factory_is_imported_and_called() -> None:
         (f"{__name__}:own_jobs", "near: own_job"),
         (f"{__name__}:pickle", "no function"),
         ("torch:Size", "must return a vramfit.Job"),
+        ("json:dumps", "takes arguments"),
     ],
 )
 def test_unknown_names_say_what_is_near(name, said) -> None:
@@ -61,3 +63,10 @@ def test_unknown_names_say_what_is_near(name, said) -> None:
 def test_an_option_the_job_does_not_have() -> None:
     with pytest.raises(UsageError, match="no option 'colour'"):
         resolve_job("hrnet", colour="red")
+
+
+def test_a_factory_in_the_current_folder_is_found(tmp_path, monkeypatch) -> None:
+    (tmp_path / "a_job_from_here.py").write_text(f"from {__name__} import own_job\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    assert resolve_job("a_job_from_here:own_job").name == own_job().name
