@@ -209,6 +209,7 @@ def test_fit_predicts_for_a_named_card_and_the_profile_loads_back():
         {"batch_sizes": []},
         {"batch_sizes": [4, 0]},
         {"effective_batch": 0},
+        {"effective_batch": 4, "batch_sizes": [6, 5]},
         {"vram": "8 bananas"},
         {"gpu": "rtx9999"},
     ],

@@ -182,3 +182,8 @@ def _check(mode: str, gpu: str | None, batch_sizes: Sequence[int] | None, effect
         raise UsageError("batch_sizes needs at least one size, each 1 or more, such as 6,5,4.")
     if effective_batch is not None and effective_batch < 1:
         raise UsageError(f"effective_batch is {effective_batch}; use 1 or more.")
+    if batch_sizes and effective_batch and min(batch_sizes) > effective_batch:
+        raise UsageError(
+            f"effective_batch is {effective_batch}, and the smallest micro-batch to try is {min(batch_sizes)}; "
+            f"name one of {effective_batch} or less."
+        )

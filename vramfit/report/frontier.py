@@ -1,15 +1,13 @@
 """The table of levers: what each choice takes, how fast it is, and why it was picked or not."""
 
 import sys
-from collections.abc import Iterable
 from typing import TextIO
 
 from rich.table import Table
 
-from vramfit.plan.levers import kind_of
 from vramfit.prediction.frontier import Frontier, FrontierRow
-from vramfit.records import Lever, Schedule
-from vramfit.report.table import MARK, RISKS, device_cell, epoch_time_s, gib, make_table, show
+from vramfit.records import Schedule
+from vramfit.report.table import MARK, RISKS, device_cell, epoch_time_s, gib, make_table, short_levers, show
 from vramfit.units import format_duration
 
 _COLUMNS = (
@@ -40,11 +38,6 @@ def choice_sentence(frontier: Frontier) -> str:
     return f"Levers: {choice.label}, batch {choice.trial.micro_batch}{steps}: {choice.reason}."
 
 
-def short_levers(levers: Iterable[Lever]) -> str:
-    """Levers for a table: names, settings, and how many modules in place of which."""
-    return ", ".join(_short(lever) for lever in levers) or "none"
-
-
 def _cells(row: FrontierRow, schedule: Schedule) -> tuple[str, ...]:
     trial, steps = row.trial, row.accumulation_steps
     return (
@@ -60,9 +53,3 @@ def _cells(row: FrontierRow, schedule: Schedule) -> tuple[str, ...]:
         short_levers(row.levers),
         row.reason,
     )
-
-
-def _short(lever: Lever) -> str:
-    setting = "" if len(kind_of(lever.name).settings) == 1 else f"={lever.setting}"
-    modules = f" ({len(lever.modules)} modules)" if lever.modules else ""
-    return f"{lever.name}{setting}{modules}"

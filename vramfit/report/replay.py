@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from vramfit.prediction.recording import Comparison, Outcome
-from vramfit.units import GIB
+from vramfit.units import GIB, format_size
 
 _COLUMNS = ("peak allocated\nGiB", "peak reserved\nGiB", "segments", "segments\nGiB", "retries")
 
@@ -28,7 +28,7 @@ def sentences(comparison: Comparison) -> list[str]:
     """How the replay compares with the recording, and whether the limit that was asked for is enough."""
     said = [_match(comparison)]
     if comparison.what_if is not None and comparison.limit_bytes is not None:
-        said.append(_verdict(comparison.what_if, f"{comparison.limit_bytes / GIB:.2f} GiB"))
+        said.append(_verdict(comparison.what_if, format_size(comparison.limit_bytes)))
     return said
 
 
@@ -48,7 +48,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
 
 
 def _question(comparison: Comparison) -> str:
-    limit = f"in {comparison.limit_bytes / GIB:.2f} GiB" if comparison.limit_bytes else ""
+    limit = f"in {format_size(comparison.limit_bytes)}" if comparison.limit_bytes else ""
     return " ".join(word for word in (comparison.alloc_conf, limit) if word) or "defaults"
 
 

@@ -4,7 +4,7 @@ On a terminal rich draws them; anywhere else they are aligned plain text at thei
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from io import StringIO
@@ -14,7 +14,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
 from rich.table import Column, Table
 
-from vramfit.records import Budget, Profile, Schedule, Trial, Verdict
+from vramfit.plan.levers import kind_of
+from vramfit.records import Budget, Lever, Profile, Schedule, Trial, Verdict
 from vramfit.units import GIB, format_duration, format_size
 
 MARK = "> "
@@ -130,9 +131,22 @@ def origin_sentence(profile: Profile) -> str:
     )
 
 
+def short_levers(levers: Iterable[Lever]) -> str:
+    """Levers for a table: names, settings, and how many modules in place of which."""
+    return ", ".join(_short(lever) for lever in levers) or "none"
+
+
+def _short(lever: Lever) -> str:
+    setting = "" if len(kind_of(lever.name).settings) == 1 else f"={lever.setting}"
+    several = "module" if len(lever.modules) == 1 else "modules"
+    modules = f" ({len(lever.modules)} {several})" if lever.modules else ""
+    return f"{lever.name}{setting}{modules}"
+
+
 def remarks(profile: Profile) -> list[str]:
     """What a reader of the figures must know, and every note of the plan, the budget and the profile."""
-    remarks = [_time_sentence(profile)]
+    remarks = [f"Levers of the plan: {short_levers(profile.plan.levers)}."] if profile.plan.levers else []
+    remarks.append(_time_sentence(profile))
     if any(trial.device_used_band_bytes for trial in profile.trials):
         remarks.append("Predicted: in parentheses the range that holds the true figure 9 times in 10.")
     if any(trial.emulated for trial in profile.trials):

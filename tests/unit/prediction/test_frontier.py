@@ -140,6 +140,6 @@ def test_the_table_marks_the_pick_and_fits_a_pipe(capsys):
     frontier = find_frontier(ScriptedSearch(), batch_size=12)
     text = plain_text(frontier_table(frontier, Schedule(images=700)))
     assert next(line for line in text.splitlines() if line.startswith(">")).split()[1:3] == ["planned", "recomputation"]
-    assert "recompute=block (1 modules)" in text
+    assert "recompute=block (1 module)" in text
     show_frontier(frontier, Schedule())
     assert "Levers: planned recomputation, batch 12: fits at 20.0% more time" in capsys.readouterr().out

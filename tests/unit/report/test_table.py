@@ -128,3 +128,10 @@ def test_the_headline_says_what_the_levers_make_of_the_job():
     assert tables.headline(levered) == "hrnet_w32 768x768 bf16 channels_last AdamW on RTX 3070 Ti (predicted)"
     plain = make_profile(plan=Plan(micro_batch=6, levers=(Lever(name="amp", setting="off"),)))
     assert tables.headline(plain) == "hrnet_w32 768x768 fp32 AdamW on RTX 3070 Ti (predicted)"
+
+
+def test_the_levers_of_a_plan_are_told():
+    levers = (Lever(name="fused_optimizer"), Lever(name="recompute", setting="block", modules=("a", "b")))
+    told = tables.remarks(make_profile(plan=Plan(micro_batch=6, levers=levers)))
+    assert told[0] == "Levers of the plan: fused_optimizer, recompute=block (2 modules)."
+    assert not any(line.startswith("Levers") for line in tables.remarks(make_profile()))
