@@ -1,6 +1,7 @@
 """What an export says on the console."""
 
 from vramfit.training.export import TOLERANCE, Exported
+from vramfit.units import format_size
 
 
 def export_lines(exported: Exported) -> list[str]:
@@ -8,7 +9,7 @@ def export_lines(exported: Exported) -> list[str]:
     films = " and ".join(map(str, exported.batches))
     described = exported.description
     return [
-        f"{exported.path} written, {exported.size_bytes / 1e6:.1f} MB.",
+        f"{exported.path} written, {format_size(exported.size_bytes)}.",
         f"Checked in {exported.checked_by} against PyTorch on {films} drawn films: heatmap values differ by at most "
         f"{_small(exported.largest_difference)} (allowed {_small(TOLERANCE)}; the highest is {exported.highest:.2f}).",
         f"In: {described.input}; normalisation is {described.normalisation.where}.",

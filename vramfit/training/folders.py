@@ -29,8 +29,9 @@ def make_room(save_dir: Path, resumed: Path | None, now: datetime) -> str | None
         CannotWrite: a file cannot be moved.
 
     """
-    for half in save_dir.glob(".checkpoint_*.partial"):
-        half.unlink(missing_ok=True)  # left by a run that was killed while it wrote
+    for pattern in _OURS:
+        for half in save_dir.glob(f".{pattern}.*.partial"):
+            half.unlink(missing_ok=True)  # left by a run that was killed while it wrote
     ours = sorted(path for pattern in _OURS for path in save_dir.glob(pattern))
     if not ours or (resumed is not None and resumed.resolve().parent == save_dir.resolve()):
         return None

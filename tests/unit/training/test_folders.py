@@ -48,7 +48,8 @@ def test_a_run_resumed_from_elsewhere_makes_room(tmp_path):
 
 
 def test_halves_of_a_killed_run_are_cleared_away(tmp_path):
-    (tmp_path / ".checkpoint_latest.pth.ab12.partial").write_text("half")
+    for name in ("checkpoint_latest.pth", "profile.json"):
+        (tmp_path / f".{name}.ab12.partial").write_text("half")
     assert make_room(tmp_path, None, NOW) is None
     assert names(tmp_path) == []
 
