@@ -1,7 +1,8 @@
 """A trace rewritten as recomputation would make it: no second trace is needed to know what a selection does.
 
 What a recomputed part drops is freed where its forward lets go of it; its forward's events come again where its
-backward begins. Peaks agree with those of a job traced with recomputation to within a percent, and are never lower.
+backward begins. Allocated peaks of HRNets, ResNets, EfficientNets and ViTs are those of a job traced with recomputation
+to within 2 %, and ConvNeXt's up to 8 % too high; reserved peaks hang on the order of requests and may differ more.
 """
 
 from collections import defaultdict

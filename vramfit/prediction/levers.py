@@ -29,7 +29,7 @@ _TENSOR_CORES = (7, 0)
 _COMPARED = 4  # the micro-batch at which memory orders are compared
 _REFINEMENTS = 5
 _SPARE = 0.012  # of the budget; less is not worth another look
-# Of the budget: a rewritten trace and a traced recomputation differ by this much at most.
+# Of the budget, kept free: a rewritten trace is not quite what a traced recomputation takes (see `levered`).
 _MARGIN = 0.006
 
 
