@@ -1,5 +1,7 @@
 """An OOM anywhere in a step leaves no trace in what is learned."""
 
+import gc
+
 import pytest
 import small_runs as small
 import torch
@@ -9,6 +11,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from vramfit.errors import OutOfMemory
 from vramfit.jobs.step import Step
 from vramfit.training.recovery import Recovery, even_micro_batch
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _spare_what_other_tests_left():
+    """Every fault collects garbage: a hundred times over all that earlier tests hold would take most of the time."""
+    gc.collect()
+    gc.freeze()
+
 
 CI_SAMPLE = [*range(0, 40, 6), *range(41, 200, 11)]
 
