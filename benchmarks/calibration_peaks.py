@@ -16,15 +16,15 @@ from vramfit.cards import find_card
 from vramfit.files import write_atomically
 from vramfit.prediction.affine import AffineTrace
 from vramfit.prediction.constants import CONSTANTS
-from vramfit.prediction.hidden import convolution_workspaces, kept_workspaces
+from vramfit.prediction.hidden import context_bytes, convolution_workspaces, kept_workspaces
 from vramfit.prediction.predict import Predictor, card_budget
 from vramfit.prediction.record import OperationRecord, Trace
 from vramfit.prediction.replay import Peaks, replay_trace
 from vramfit.records import Verdict
-from vramfit.units import GIB, MIB
+from vramfit.units import GIB
 
-# What an RTX 3090 may leave to the allocator, of the 23.69 GiB it has: contexts of 0.4 to 2.2 GiB.
-LIMITS = tuple(round((23.69 - context) * GIB) for context in (0.4, 0.7, 1.0, 1.3, 1.6, 1.9, 2.2))
+# Before CUDA 11.7 every kernel was loaded at once: contexts of more than 1 GB are reported. The rows are of CUDA 11.3.
+OLD_CONTEXT_BYTES = GIB
 _A100_LIMIT = round((39.39 - 1.7) * GIB)
 
 
@@ -34,15 +34,6 @@ class DevicePeaks:
 
     row: DeviceRow
     reserved_bytes: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class LadderPeaks:
-    """Which limits were enough, for the size that ran and for the next."""
-
-    row: LadderRow
-    ran: tuple[bool, ...]
-    above: tuple[bool, ...] | None
 
 
 def device_peaks(cache: Path) -> list[DevicePeaks]:
@@ -55,26 +46,13 @@ def device_peaks(cache: Path) -> list[DevicePeaks]:
     return found
 
 
-def ladder_peaks(cache: Path) -> list[LadderPeaks]:
-    found = []
-    for key, rows in _by_key(ladder_rows()).items():
-        kept = _kept(cache, key)
-        if kept is None and isinstance(trace := load(cache, key), AffineTrace):
-            batches = {batch for row in rows for batch in (row.fits, row.above) if batch}
-            kept = _keep(cache, key, {str(batch): _limits(trace.at(batch)) for batch in batches})
-        for row in rows if kept else []:
-            above = tuple(kept[str(row.above)]) if row.above else None
-            found.append(LadderPeaks(row, tuple(kept[str(row.fits)]), above))
-    return found
-
-
 @dataclass(frozen=True)
 class LadderVerdicts:
-    """What a prediction says of the size that ran, and of the next."""
+    """What a prediction says of the size that ran, and of the next: the verdict, and whether it can run at all."""
 
     row: LadderRow
-    ran: Verdict
-    above: Verdict | None
+    ran: tuple[Verdict, bool]
+    above: tuple[Verdict, bool] | None
 
 
 def ladder_verdicts(cache: Path) -> list[LadderVerdicts]:
@@ -87,10 +65,10 @@ def ladder_verdicts(cache: Path) -> list[LadderVerdicts]:
         if kept is None and isinstance(trace := load(cache, row.key), AffineTrace):
             predictor = _Traced(row, trace)
             sizes = [size for size in (row.fits, row.above) if size]
-            kept = _keep(cache, name, {str(size): predictor.trial(size).verdict for size in sizes})
+            kept = _keep(cache, name, {str(size): predictor.says(size) for size in sizes})
         if kept:
-            above = Verdict(kept[str(row.above)]) if row.above else None
-            found.append(LadderVerdicts(row, Verdict(kept[str(row.fits)]), above))
+            said = {int(size): (Verdict(verdict), runs) for size, (verdict, runs) in kept.items()}
+            found.append(LadderVerdicts(row, said[row.fits], said[row.above] if row.above else None))
     return found
 
 
@@ -99,14 +77,21 @@ class _Traced(Predictor):
 
     def __init__(self, row: LadderRow, line: AffineTrace) -> None:
         card = find_card("rtx3090")
-        super().__init__(job_of(row.key), card, card_budget(card))
+        super().__init__(job_of(row.key), card, card_budget(card, reserve=OLD_CONTEXT_BYTES - context_bytes(card)))
         self._line = line
         self._channels_last = row.channels_last
+
+    def says(self, micro_batch: int) -> tuple[Verdict, bool]:
+        """The verdict on a micro-batch, and whether it can run at all."""
+        return self.trial(micro_batch).verdict, self._runs_pressed(self.trace(micro_batch))
 
     def trace(self, micro_batch: int) -> Trace:
         """The kept trace at a micro-batch."""
         trace = self._line.at(micro_batch)
         return replace(trace, operations=[self._ordered(operation) for operation in trace.operations])
+
+    def _rehearsed(self, trace: Trace) -> Trace:
+        return trace  # the benchmark accumulates nothing
 
     def _ordered(self, operation: OperationRecord) -> OperationRecord:
         if operation.convolution is None:
@@ -129,19 +114,6 @@ def _reserved(trace: Trace) -> list[int]:
 def _peaks(trace: Trace, part: float, kept: dict[int, int]) -> Peaks:
     workspaces = convolution_workspaces(trace.operations, benchmark=False, part=part)
     return replay_trace(trace, workspaces, kept_bytes=kept, limit_bytes=_A100_LIMIT)
-
-
-def _limits(trace: Trace) -> list[bool]:
-    kept = kept_workspaces(trace, find_card("rtx3090"))
-    free = replay_trace(trace, kept_bytes=kept)
-    return [_enough(trace, kept, free, limit) for limit in LIMITS]
-
-
-def _enough(trace: Trace, kept: dict[int, int], free: Peaks, limit: int) -> bool:
-    if free.reserved_bytes <= limit:
-        return True
-    # Libraries need a little more than nothing to start; below the allocated peak no order of segments helps.
-    return free.allocated_bytes + 20 * MIB <= limit and replay_trace(trace, kept_bytes=kept, limit_bytes=limit).fits
 
 
 def _kept(cache: Path, key: str) -> dict | None:  # type: ignore[type-arg]  # JSON

@@ -4,11 +4,11 @@
     python benchmarks/prediction_accuracy.py --cache FOLDER     # scores what is traced so far
     python benchmarks/prediction_accuracy.py --cache FOLDER --fit   # also writes vramfit/prediction/constants.json
 
-Errors, bands and contexts are of rows that the constants were not fitted on: models of a family (`resnet`, `vit`,
+Errors and bands are of rows that the constants were not fitted on: models of a family (`resnet`, `vit`,
 ...: the word their names begin with) are held out together, in ten folds. What no fold chose is the shape of the
 model: which parts of a workspace are replayed, and how a band's width grows, were settled with all rows in view. What
 is said of sizes that ran and of sizes that had not run is said with the constants that are shipped, as `vramfit
-probe` says it.
+probe` says it; none of its memory constants was fitted to those rows.
 """
 
 import argparse
@@ -23,15 +23,7 @@ from typing import Any, TypeVar
 
 import calibration_times as times
 import numpy as np
-from calibration_peaks import (
-    LIMITS,
-    DevicePeaks,
-    LadderPeaks,
-    LadderVerdicts,
-    device_peaks,
-    ladder_peaks,
-    ladder_verdicts,
-)
+from calibration_peaks import DevicePeaks, LadderVerdicts, device_peaks, ladder_verdicts
 from calibration_published import compare
 from calibration_rows import REPOSITORY
 from calibration_traces import DEFAULT_CACHE
@@ -39,12 +31,13 @@ from numpy.typing import NDArray
 
 from vramfit.files import write_atomically
 from vramfit.prediction.constants import CONSTANTS, Bands, Constants
+from vramfit.records import Verdict
 from vramfit.units import GIB
 
 FOLDS = 10
 RESULTS = REPOSITORY / "benchmarks" / "results" / "prediction_accuracy.json"
 CONSTANTS_FILE = REPOSITORY / "vramfit" / "prediction" / "constants.json"
-Row = TypeVar("Row", DevicePeaks, LadderPeaks, times.TimedRow)
+Row = TypeVar("Row", DevicePeaks, times.TimedRow)
 Array = NDArray[np.float64]
 
 
@@ -176,21 +169,14 @@ class Held:
 # -- what fits an RTX 3090 --------------------------------------------------------------------------------------------
 
 
-def right(row: LadderPeaks, limit: int) -> bool:
-    return row.ran[limit] and not (row.above is not None and row.above[limit])
+def right(row: LadderVerdicts) -> bool:
+    """Whether the size that ran is said to run, if need be with its cache released, and the next one not to."""
+    return row.ran[1] and not (row.above is not None and row.above[1])
 
 
-def score_ladder(rows: Sequence[LadderPeaks]) -> dict[str, float]:
-    """Rows whose size that ran a bare replay fits and whose next size it does not, at a context fitted elsewhere.
-
-    This judges the replay alone: no slack, no band and no workspace of cuDNN, and a context that suits these rows.
-    """
-    judged = []
-    for train, test in folds(rows):
-        best = max(range(len(LIMITS)), key=lambda limit: (sum(right(row, limit) for row in train), -limit))
-        judged += [right(row, best) for row in test]
-    bounded = sum(row.above is not None for row in rows)
-    return {"n": len(rows), "with_upper_bound": bounded, "right": round(float(np.mean(judged)), 4)}
+def judged_right(row: LadderVerdicts) -> bool:
+    """Whether the verdict on the size that ran is not `over_budget`, and that on the next one is."""
+    return row.ran[0] is not Verdict.OVER_BUDGET and (row.above is None or row.above[0] is Verdict.OVER_BUDGET)
 
 
 def shares(verdicts: Sequence[str]) -> dict[str, float]:
@@ -199,11 +185,15 @@ def shares(verdicts: Sequence[str]) -> dict[str, float]:
     return {"n": len(verdicts), **{name: round(count / len(verdicts), 4) for name, count in counted.most_common()}}
 
 
-def score_verdicts(rows: Sequence[LadderVerdicts]) -> dict[str, dict[str, float]]:
+def score_verdicts(rows: Sequence[LadderVerdicts]) -> dict[str, Any]:
     """What is said of sizes that ran, and of the next ones, which had not run."""
     return {
-        "ran": shares([row.ran for row in rows]),
-        "had_not_run": shares([row.above for row in rows if row.above is not None]),
+        "n": len(rows),
+        "with_upper_bound": sum(row.above is not None for row in rows),
+        "right": round(float(np.mean([right(row) for row in rows])), 4),
+        "verdicts_right": round(float(np.mean([judged_right(row) for row in rows])), 4),
+        "ran": shares([row.ran[0] for row in rows]),
+        "had_not_run": shares([row.above[0] for row in rows if row.above is not None]),
     }
 
 
@@ -219,13 +209,12 @@ def time_residuals(rows: Sequence[times.TimedRow], fitted: times.Parameters) -> 
 
 
 def score(cache: Path) -> dict[str, Any]:
-    device, ladder, timed = device_peaks(cache), ladder_peaks(cache), times.timed_rows(cache)
+    device, timed = device_peaks(cache), times.timed_rows(cache)
     published = compare()
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "device_a100": Held.out(device, fit_device, device_residuals).score(),
-        "ladder_rtx3090": score_ladder(ladder),
-        "verdicts_rtx3090": score_verdicts(ladder_verdicts(cache)),
+        "ladder_rtx3090": score_verdicts(ladder_verdicts(cache)),
         "time_rtx3090": Held.out(timed, times.fit, time_residuals).score(),
         "published": errors(np.array([row.predicted_bytes / row.measured_bytes - 1 for row in published])),
         "published_rows": {row.name: round(row.predicted_bytes / row.measured_bytes - 1, 4) for row in published},

@@ -107,7 +107,10 @@ class Predictor:
 
     def rehearsal(self, micro_batch: int) -> Trace:
         """What a trial at a micro-batch goes through: the traced steps, the second accumulated over two passes."""
-        return accumulating(self.trace(micro_batch))
+        return self._rehearsed(self.trace(micro_batch))
+
+    def _rehearsed(self, trace: Trace) -> Trace:
+        return accumulating(trace)
 
     def _replay(self, trace: Trace) -> Spread:
         kept = kept_workspaces(trace, self.card)
@@ -128,7 +131,8 @@ class Predictor:
 
     def _predict(self, micro_batch: int) -> Trial:
         trace = self.trace(micro_batch)
-        peaks = self._replay(accumulating(trace))
+        rehearsed = self._rehearsed(trace)
+        peaks = self._replay(rehearsed)
         context = context_bytes(self.card)
         reserved = round(peaks.reserved_bytes * CONSTANTS.hidden.slack)
         used = reserved + context
@@ -138,7 +142,7 @@ class Predictor:
         return Trial(
             source="predicted",
             micro_batch=micro_batch,
-            verdict=verdict(band, self.budget.budget_bytes),
+            verdict=self._judged(band, rehearsed),
             budget_bytes=self.budget.budget_bytes,
             peak_allocated_bytes=peaks.allocated_bytes,
             peak_reserved_bytes=reserved,
@@ -149,6 +153,23 @@ class Predictor:
             step_time_band_s=(time_s * bands.time[0], time_s * bands.time[1]),
         )
 
+    def _judged(self, band: Band, trace: Trace) -> Verdict:
+        judged = verdict(band, self.budget.budget_bytes)
+        return Verdict.RISKY if judged is Verdict.OVER_BUDGET and self._runs_pressed(trace) else judged
+
+    def _runs_pressed(self, trace: Trace) -> bool:
+        """Whether the steps run at all: with the least workspace, and what is cached released whenever it must be.
+
+        A measured trial that has to release it is over budget, for it is slow and near its limit; but it runs.
+        """
+        room = self.budget.budget_bytes - context_bytes(self.card)
+        return replay_trace(
+            trace,
+            kept_bytes=kept_workspaces(trace, self.card),
+            limit_bytes=max(0, int(room / CONSTANTS.hidden.slack)),
+            settings=allocator_settings(self.job),
+        ).fits
+
 
 def memory_band(used_bytes: int, spread_bytes: int, bands: Bands = CONSTANTS.bands) -> Band:
     """The 90 % band of device use, wider the more the workspaces of cuDNN matter; see `Bands`."""
@@ -158,7 +179,10 @@ def memory_band(used_bytes: int, spread_bytes: int, bands: Bands = CONSTANTS.ban
 
 
 def verdict(band: Band, budget_bytes: int) -> Verdict:
-    """`fits` if the high end of the band is within the budget, `risky` if the low end is, else `over_budget`."""
+    """`fits` if the high end of the band is within the budget, `risky` if the low end is, else `over_budget`.
+
+    Of what the card would hold if nothing had to be released.
+    """
     if band[1] <= budget_bytes:
         return Verdict.FITS
     return Verdict.RISKY if band[0] <= budget_bytes else Verdict.OVER_BUDGET

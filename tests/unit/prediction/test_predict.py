@@ -9,6 +9,7 @@ import vramfit
 from vramfit.cards import find_card
 from vramfit.errors import UnknownCard, UsageError
 from vramfit.jobs.job import Job
+from vramfit.jobs.landmark import LandmarkOptions, landmark_job
 from vramfit.prediction.constants import CONSTANTS
 from vramfit.prediction.hidden import context_bytes, convolution_workspaces, kept_workspaces
 from vramfit.prediction.predict import Predictor, card_budget, memory_band, verdict
@@ -16,7 +17,7 @@ from vramfit.prediction.record import Convolution, OperationRecord
 from vramfit.prediction.replay import Peaks, Spread
 from vramfit.prediction.roofline import kind_of, operation_s, step_time_s
 from vramfit.prediction.trace import trace_step
-from vramfit.records import Verdict
+from vramfit.records import Trial, Verdict
 from vramfit.units import GIB, MIB
 
 WIDTH = 512
@@ -153,3 +154,17 @@ def test_a_faster_card_takes_less() -> None:
 
 def test_contexts_are_of_every_architecture() -> None:
     assert 100 * MIB < context_bytes(find_card("T4")) < context_bytes(find_card("rtx3090")) < GIB
+
+
+def test_what_runs_only_while_the_cache_is_released_is_risky() -> None:
+    """A budget below what the steps would reserve, and above what they must hold."""
+    options = LandmarkOptions(model="hrnet_w18_small", image_size=(256, 256), landmarks=4, amp=None, channels_last=True)
+    card = find_card("rtx3070ti")
+
+    def trial(vram: int | None = None) -> Trial:
+        return Predictor(landmark_job(options), card, card_budget(card, vram=vram)).trial(16)
+
+    free = trial()
+    low, least = free.device_used_band_bytes[0], free.peak_allocated_bytes + free.context_bytes
+    assert trial(round(0.96 * low)).verdict is Verdict.RISKY
+    assert trial(least).verdict is Verdict.OVER_BUDGET
