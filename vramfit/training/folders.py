@@ -23,7 +23,10 @@ def log_folder(log_dir: Path, name: str, now: datetime) -> Path:
 
 
 def make_room(save_dir: Path, resumed: Path | None, now: datetime) -> str | None:
-    """Move the files of an earlier run to `previous_DATE/`, unless it is that run which goes on; one sentence if so.
+    """Move the files of an earlier run to `previous_DATE/`; one sentence if any were.
+
+    Where it is that run which goes on, only checkpoints later than the resumed one: the new ones would replace them,
+    and some of them may be better.
 
     Raises:
         CannotWrite: a file cannot be moved.
@@ -33,7 +36,10 @@ def make_room(save_dir: Path, resumed: Path | None, now: datetime) -> str | None
         for half in save_dir.glob(f".{pattern}.*.partial"):
             half.unlink(missing_ok=True)  # left by a run that was killed while it wrote
     ours = sorted(path for pattern in _OURS for path in save_dir.glob(pattern))
-    if not ours or (resumed is not None and resumed.resolve().parent == save_dir.resolve()):
+    goes_on = resumed is not None and resumed.resolve().parent == save_dir.resolve()
+    if resumed is not None and goes_on:
+        ours = _later(ours, resumed)
+    if not ours:
         return None
     target = _unused(save_dir / f"previous_{now:%Y%m%d_%H%M%S}")
     try:
@@ -42,7 +48,17 @@ def make_room(save_dir: Path, resumed: Path | None, now: datetime) -> str | None
             path.rename(target / path.name)
     except OSError as error:
         raise CannotWrite(f"{save_dir}: the earlier run there could not be moved ({error.strerror}).") from error
+    if resumed is not None and goes_on:
+        return f"Files later than {resumed.name}: {len(ours)}, now in {target}."
     return f"{save_dir} held an earlier run: its {len(ours)} files are now in {target}."
+
+
+def _later(ours: list[Path], resumed: Path) -> list[Path]:
+    """Checkpoints that were written after the resumed one; none after the latest, which is the last of its save."""
+    if resumed.name == LATEST:
+        return []
+    since = resumed.stat().st_mtime_ns
+    return [path for path in ours if path.name != PROFILE and path.stat().st_mtime_ns > since]
 
 
 def _unused(path: Path) -> Path:

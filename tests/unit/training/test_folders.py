@@ -1,5 +1,6 @@
 """A new run never overwrites an earlier one."""
 
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -35,6 +36,18 @@ def test_two_runs_in_one_second_move_to_two_folders(tmp_path):
     make_room(used(tmp_path), None, NOW)
     make_room(used(tmp_path), None, NOW)
     assert "previous_20261123_061500_2" in names(tmp_path)
+
+
+def test_a_run_that_goes_on_from_an_earlier_checkpoint_keeps_the_later_ones_aside(tmp_path):
+    for second, name in enumerate(("checkpoint_epoch_010.pth", "checkpoint_best.pth", "checkpoint_latest.pth"), 1):
+        (tmp_path / name).write_text(name)
+        os.utime(tmp_path / name, (second, second))
+    (tmp_path / "profile.json").touch()
+    said = make_room(tmp_path, tmp_path / "checkpoint_best.pth", NOW)
+    moved = tmp_path / "previous_20261123_061500"
+    assert said == f"Files later than checkpoint_best.pth: 1, now in {moved}."
+    assert names(moved) == ["checkpoint_latest.pth"]
+    assert names(tmp_path) == ["checkpoint_best.pth", "checkpoint_epoch_010.pth", moved.name, "profile.json"]
 
 
 def test_a_run_that_goes_on_keeps_its_files(tmp_path):
