@@ -21,6 +21,7 @@ from vramfit.jobs.parts import freeze, scale_rates, train_mode
 from vramfit.records import Amp
 
 _DTYPES: dict[Amp, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
+_WARM = 1_000_000_000  # steps after which the warm-up of no average goes on
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ class Step:
         return {
             "model": self.model.state_dict(),
             "average": self.average.model.state_dict() if self.average is not None else None,
+            "average_steps": self.average.steps if self.average is not None else 0,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
         }
@@ -118,6 +120,8 @@ class Step:
         if self.average is not None:
             # A run that kept no average begins one from the weights it has.
             self.average.model.load_state_dict(state["average"] or state["model"])
+            # An earlier version did not count: its average goes on as it began, without a warm-up.
+            self.average.steps = state.get("average_steps", _WARM if state["average"] else 0)
         self._load_optimizer(state["optimizer"])
         if state["scaler"]:  # empty from a run without one, as on a CPU: the scale is then found anew
             self.precision.scaler.load_state_dict(state["scaler"])
@@ -163,13 +167,16 @@ class Step:
 class AveragedModel:
     """An exponential moving average of a network's weights and buffers, kept in a copy of it.
 
-    average <- decay * average + (1 - decay) * value; integer buffers are copied. With a `home` the copy lives
-    there, and is on the card only while it is evaluated.
+    average <- d * average + (1 - d) * value with d = min(decay, (1 + steps) / (10 + steps)), so that a short run's
+    average is not still its random start: the rule of TensorFlow's ExponentialMovingAverage with `num_updates`.
+    `steps` are those that it has followed. Integer buffers are copied. With a `home` the copy lives there, and is on
+    the card only while it is evaluated.
     """
 
     def __init__(self, model: nn.Module, decay: float, home: torch.device | None = None) -> None:
         self.model = deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
+        self.steps = 0
         self.home = home
         if home is not None:
             self.model.to(home)
@@ -180,10 +187,12 @@ class AveragedModel:
         followed = _tensors(model) if self.home is None else [value.to(self.home) for value in _tensors(model)]
         pairs = list(zip(_tensors(self.model), followed, strict=True))
         floating = [(mine, theirs) for mine, theirs in pairs if mine.is_floating_point()]
-        torch._foreach_lerp_([mine for mine, _ in floating], [theirs for _, theirs in floating], 1 - self.decay)
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        torch._foreach_lerp_([mine for mine, _ in floating], [theirs for _, theirs in floating], 1 - decay)
         for mine, theirs in pairs:
             if not mine.is_floating_point():
                 mine.copy_(theirs)
+        self.steps += 1
 
     @contextmanager
     def on(self, device: torch.device) -> Iterator[nn.Module]:

@@ -81,6 +81,7 @@ class _Weights:
     def __init__(self, step: Step) -> None:
         self.step = step
         self.state = {parameter: dict(mine) for parameter, mine in step.optimizer.state.items()}
+        self.averaged = step.average.steps if step.average is not None else 0
         tensors = _moved_tensors(step)
         self.copies = _Copies(tensors, on_host=not _fits_in_cache(tensors, step.device))
 
@@ -93,6 +94,8 @@ class _Weights:
             else:
                 del optimizer.state[parameter]  # made by the step that failed
         self.copies.restore()
+        if self.step.average is not None:
+            self.step.average.steps = self.averaged
         _forget_unscaling(self.step.precision.scaler, optimizer)
 
 

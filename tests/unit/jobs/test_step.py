@@ -60,12 +60,41 @@ def test_clipping_comes_after_the_loss_scale_is_taken_out():
 def test_the_average_follows_weights_and_buffers():
     job = make_job(model=lambda: nn.Sequential(nn.Linear(5, 2), nn.BatchNorm1d(2)).double(), ema_decay=0.75)
     step = Step(job, "cpu")
-    start = {name: value.clone() for name, value in step.model.state_dict().items()}
+    step.train(samples(4), 4)
+    step.average.steps = 1000  # past the warm-up
+    start = {name: value.clone() for name, value in step.evaluation_model.state_dict().items()}
     step.train(samples(4), 4)
     for name, value in step.evaluation_model.state_dict().items():
         now = step.model.state_dict()[name]
         expected = now if not now.is_floating_point() else 0.75 * start[name] + 0.25 * now
         torch.testing.assert_close(value, expected)
+
+
+def test_a_young_average_is_not_its_random_start():
+    step = Step(make_job(ema_decay=0.999), "cpu")
+    expected = [value.clone() for value in step.average.model.parameters()]
+    for decay in (1 / 10, 2 / 11, 3 / 12):
+        step.train(samples(4), 4)
+        expected = [
+            decay * mine + (1 - decay) * now for mine, now in zip(expected, step.model.parameters(), strict=True)
+        ]
+    torch.testing.assert_close(list(step.average.model.parameters()), expected)
+
+
+@pytest.mark.parametrize("averaged", [True, False])
+def test_a_state_without_a_count_of_averaged_steps_loads(averaged):
+    """An earlier version's average goes on with its full decay; a first one begins from the weights, warming up."""
+    old = Step(make_job(ema_decay=0.5 if averaged else None), "cpu")
+    old.train(samples(4), 4)
+    state = deepcopy(old.state_dict())
+    del state["average_steps"]
+    step = Step(make_job(ema_decay=0.5), "cpu")
+    step.load_state_dict(state)
+    before = [value.clone() for value in step.average.model.parameters()]
+    step.train(samples(4), 4)
+    decay = 0.5 if averaged else 0.1
+    expected = [decay * mine + (1 - decay) * now for mine, now in zip(before, step.model.parameters(), strict=True)]
+    torch.testing.assert_close(list(step.average.model.parameters()), expected)
 
 
 def test_validation_changes_nothing():
