@@ -95,7 +95,10 @@ class MarkedSet:
         chosen = [film for film in self.films if film.split == split]
         if not chosen:
             there = ", ".join(dict.fromkeys(film.split for film in self.films)) or "no film at all"
-            raise DataError(f"{self.root}: no film of the split '{split}' in it; it has {there}.")
+            advice = "name another --split" if split == "test" else "use train --folds"
+            raise DataError(
+                f"{self.root}: no film of the split '{split}' in it, it has {there}; add a column `split` or {advice}."
+            )
         wanted = landmarks or self.landmarks
         self._require(wanted)
         films: dict[str, Film] = {}

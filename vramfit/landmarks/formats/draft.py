@@ -5,6 +5,7 @@ Where no film has a split, each is drawn from its id.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -87,15 +88,33 @@ def find_film(named: str, folders: Iterable[Path]) -> Path:
     return wanted[0]
 
 
+def splits_of_ids(film_ids: Iterable[str]) -> dict[str, str]:
+    """The splits of some films by their ids, each split with a film where there are three or more.
+
+    A split that the draw left empty takes the film of the lowest draw from the split with the most.
+    """
+    splits = {film_id: split_of_id(film_id) for film_id in sorted(film_ids, key=_draw)}
+    for split in SPLITS:
+        if split not in splits.values() and len(splits) >= len(SPLITS):
+            most = Counter(splits.values()).most_common(1)[0][0]
+            splits[next(film_id for film_id, drawn in splits.items() if drawn == most)] = split
+    return splits
+
+
 def split_of_id(film_id: str) -> str:
     """A split by a digest of the id alone: a film keeps its split whatever other films come or go."""
-    digest = hashlib.sha256(f"{_SPLIT_SEED}/{film_id}".encode()).digest()
-    share = int.from_bytes(digest[:8], "big") / 2**64
+    share = _draw(film_id)
     for split, part in _SHARES.items():
         if share < part:
             return split
         share -= part
     return "train"
+
+
+def _draw(film_id: str) -> float:
+    """A number from 0 up to 1 that depends on the id alone."""
+    digest = hashlib.sha256(f"{_SPLIT_SEED}/{film_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def _films_table(root: Path) -> Machines | None:
@@ -107,7 +126,8 @@ def _splits(drafts: Sequence[Draft], table: Machines | None) -> tuple[list[str],
     written = [draft.split or (table.split_of(draft.id) if table else "") for draft in drafts]
     if any(written):
         return [split_called(name) for name in written], ()
-    splits = [split_of_id(draft.id) for draft in drafts]
+    drawn = splits_of_ids(draft.id for draft in drafts)
+    splits = [drawn[draft.id] for draft in drafts]
     counts = ", ".join(f"{splits.count(split)} {split}" for split in SPLITS)
     return splits, (f"The film set names no splits: each film's was drawn from its id, the same every time: {counts}.",)
 

@@ -6,7 +6,7 @@ from made_formats import write_csv, write_deeplabcut, write_long_csv
 
 from vramfit.errors import DataError
 from vramfit.landmarks.formats import load_films, read_films
-from vramfit.landmarks.formats.draft import split_of_id
+from vramfit.landmarks.formats.draft import split_of_id, splits_of_ids
 
 
 @pytest.fixture
@@ -161,10 +161,24 @@ def test_without_pixel_sizes_nothing_is_assumed(labels):
 def test_films_without_splits_are_split_by_their_ids_and_keep_them(wide):
     edit(wide / "points.csv", lambda rows: [[*row[:1], *row[2:]] for row in rows])
     marked = read_films(wide)
-    assert {film.id: film.split for film in marked.films} == {film.id: split_of_id(film.id) for film in marked.films}
+    assert {film.id: film.split for film in marked.films} == splits_of_ids(film.id for film in marked.films)
     assert "drawn from its id" in marked.notes[0]
-    edit(wide / "points.csv", lambda rows: [rows[0], *rows[5:]])
-    assert all(film.split == split_of_id(film.id) for film in read_films(wide).films)
+
+
+def test_a_film_keeps_its_split_when_others_go_and_no_split_is_empty():
+    ids = [f"{number:03d}" for number in range(40)]
+    assert splits_of_ids(ids) == {film_id: split_of_id(film_id) for film_id in ids}
+    drawn_to_train = [film_id for film_id in ids if split_of_id(film_id) == "train"][:10]
+    splits = splits_of_ids(drawn_to_train)
+    assert splits == splits_of_ids(reversed(drawn_to_train))
+    assert sorted(splits.values()) == ["test", *["train"] * 8, "valid"]
+    assert splits_of_ids(drawn_to_train[:2]) == dict.fromkeys(drawn_to_train[:2], "train")
+
+
+def test_a_set_without_a_split_says_what_to_do(wide):
+    edit(wide / "points.csv", lambda rows: [rows[0], *([row[0], "train", *row[2:]] for row in rows[1:])])
+    with pytest.raises(DataError, match="add a column `split` or use train --folds"):
+        read_films(wide).of_split("valid")
 
 
 def test_the_split_by_id_has_the_shares_it_says():
