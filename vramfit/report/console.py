@@ -1,5 +1,9 @@
 """A run as a person follows it: a progress bar on a terminal, plain lines elsewhere."""
 
+import os
+import time
+from contextlib import suppress
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
@@ -7,6 +11,10 @@ from vramfit.records import EpochRecord, GrowBack, OomEvent
 from vramfit.training.events import Listener, RunStart, RunSummary
 from vramfit.training.events import Progress as StepProgress
 from vramfit.units import format_duration, format_size
+
+_STEPS_OF_A_PACE = 2
+_LONG_S = 600
+_SILENCE_S = 60
 
 
 class _Patient(Console):
@@ -25,6 +33,8 @@ class ConsoleListener(Listener):
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._epochs = 0
+        self._steps_seen = 0
+        self._last_line = time.monotonic()
 
     def on_films(self, split: str, done: int, total: int) -> None:
         """Move the bar of the films that are decoded; nothing off a terminal."""
@@ -50,7 +60,13 @@ class ConsoleListener(Listener):
         self._print(text)
 
     def on_progress(self, progress: StepProgress) -> None:
-        """Move the bar; nothing off a terminal."""
+        """Move the bar; off a terminal a line a minute. Once, how long it will take, where that is long."""
+        self._steps_seen += 1
+        # The first step pays for what every run does once.
+        if self._steps_seen == _STEPS_OF_A_PACE and (progress.left_s or 0) > _LONG_S:
+            self._print(f"About {format_duration(progress.left_s)} to the end of the run at this pace.")
+        if self._bar is None and time.monotonic() - self._last_line > _SILENCE_S:
+            self._print(progress_line(progress, self._epochs))
         if self._bar is not None and self._task is not None:
             words = f"{progress.images_per_s:.1f} images/s, {format_duration(progress.left_s)} left"
             self._bar.update(
@@ -72,6 +88,12 @@ class ConsoleListener(Listener):
     def on_grow_back(self, growth: GrowBack) -> None:
         """What is tried again, and why now."""
         self._print(grow_back_sentence(growth))
+
+    def on_stop_asked(self) -> None:
+        """Say at once what happens; past Python's own buffers, which a signal handler may find amid a write."""
+        line_break = "\n" if self._console.is_terminal else ""
+        with suppress(OSError):
+            os.write(2, f"{line_break}Finishing this step; Ctrl-C again stops at once.\n".encode())
 
     def on_end(self, summary: RunSummary) -> None:
         """The closing summary."""
@@ -98,6 +120,7 @@ class ConsoleListener(Listener):
 
     def _print(self, line: str) -> None:
         self._console.print(line)
+        self._last_line = time.monotonic()
 
 
 def start_lines(start: RunStart) -> list[str]:
@@ -110,6 +133,14 @@ def start_lines(start: RunStart) -> list[str]:
         *start.notes,
         f"Checkpoints: {start.save_dir}" + (f"; TensorBoard: {start.log_dir}" if start.log_dir else ""),
     ]
+
+
+def progress_line(progress: StepProgress, epochs: int) -> str:
+    """Where a long epoch is."""
+    return (
+        f"epoch {progress.epoch}/{epochs}, step {progress.step} of {progress.steps} | "
+        f"{progress.images_per_s:.1f} images/s | {format_duration(progress.left_s)} left"
+    )
 
 
 def epoch_line(record: EpochRecord, epochs: int) -> str:

@@ -118,5 +118,8 @@ class Listener:
     def on_grow_back(self, growth: GrowBack) -> None:
         """The next epoch takes larger micro-batches again."""
 
+    def on_stop_asked(self) -> None:
+        """Someone pressed Ctrl-C, and the step goes on to its end; called from a signal handler, amid anything."""
+
     def on_end(self, summary: RunSummary) -> None:
         """The run is over."""

@@ -104,7 +104,7 @@ class Loop:
         self._began = self._saved = time.monotonic()
         if not self.is_over:
             self._save(checkpoint.LATEST)  # so that a kill at any time leaves something to resume
-        with StopSignal() as stop:
+        with StopSignal(lambda: self._tell(lambda listener: listener.on_stop_asked())) as stop:
             while not self.is_over:
                 self._epoch(stop)
 

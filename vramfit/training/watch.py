@@ -186,10 +186,11 @@ class Clock:
 
 
 class StopSignal:
-    """Ctrl-C asks the run to end after a checkpoint; a second one ends it at once."""
+    """Ctrl-C asks the run to end after a checkpoint, and calls `on_asked`; a second one ends it at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_asked: Callable[[], None] = lambda: None) -> None:
         self.asked = False
+        self._on_asked = on_asked
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignal":
@@ -205,3 +206,4 @@ class StopSignal:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
+        self._on_asked()

@@ -57,6 +57,32 @@ def test_off_a_terminal_all_is_plain_lines():
     assert "\x1b" not in out.getvalue()
 
 
+def test_a_long_run_says_once_how_long_it_will_take():
+    console, out = listener()
+    for step in (1, 2, 3):
+        console.on_progress(Progress(1, step, 117, None, 3e-4, 31.4, 133_200.0))
+    assert out.getvalue() == "About 37 h 00 min to the end of the run at this pace.\n"
+    short, out = listener()
+    for step in (1, 2, 3):
+        short.on_progress(Progress(1, step, 117, None, 3e-4, 31.4, 500.0))
+    assert out.getvalue() == ""
+
+
+def test_a_long_epoch_has_a_line_a_minute_off_a_terminal(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    console, out = listener()
+    for step in (1, 2, 3):
+        now[0] += 40
+        console.on_progress(Progress(1, step, 117, None, 3e-4, 0.1, 500.0))
+    assert out.getvalue() == "epoch 1/0, step 2 of 117 | 0.1 images/s | 8 min 20 s left\n"
+
+
+def test_ctrl_c_is_answered_at_once(capfd):
+    listener()[0].on_stop_asked()
+    assert capfd.readouterr().err == "Finishing this step; Ctrl-C again stops at once.\n"
+
+
 def test_a_run_goes_on_when_its_reader_has_left(monkeypatch):
     class Left(StringIO):
         def write(self, _):
