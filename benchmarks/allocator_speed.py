@@ -1,18 +1,16 @@
 """How many events a second the allocator's replay takes on one core.
 
-Run: python benchmarks/allocator_speed.py [--json FILE]
+Run: python benchmarks/allocator_speed.py
 
 The events are those of a made training job: a few hundred live tensors of sizes from 4 bytes to 40 MiB, half of them
 freed soon after they were made. Processor time is counted, the best of five runs of each setting.
 """
 
 import argparse
-import json
-import platform
 import random
 import time
-from datetime import UTC, datetime
-from pathlib import Path
+
+from ending import keep
 
 from vramfit.prediction.allocator import CachingAllocator, Settings
 
@@ -50,16 +48,12 @@ def events_per_s(conf: str, events: list[int], sizes: list[int]) -> float:
 
 def main() -> None:
     """Print a line for each setting; exit 1 if any is too slow."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     events, sizes = made_events()
     rates = {conf or "defaults": round(events_per_s(conf, events, sizes)) for conf in CONFS}
     for conf, rate in rates.items():
         print(f"{conf:32} {rate:>9,} events/s  ({len(events):,} events)")
-    if options.json:
-        made = {"date": datetime.now(UTC).date().isoformat(), "python": platform.python_version()}
-        options.json.write_text(json.dumps({**made, "machine": platform.machine(), "events_per_s": rates}, indent=2))
+    keep("allocator_speed", {"events_per_s": rates})
     raise SystemExit(0 if min(rates.values()) >= REQUIRED_EVENTS_PER_S else 1)
 
 

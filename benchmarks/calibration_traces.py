@@ -6,7 +6,6 @@ python benchmarks/calibration_traces.py --cache FOLDER [--limit N] [--report]
 """
 
 import argparse
-import json
 import pickle
 import random
 import sys
@@ -16,13 +15,13 @@ import zlib
 from pathlib import Path
 
 from calibration_rows import device_rows, job_of, ladder_rows, uses_fused_attention
+from ending import keep
 
 from vramfit.errors import VramfitError
 from vramfit.files import write_atomically
 from vramfit.prediction.affine import AffineTrace
 from vramfit.prediction.trace import trace_step
 
-RESULTS = Path(__file__).resolve().parent / "results" / "trace_sweep.json"
 DEFAULT_CACHE = Path(__file__).resolve().parent / ".cache"
 
 
@@ -80,9 +79,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true")
     options = parser.parse_args()
     if options.report:
-        text = json.dumps(report(options.cache), indent=2) + "\n"
-        write_atomically(RESULTS, text.encode())
-        print(text)
+        keep("trace_sweep", report(options.cache))
         return
     options.cache.mkdir(parents=True, exist_ok=True)
     warnings.simplefilter("ignore")

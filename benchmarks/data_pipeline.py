@@ -14,14 +14,11 @@ Writes benchmarks/results/data_pipeline.json; exits with 1 if a ratio is below w
 """
 
 import argparse
-import json
 import os
-import platform
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,13 +28,13 @@ import cv2
 import numpy as np
 import torch
 from albumentations.pytorch import ToTensorV2
+from ending import keep
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset
 from torchvision import io, tv_tensors
 from torchvision.transforms import v2
 
-from vramfit.files import write_atomically
 from vramfit.landmarks.augment import preset
 from vramfit.landmarks.cache import FilmCache
 from vramfit.landmarks.dataset import FilmDataset
@@ -47,7 +44,7 @@ from vramfit.landmarks.sample import SampleMachine, make_sample
 from vramfit.training.films import FilmSamples
 from vramfit.training.loading import Loader
 
-RESULT = Path(__file__).parent / "results" / "data_pipeline.json"
+PACKAGES = ("torch", "torchvision", "albumentations", "numpy", "opencv-python")
 SIZE, BATCH = 768, 6
 # 12 films are split 8, 2 and 2; those to train on are measured.
 MACHINE, FILMS = SampleMachine("Benchmark Ceph", (193.5, 240.0), 1.0), 12
@@ -148,10 +145,8 @@ def main() -> None:
         "cache": {"films": len(films), "threads": os.cpu_count(), "build_s": round(built_s, 2)},
         "films": {"number": len(films), "size": list(films.films[0].size), "type": "grey PNG"},
         "load_average": {"before": load_before, "after": _load()},
-        **_machine(),
     }
-    write_atomically(RESULT, json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    keep("data_pipeline", result, packages=PACKAGES)
     reached = all(result["ratio"][name] >= least for name, least in CLAIMS.items())
     sys.exit(0 if reached and result["bytes_ratio"] >= BYTES_CLAIM else 1)
 
@@ -205,20 +200,6 @@ def _rates(timed: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
 
 def _load() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-
-
-def _machine() -> dict[str, Any]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    packages = ("torch", "torchvision", "albumentations", "numpy")
-    return {
-        "processor": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "versions": {"python": platform.python_version(), "opencv": cv2.__version__}
-        | {name: version(name) for name in packages},
-        "platform": platform.platform(terse=True),
-        "date": time.strftime("%Y-%m-%d"),
-    }
 
 
 if __name__ == "__main__":

@@ -1,32 +1,52 @@
-"""How a benchmark ends: its result, with versions and date, in benchmarks/results and on the terminal."""
+"""How a benchmark ends: its result, with hardware, versions and date, in benchmarks/results and on the terminal."""
 
 import json
+import os
 import platform
 import sys
 import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
-
-import torch
 
 from vramfit.files import write_atomically
 
 RESULTS = Path(__file__).resolve().parent / "results"
+PACKAGES = ("torch", "timm", "numpy")
 
 
-def end(name: str, result: dict[str, Any], began: float, *, sound: bool) -> NoReturn:
-    """Write `results/NAME.json`, print it, and exit with 0 if what it was to show is so.
+def keep(name: str, result: Mapping[str, Any], *, packages: tuple[str, ...] = PACKAGES) -> None:
+    """Write `results/NAME.json` with what it was made on, and print it."""
+    text = json.dumps({**result, **machine(packages)}, indent=2) + "\n"
+    write_atomically(RESULTS / f"{name}.json", text)
+    print(text, end="")
+
+
+def end(name: str, result: Mapping[str, Any], began: float, *, sound: bool) -> NoReturn:
+    """Keep a result, and exit with 0 if what it was to show is so.
 
     `began` is `time.perf_counter()` at the start.
     """
-    whole = {
-        **result,
-        "torch": torch.__version__,
-        "platform": platform.platform(terse=True),
-        "date": time.strftime("%Y-%m-%d"),
-        "seconds": round(time.perf_counter() - began, 1),
-    }
-    text = json.dumps(whole, indent=2) + "\n"
-    write_atomically(RESULTS / f"{name}.json", text)
-    print(text, end="")
+    keep(name, {**result, "seconds": round(time.perf_counter() - began, 1)})
     sys.exit(0 if sound else 1)
+
+
+def machine(packages: tuple[str, ...] = PACKAGES) -> dict[str, Any]:
+    """Processor, cores, system, versions and date."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "platform": platform.platform(terse=True),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -12,12 +12,10 @@ probe` says it; none of its memory constants was fitted to those rows.
 """
 
 import argparse
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +25,7 @@ from calibration_peaks import DevicePeaks, LadderVerdicts, device_peaks, ladder_
 from calibration_published import compare
 from calibration_rows import REPOSITORY
 from calibration_traces import DEFAULT_CACHE
+from ending import keep
 from numpy.typing import NDArray
 
 from vramfit.files import write_atomically
@@ -35,7 +34,6 @@ from vramfit.records import Verdict
 from vramfit.units import GIB
 
 FOLDS = 10
-RESULTS = REPOSITORY / "benchmarks" / "results" / "prediction_accuracy.json"
 CONSTANTS_FILE = REPOSITORY / "vramfit" / "prediction" / "constants.json"
 Row = TypeVar("Row", DevicePeaks, times.TimedRow)
 Array = NDArray[np.float64]
@@ -212,7 +210,6 @@ def score(cache: Path) -> dict[str, Any]:
     device, timed = device_peaks(cache), times.timed_rows(cache)
     published = compare()
     return {
-        "date": datetime.now(UTC).date().isoformat(),
         "device_a100": Held.out(device, fit_device, device_residuals).score(),
         "ladder_rtx3090": score_verdicts(ladder_verdicts(cache)),
         "time_rtx3090": Held.out(timed, times.fit, time_residuals).score(),
@@ -245,9 +242,7 @@ def main() -> None:
     if options.fit:
         constants = fit_all(options.cache)
         write_atomically(CONSTANTS_FILE, (constants.model_dump_json(indent=2) + "\n").encode())
-    result = json.dumps(score(options.cache), indent=2)
-    write_atomically(RESULTS, (result + "\n").encode())
-    print(result)
+    keep("prediction_accuracy", score(options.cache))
 
 
 if __name__ == "__main__":
