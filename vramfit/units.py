@@ -34,13 +34,13 @@ def size_in_bytes(size: str | int | None) -> int | None:
     """Bytes of a size given as text or bytes; None stays None.
 
     Raises:
-        UsageError: not a size, or not positive.
+        UsageError: not a size, or fewer bytes than 1 MiB: who passes 8 means 8 GB.
 
     """
     if size is None or isinstance(size, str):
         return None if size is None else parse_size(size)
-    if size <= 0:
-        raise UsageError(f"{size} bytes is not a memory size; use a positive number.")
+    if size < MIB:
+        raise UsageError(f"{size} bytes is too little for a memory size; write '8GB', or 8 * 2**30 bytes.")
     return size
 
 

@@ -62,6 +62,11 @@ class Job:
     image_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.model, nn.Module):
+            raise UsageError(
+                "model is a network, and has to be a function that makes one: write model=lambda: ... "
+                "or, where the job is measured, name a function of a module."
+            )
         if self.amp not in ("fp16", "bf16", None):
             raise UsageError(f"amp is {self.amp!r}; use 'fp16', 'bf16' or None.")
         if self.clip_norm is not None and self.clip_norm <= 0:

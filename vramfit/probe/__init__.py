@@ -39,7 +39,8 @@ def fit(
     Args:
         job: what to train, or an importable function that returns it.
         vram: the most it may use at device level, such as `8GB` or bytes.
-        gpu: a card that need not be here, such as `rtx3090`; always predicts.
+        gpu: a card that need not be here, such as `rtx3090`; always predicts. Without it the card that is here or,
+            where there is none, the RTX 3070 Ti by prediction: the profile's `source` and `notes` say so.
         reserve: what to leave to a desktop, such as `600MB` or bytes.
         mode: `auto` measures where there is a usable GPU and no `gpu`, else predicts.
         batch_sizes: try these alone, in this order, and take the first that fits.
