@@ -79,6 +79,14 @@ def test_image_sizes_make_the_second_table(vramfit, asked):
     assert [line.split()[0] for line in out.splitlines()[1:5]] == ["256x256", "512x512", "768x768", "512x640"]
 
 
+def test_every_case_has_its_plan_and_what_holds_for_all_is_said_once(vramfit, asked):
+    lines = vramfit("probe", "--image-sizes", "256,512").out.splitlines()
+    for case in ("256x256", "512x512"):
+        assert f"Plan for {case}: batch 6: 7 exceeds the budget by 0.4 GiB." in lines
+    assert len([line for line in lines if line.startswith("Times:")]) == 1
+    assert lines[-1].startswith("Predicted:")
+
+
 def test_several_cards_make_one_table(vramfit, asked):
     document = json.loads(vramfit("probe", "--gpu", "rtx3060", "--gpu", "t4", "--json").out)
     assert [case["card"] for case in document["cases"]] == ["rtx3060", "t4"]

@@ -6,19 +6,20 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from made_records import make_trial
 from scripted_card import ScriptedCard, measured_bench
 from torch import nn
 
 import vramfit
-from vramfit.errors import NothingFits, NotTraceable, UsageError, VramfitError
+from vramfit.errors import NothingFits, NotTraceable, NoUsableGpu, UsageError, VramfitError
 from vramfit.jobs.job import Job, job_key
 from vramfit.measure import bench as bench_module
 from vramfit.measure.bench import MeasuredBench
 from vramfit.measure.budget import read_budget
 from vramfit.probe import Probe, Wanted
-from vramfit.probe.bench import _guesser
+from vramfit.probe.bench import PredictedBench, _guesser
 from vramfit.probe.probe import CHANNELS_LAST
-from vramfit.records import Lever, Machine, Schedule
+from vramfit.records import Budget, Lever, Machine, Schedule
 from vramfit.units import GIB
 
 
@@ -132,6 +133,16 @@ def test_where_nothing_spills_no_trial_is_spent_on_it():
     under_way = probe(ScriptedCard(), guessed=7, objective="largest")
     under_way.plan()
     assert min(trial.micro_batch for trial in under_way.trials) == 6
+
+
+def test_a_predicted_table_stops_one_past_the_largest_that_fits():
+    predictor = SimpleNamespace(trial=partial(make_trial, budget_gib=49), largest_that_fits=lambda _: 48)
+    bench = PredictedBench(predictor, Budget(total_bytes=49 * GIB), Machine(torch="2.15.0"))
+    tried = []
+    under_way = Probe(bench, Wanted(objective="largest"), lambda trial: tried.append(trial.micro_batch))
+    assert under_way.plan().reason.startswith("batch 48: 49 exceeds")
+    assert max(tried) > 49
+    assert max(trial.micro_batch for trial in under_way.trials) == 49
 
 
 def test_a_card_that_cannot_be_predicted_is_searched_without(monkeypatch):
@@ -303,3 +314,23 @@ def test_a_memory_order_that_was_only_predicted_is_measured_both_ways(monkeypatc
 def test_a_prediction_does_not_judge_the_memory_order():
     profile = vramfit.fit(small_job(), gpu="rtx3070ti", vram="4GB", batch_sizes=[2])
     assert not any("channels_last" in note for note in profile.plan.notes)
+
+
+def test_without_a_card_and_without_a_name_the_profile_says_for_which_card_it_is(monkeypatch):
+    def no_device():
+        raise NoUsableGpu("none")
+
+    monkeypatch.setattr("vramfit.probe.bench.local_device", no_device)
+    profile = vramfit.fit(small_job(), vram="8GB", schedule=Schedule(images=2))
+    assert "No GPU is here and none was named: predicted for the RTX 3070 Ti." in profile.notes
+
+
+@pytest.mark.parametrize("size", [8, 0, 8 * 1024])
+def test_a_memory_size_of_a_few_bytes_is_refused(size):
+    with pytest.raises(UsageError, match="write '8GB'"):
+        vramfit.fit(small_job(), vram=size, gpu="rtx3070ti")
+
+
+def test_a_network_in_place_of_its_maker_is_refused():
+    with pytest.raises(UsageError, match="write model=lambda"):
+        replace(small_job(), model=nn.Linear(8, 1))

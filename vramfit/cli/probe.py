@@ -162,13 +162,14 @@ def _one_document(profile: "Profile", frontier: "Frontier | None") -> str:
 
 
 def _several(cases: list[Case], question: Question, *, label: str, html: Path | None, as_json: bool) -> None:
-    from vramfit.report.table import plan_table, remarks, show
+    from vramfit.report.plans import plan_sentences, shared_remarks
+    from vramfit.report.table import plan_table, show
 
     results: list[tuple[Case, Profile | None]] = []
     for case in cases:
         _progress(f"{label} {case.label}")
         results.append((case, _or_nothing(case, question)))
-    found = [profile for _, profile in results if profile is not None]
+    found = [(case.label, profile) for case, profile in results if profile is not None]
     written = []
     if html is not None and found:
         written.append(write_result(html, _cases_page(label, results), "Report"))
@@ -179,7 +180,7 @@ def _several(cases: list[Case], question: Question, *, label: str, html: Path | 
     if not found:
         raise NothingFits(f"no batch fits for any {label} asked; probe one alone to see by how much it fails.")
     if not as_json:
-        print("", *dict.fromkeys(remark for profile in found for remark in remarks(profile)), sep="\n")
+        print("", *plan_sentences(found), *shared_remarks(found), sep="\n")
     tell(written, as_json=as_json)
 
 

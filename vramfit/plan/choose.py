@@ -38,16 +38,8 @@ def choose_trial(trials: Iterable[Trial], objective: Objective, *, accumulate: b
 
 def reason_for(chosen: Trial, trials: Sequence[Trial], objective: Objective) -> str:
     """One sentence: why this micro-batch and not the next."""
-    larger = sorted((t for t in trials if t.micro_batch > chosen.micro_batch), key=lambda trial: trial.micro_batch)
-    fitting = [trial for trial in larger if trial.verdict is Verdict.FITS]
-    if objective == "fastest" and fitting and chosen.throughput_images_per_s:
-        most = max(fitting, key=_throughput)
-        gain = _throughput(most) / chosen.throughput_images_per_s - 1
-        words = f"only {gain:.0%} faster" if gain > 0.005 else "no faster"
-        return f"batch {chosen.micro_batch}: {most.micro_batch} fits too, but is {words}."
-    if not larger:
-        return f"batch {chosen.micro_batch}: the largest that was allowed, and it fits."
-    return f"batch {chosen.micro_batch}: {_refusal(larger[-1] if not fitting else fitting[0])}."
+    why = _why_not_larger(chosen, trials, objective) or "the largest that was allowed, and it fits"
+    return f"batch {chosen.micro_batch}: {why}."
 
 
 @dataclass(frozen=True)
@@ -109,6 +101,9 @@ def make_plan(
 ) -> Plan:
     """The plan that follows from the chosen trial; its notes say what a user should know before the run."""
     division = divide_batch(effective_batch or chosen.micro_batch * world_size, chosen.micro_batch, world_size)
+    reason = reason_for(chosen, trials, objective)
+    if division.accumulation_steps > 1 and division.micro_batch < chosen.micro_batch:
+        reason = _reason_to_split(chosen, trials, objective, division)
     notes = [division.note(effective_batch, world_size)] if effective_batch else []
     if batch_norm:
         notes += batch_norm_notes(division)
@@ -118,7 +113,7 @@ def make_plan(
         last_micro_batch=division.last_micro_batch,
         world_size=world_size,
         objective=objective,
-        reason=reason_for(chosen, trials, objective),
+        reason=reason,
         notes=tuple(notes),
     )
 
@@ -166,6 +161,28 @@ def learning_rate_offer(learning_rate: float, tuned_for: int, effective_batch: i
 
 def _throughput(trial: Trial) -> float:
     return trial.throughput_images_per_s or 0.0
+
+
+def _why_not_larger(chosen: Trial, trials: Sequence[Trial], objective: Objective) -> str | None:
+    """What speaks against a larger micro-batch, its size first; None where none was tried."""
+    larger = sorted((t for t in trials if t.micro_batch > chosen.micro_batch), key=lambda trial: trial.micro_batch)
+    fitting = [trial for trial in larger if trial.verdict is Verdict.FITS]
+    if objective == "fastest" and fitting and chosen.throughput_images_per_s:
+        most = max(fitting, key=_throughput)
+        gain = _throughput(most) / chosen.throughput_images_per_s - 1
+        words = f"only {gain:.0%} faster" if gain > 0.005 else "no faster"
+        return f"{most.micro_batch} fits too, but is {words}"
+    return _refusal((fitting or larger)[0]) if larger else None
+
+
+def _reason_to_split(chosen: Trial, trials: Sequence[Trial], objective: Objective, division: Division) -> str:
+    """One sentence: why the batch is not run at once, and what makes its parts smaller than they could be."""
+    why = _why_not_larger(chosen, trials, objective)
+    limit = f"A micro-batch of {why}" if why else f"Micro-batches of up to {chosen.micro_batch} were allowed"
+    steps, size = division.accumulation_steps, division.micro_batch
+    if division.last_micro_batch is not None:
+        return f"{limit}; {steps} of up to {size} divide the batch most evenly."
+    return f"{limit}; {steps} x {size} divides {steps * size} evenly."
 
 
 def _refusal(trial: Trial) -> str:

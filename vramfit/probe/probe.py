@@ -67,6 +67,7 @@ class Probe:
         """
         answer = self._find()
         if not self.wanted.batch_sizes:
+            self._forget_beyond(answer + 1)
             self._fill_rows(answer)
             self._note_if_odd(answer)
         trials = self._latest()
@@ -119,6 +120,11 @@ class Probe:
         # A prediction costs nothing more and is exact about itself: begin with its answer.
         budget = self.bench.budget.budget_bytes if self.bench.source == "measured" else None
         return Search(maximum=maximum, guess=guess or None, budget_bytes=budget, anchored=self.bench.can_spill)
+
+    def _forget_beyond(self, past: int) -> None:
+        """Leave out predictions that only led the search; what a card was seen to do is kept."""
+        if self.bench.source == "predicted":
+            self.trials = [trial for trial in self.trials if trial.micro_batch <= past]
 
     def _fill_rows(self, answer: int) -> None:
         """Try the table's other rows; a choice by speed needs them, a job that fails in one does not end the probe."""

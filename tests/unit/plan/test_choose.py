@@ -100,6 +100,29 @@ def test_an_effective_batch_is_divided_evenly_with_the_remainder_stated(
         assert f"{remainder} of them do not divide over the cards" in plan.notes[0]
 
 
+def test_the_reason_names_the_smallest_size_that_does_not_surely_fit():
+    risky = [trial(size, Verdict.RISKY, used=(2 + size) * GIB) for size in (8, 7)]
+    assert reason_for(trial(6), [trial(6), *risky], "fastest").startswith("batch 6: 7 may exceed")
+
+
+@pytest.mark.parametrize(
+    ("effective", "tried", "said"),
+    [
+        (6, [trial(6, Verdict.OOM)], "A micro-batch of 6 runs out of memory; 2 x 3 divides 6 evenly."),
+        (12, [trial(6, Verdict.OOM)], "A micro-batch of 6 runs out of memory; 3 x 4 divides 12 evenly."),
+        (
+            7,
+            [trial(6, Verdict.OOM)],
+            "A micro-batch of 6 runs out of memory; 2 of up to 4 divide the batch most evenly.",
+        ),
+        (12, [], "Micro-batches of up to 5 were allowed; 3 x 4 divides 12 evenly."),
+        (10, [trial(6, Verdict.OOM)], "batch 5: 6 runs out of memory."),
+    ],
+)
+def test_a_divided_plan_says_why_it_is_divided_so(effective, tried, said):
+    assert make_plan(trial(5), [trial(5), *tried], "largest", effective_batch=effective).reason == said
+
+
 def test_fewer_samples_than_cards_cannot_be_divided():
     with pytest.raises(UsageError, match="cannot be divided over 4 cards"):
         divide_batch(3, 8, 4)
