@@ -7,7 +7,8 @@ from vramfit.errors import CannotWrite
 from vramfit.training.checkpoint import LATEST
 
 PROFILE = "profile.json"
-_OURS = ("checkpoint_*.pth", PROFILE)
+# Checkpoints, and what `vramfit export` made of them.
+_OURS = (*(f"checkpoint_*{suffix}" for suffix in (".pth", ".onnx", ".pt2", ".safetensors")), PROFILE)
 
 
 def resume_file(resume: str | None, save_dir: Path) -> Path | None:
@@ -20,6 +21,19 @@ def resume_file(resume: str | None, save_dir: Path) -> Path | None:
 def log_folder(log_dir: Path, name: str, now: datetime) -> Path:
     """A new folder for one run's logs, such as `hrnet_20261123_061500`."""
     return _unused(log_dir / f"{name}_{now:%Y%m%d_%H%M%S}")
+
+
+def require_folders(*folders: Path) -> None:
+    """Refuse, before anything is done, a folder to write to that is or lies in a file.
+
+    Raises:
+        CannotWrite: names the file.
+
+    """
+    for folder in folders:
+        first = next((place for place in (folder, *folder.parents) if place.exists()), None)
+        if first is not None and not first.is_dir():
+            raise CannotWrite(f"{first} is a file, and the run's files need a folder; name another one.")
 
 
 def make_room(save_dir: Path, resumed: Path | None, now: datetime) -> str | None:
@@ -54,11 +68,12 @@ def make_room(save_dir: Path, resumed: Path | None, now: datetime) -> str | None
 
 
 def _later(ours: list[Path], resumed: Path) -> list[Path]:
-    """Checkpoints that were written after the resumed one; none after the latest, which is the last of its save."""
+    """Checkpoints written after the resumed one, and their exports; none after the latest, the last of its save."""
     if resumed.name == LATEST:
         return []
     since = resumed.stat().st_mtime_ns
-    return [path for path in ours if path.name != PROFILE and path.stat().st_mtime_ns > since]
+    later = {path.stem for path in ours if path.suffix == ".pth" and path.stat().st_mtime_ns > since}
+    return [path for path in ours if path.stem in later]
 
 
 def _unused(path: Path) -> Path:

@@ -32,6 +32,22 @@ def test_an_earlier_run_moves_and_what_is_not_ours_stays(tmp_path):
     assert names(moved) == ["checkpoint_best.pth", "checkpoint_latest.pth", "profile.json"]
 
 
+def test_exports_move_with_their_checkpoints(tmp_path):
+    for name in ("checkpoint_best.onnx", "checkpoint_best.pt2", "checkpoint_latest.safetensors", "mine.onnx"):
+        (used(tmp_path) / name).touch()
+    make_room(tmp_path, None, NOW)
+    assert names(tmp_path) == ["mine.onnx", "notes.txt", "previous_20261123_061500"]
+
+
+def test_a_resumed_checkpoint_keeps_its_export_however_late_that_was_made(tmp_path):
+    files = ("checkpoint_best.pth", "checkpoint_latest.pth", "checkpoint_best.onnx", "checkpoint_latest.onnx")
+    for second, name in enumerate(files, 1):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (second, second))
+    make_room(tmp_path, tmp_path / "checkpoint_best.pth", NOW)
+    assert names(tmp_path / "previous_20261123_061500") == ["checkpoint_latest.onnx", "checkpoint_latest.pth"]
+
+
 def test_two_runs_in_one_second_move_to_two_folders(tmp_path):
     make_room(used(tmp_path), None, NOW)
     make_room(used(tmp_path), None, NOW)
