@@ -42,6 +42,7 @@ def test_errors_exit_with_7_in_words_and_json(films, tmp_path, capsys):
     code, output, _ = run(capsys, "data", "check", broken)
     assert code == 7
     assert "error: unreadable_film: train/Cephalograms/001.png" in output
+    assert output.splitlines()[-1].startswith("1 error, ")
     code, output, _ = run(capsys, "data", "check", broken, "--json")
     assert code == 7
     assert json.loads(output)["errors"] == 1

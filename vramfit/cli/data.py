@@ -79,11 +79,16 @@ def preview(
 
 
 def _tell(report: "CheckReport") -> None:
-    counts = ", ".join(f"{films} {split}" for split, films in report.films.items())
-    typer.echo(f"{report.root}: {counts}; {len(report.landmarks)} landmarks.")
+    splits = ", ".join(f"{films} {split}" for split, films in report.films.items())
+    typer.echo(f"{report.root}: {splits}; {len(report.landmarks)} landmarks.")
     for note in report.notes:
         typer.echo(note)
     for found in report.findings:
         typer.echo(f"{found.severity}: {found.kind}: {found.place}: {found.message}")
     warnings = len(report.findings) - report.errors
-    typer.echo(f"{report.errors} errors, {warnings} warnings." if report.findings else "Nothing is wrong.")
+    counts = f"{_counted(report.errors, 'error')}, {_counted(warnings, 'warning')}."
+    typer.echo(counts if report.findings else "Nothing is wrong.")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

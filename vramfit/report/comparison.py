@@ -1,15 +1,19 @@
 """Two checkpoints side by side: the difference, how sure it is, and landmark by landmark."""
 
 import sys
+from collections.abc import Callable
 from typing import TextIO
 
 from rich.table import Table
 
-from vramfit.report.evaluation import counted, headlines, interval, mm, remarks, result
+from vramfit.landmarks.statistics import FEW_FILMS
+from vramfit.report.evaluation import cautions, counted, headlines, interval, mm, remarks, result
 from vramfit.report.table import make_table, show
 from vramfit.training.comparison import Comparison, Difference
+from vramfit.training.evaluation import EvaluationReport
 
 _LEVEL = 0.05
+_FIGURES = "MRE +- SD: mean and standard deviation of the radial error."
 _COLUMNS = ("landmark", "name", "first\nMRE mm", "second\nMRE mm", "difference\nmm", "95 %\nmm", "p", "p (Holm)")
 
 
@@ -20,7 +24,7 @@ def show_comparison(comparison: Comparison, file: TextIO | None = None) -> None:
         print(f"{name}: {headlines(report)[0]}", f"  MRE {result(report)}", sep="\n", file=file)
     print(*headlines(comparison.first)[1:], verdict(comparison), "", sep="\n", file=file)
     show(comparison_table(comparison), file)
-    print("", *method(comparison), *both_remarks(comparison), sep="\n", file=file)
+    print("", _FIGURES, *method(comparison), *_of_both(comparison, cautions), sep="\n", file=file)
 
 
 def verdict(comparison: Comparison) -> str:
@@ -64,19 +68,25 @@ def stands_out(difference: Difference) -> bool:
 
 def method(comparison: Comparison) -> list[str]:
     """How the difference was found, in sentences."""
+    films = comparison.overall.films
+    few = f" With {counted(films)} the interval is too narrow." if films < FEW_FILMS else ""
     return [
         "Difference: first less second, film by film; below 0 the first is better. Every film counts alike.",
         f"95 %: a bootstrap over films, {comparison.resamples:,} resamples; p: a two-sided permutation test that flips "
         f"the signs of whole films, {comparison.flips:,} times (Fisher 1935; Phipson and Smyth 2010); "
-        f"seed {comparison.seed}.",
+        f"seed {comparison.seed}.{few}",
         "p (Holm): p made larger so that all landmarks may be asked about together (Holm 1979); * marks those of at "
         "most 0.05.",
     ]
 
 
 def both_remarks(comparison: Comparison) -> list[str]:
-    """What a reader must know of both, and then of each alone."""
-    first, second = remarks(comparison.first), remarks(comparison.second)
+    """What a reader of all tables must know of both, and then of each alone."""
+    return _of_both(comparison, remarks)
+
+
+def _of_both(comparison: Comparison, said: Callable[[EvaluationReport], list[str]]) -> list[str]:
+    first, second = said(comparison.first), said(comparison.second)
     return [
         *(remark for remark in first if remark in second),
         *(f"First: {remark}" for remark in first if remark not in second),

@@ -178,11 +178,11 @@ def grow_back_sentence(growth: GrowBack) -> str:
 
 def summary_lines(summary: RunSummary) -> list[str]:
     """How the run ended."""
-    best = _best(summary)
+    best, epochs = _best(summary), f"{summary.epochs} epoch{'' if summary.epochs == 1 else 's'}"
     if summary.finished_before:
-        return [f"Nothing to do: the run finished its {summary.epochs} epochs before. {best}"]
+        return [f"Nothing to do: the run finished its {epochs} before. {best}"]
     return [
-        f"Done: {summary.epochs} epochs in {format_duration(summary.duration_s)}. {best}",
+        f"Done: {epochs} in {format_duration(summary.duration_s)}. {best}",
         *_compared(summary),
         f"OOM events: {len(summary.oom_events)}.",
         f"Checkpoints: {summary.save_dir}",

@@ -127,6 +127,12 @@ def remarks(report: EvaluationReport) -> list[str]:
     if report.evaluation.overall.interval_mm is not None:
         few = f" With {report.films} films it is too narrow." if report.films < FEW_FILMS else ""
         said.append(f"95 %: a bootstrap over films, {report.resamples:,} resamples, seed {report.seed}.{few}")
+    return said + cautions(report)
+
+
+def cautions(report: EvaluationReport) -> list[str]:
+    """What may make the figures say less than they seem to."""
+    said = []
     if report.trained_on_annotator not in ("", report.annotator):
         said.append(f"Trained on '{report.trained_on_annotator}' points, judged by '{report.annotator}' ones.")
     if report.split != "test":

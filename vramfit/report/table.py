@@ -158,7 +158,7 @@ def remarks(profile: Profile) -> list[str]:
 def _time_sentence(profile: Profile) -> str:
     """What the times count, and whether steps or loading set the pace."""
     schedule = profile.schedule
-    length = f"{schedule.images} images an epoch, {schedule.epochs} epochs"
+    length = f"{schedule.images} images an epoch, {schedule.epochs} epoch{'' if schedule.epochs == 1 else 's'}"
     loading = schedule.loading
     if loading is None:
         return f"Times: training steps alone, {length}."

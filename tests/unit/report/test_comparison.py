@@ -47,6 +47,8 @@ def test_the_console_gets_both_results_and_the_sources(errors):
     show_comparison(compared(errors, 0.3), out)
     for words in ("First: first.pth", "Second: second.pth", "Holm 1979", "Fisher 1935", "seed 0"):
         assert words in out.getvalue(), words
+    assert out.getvalue().count("95 %: ") == 1
+    assert "SDR" not in out.getvalue(), "explained, but not in the table"
 
 
 @pytest.mark.parametrize(("value", "said"), [(1.0, "1.00"), (0.456, "0.46"), (0.0123, "0.012"), (1 / 10001, "0.0001")])

@@ -83,6 +83,10 @@ def test_ctrl_c_is_answered_at_once(capfd):
     assert capfd.readouterr().err == "Finishing this step; Ctrl-C again stops at once.\n"
 
 
+def test_one_epoch_is_not_called_epochs():
+    assert summary_lines(summary(epochs=1))[0].startswith("Done: 1 epoch in ")
+
+
 def test_a_run_goes_on_when_its_reader_has_left(monkeypatch):
     class Left(StringIO):
         def write(self, _):
