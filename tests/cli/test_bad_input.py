@@ -129,6 +129,43 @@ def test_a_checkpoint_that_is_none(train, films, tmp_path, content):
     assert_one_sentence(train(films, "--resume", str(torn)), 7, "torn.pth")
 
 
+def test_a_file_that_is_no_checkpoint_is_told_without_torchs_text(vramfit, films, tmp_path):
+    other = tmp_path / "readme.py"
+    other.write_text("print('hello')")
+    outcome = vramfit("evaluate", "--checkpoint", str(other), "--dataset-path", str(films))
+    assert_one_sentence(outcome, 7, "readme.py: no checkpoint of `vramfit train`")
+
+
+def test_a_number_too_small_is_told_in_plain_words(train, films):
+    outcome = train(films, "--epochs", "0")
+    assert_one_sentence(outcome, 2, "--epochs", "1")
+    assert "Input should be" not in outcome.err
+
+
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_a_save_folder_that_is_a_file(train, films, tmp_path, below):
+    (tmp_path / "afile").touch()
+    outcome = train(films, "--save-dir", str(tmp_path / "afile" / below))
+    assert_one_sentence(outcome, 8, "afile is a file")
+
+
+def test_a_split_in_place_of_its_film_set(train, films):
+    assert_one_sentence(train(films / "train"), 7, f"one split of the film set in {films}; give that folder")
+
+
+def test_a_film_set_with_other_landmarks_says_what_to_do(vramfit, train, films, tmp_path):
+    assert train(films).code == 0
+    for file in films.glob("test/Annotations/Cephalometric Landmarks/*/*.json"):
+        document = json.loads(file.read_text())
+        document["landmarks"].pop()
+        file.write_text(json.dumps(document))
+    shutil.rmtree(films / "train")
+    shutil.rmtree(films / "valid")
+    best = tmp_path / "checkpoints" / "checkpoint_best.pth"
+    outcome = vramfit("evaluate", "--checkpoint", str(best), "--dataset-path", str(films), "--device", "cpu")
+    assert_one_sentence(outcome, 7, "28 landmarks where 29 are wanted", "train a network on this one")
+
+
 @pytest.mark.parametrize("verb", ["probe", "train"])
 def test_a_size_that_is_none(vramfit, train, films, verb):
     outcome = vramfit("probe", "--vram", "8 bananas") if verb == "probe" else train(films, "--vram", "8 bananas")

@@ -57,6 +57,6 @@ def test_a_folder_that_cannot_be_made_is_said(vramfit, checkpoint):
 def test_something_else_is_no_checkpoint(vramfit, tmp_path):
     other = tmp_path / "other.pth"
     other.write_text("nothing")
-    for path, said in ((other, "not a readable checkpoint"), (tmp_path / "nowhere.pth", "no such checkpoint")):
+    for path, said in ((other, "no checkpoint of `vramfit train`"), (tmp_path / "nowhere.pth", "no such checkpoint")):
         outcome = vramfit("export", str(path), "--to", "onnx")
         assert (outcome.code, said in outcome.err) == (7, True)

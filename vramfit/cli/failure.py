@@ -54,7 +54,8 @@ def _short(error: Exception) -> str:
 
 def _tell_usage(error: Exception) -> int:
     message = " ".join(error.format_message().split())  # type: ignore[attr-defined]  # click's ClickException
-    message = message.replace("Value error, ", "")  # pydantic's prefix, which newer versions of Typer pass on
+    # Pydantic's words, which newer versions of Typer pass on.
+    message = message.replace("Value error, ", "").replace("Input should be", "it must be")
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(error.format_message(), err=True)  # type: ignore[attr-defined]  # as above: here a whole help text

@@ -4,6 +4,7 @@ K landmarks. Points are float64 Kx2, (x, y) in pixels of the native film, NaN wh
 whole numbers.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +48,11 @@ class Skipped:
 
     id: str
     reason: str
+
+    @classmethod
+    def of(cls, film_id: str, error: str) -> Self:
+        """The film that an error is about; its advice to skip what is skipped already is left out."""
+        return cls(film_id, re.sub(r",? or (use )?--skip-bad", "", error))
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,6 @@ class FilmSet:
 
     def without(self, bad: Mapping[str, str]) -> Self:
         """This set less the films whose ids are keys of `bad`; the values say why."""
-        skipped = tuple(Skipped(film.id, bad[film.id]) for film in self.films if film.id in bad)
+        skipped = tuple(Skipped.of(film.id, bad[film.id]) for film in self.films if film.id in bad)
         films = tuple(film for film in self.films if film.id not in bad)
         return replace(self, films=films, skipped=self.skipped + skipped)

@@ -110,7 +110,7 @@ class MarkedSet:
             except DataError as error:
                 if not skip_bad:
                     raise
-                skipped.append(Skipped(film.id, str(error)))
+                skipped.append(Skipped.of(film.id, str(error)))
         if not films:
             raise DataError(f"{self.root}: none of its {len(chosen)} films can be used; the first: {skipped[0].reason}")
         usable, rounds_up = tuple(films.values()), self.mean_rounds_up
@@ -122,7 +122,10 @@ class MarkedSet:
         unknown = [f"'{symbol}' is not one of them" for symbol in mine if symbol not in theirs]
         if mine and (missing or unknown):
             differences = ", ".join((*missing[:1], *unknown[:1]))
-            raise DataError(f"{self.root}: {len(mine)} landmarks where {len(theirs)} are wanted: {differences}.")
+            raise DataError(
+                f"{self.root}: {len(mine)} landmarks where {len(theirs)} are wanted: {differences}; take a film set "
+                "with the network's landmarks, or train a network on this one."
+            )
 
     def _usable(self, film: MarkedFilm, landmarks: tuple[Landmark, ...], annotator: Annotator) -> Film:
         size = film_size(film.path)
@@ -132,7 +135,10 @@ class MarkedSet:
         raters = {rater: annotation.checked(symbols, size) for rater, annotation in film.annotations.items()}
         points = self._chosen(raters, annotator, film.path)
         if film.pixel_size_mm is None:
-            raise DataError(f"{film.path}: the size of its pixels in mm is unknown; add it or use --skip-bad.")
+            raise DataError(
+                f"{film.path}: the size of its pixels in mm is unknown; add it in a column `pixel_size` of the set's "
+                "table or of films.csv beside it, or use --skip-bad."
+            )
         return Film(film.id, film.path, size, film.pixel_size_mm, film.machine, points, raters)
 
     def _chosen(self, raters: Mapping[str, Points], annotator: Annotator, path: Path) -> Points:

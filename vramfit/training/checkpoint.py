@@ -52,9 +52,8 @@ def load(path: str | Path) -> Content:
         raise DataError(f"{path}: no such checkpoint; give the file that --resume or --checkpoint is to read{there}.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is not its own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-        raise DataError(f"{path}: not a readable checkpoint ({reason}); use another one.") from None
+    except Exception:  # torch raises many kinds for a file that is not its own, and their texts are about torch
+        raise DataError(f"{path}: no checkpoint of `vramfit train`, or a damaged one; use another one.") from None
     missing = [key for key in _KEYS if not isinstance(content, dict) or key not in content]
     if missing:
         raise DataError(f"{path}: not a checkpoint of `vramfit train`, it has no '{missing[0]}'; use another one.")

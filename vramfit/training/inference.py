@@ -59,7 +59,7 @@ def unmarked_films(
         except DataError as error:
             if not skip_bad:
                 raise
-            skipped.append(Skipped(film_id, str(error)))
+            skipped.append(Skipped.of(film_id, str(error)))
     if not films:
         raise DataError(f"none of the {len(found)} films can be used; the first: {skipped[0].reason}")
     return FilmSet(Path(inputs[0]), "infer", "mean", landmarks, tuple(films), tuple(skipped))

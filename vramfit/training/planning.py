@@ -46,7 +46,10 @@ def choose_device(options: TrainOptions, ranks: Ranks) -> torch.device:
     try:
         card = local_device(ranks.local_rank)
     except NoUsableGpu as error:
-        raise NoUsableGpu(f"--device cuda: {error}") from None
+        if options.device == "auto":
+            raise
+        reason = str(error).removesuffix(".")
+        raise NoUsableGpu(f"--device cuda: {reason}, or train with --device cpu.") from None
     # CUDA itself starts later: while trials are measured, this process is to hold no memory of the card.
     return torch.device("cuda", card.index)
 

@@ -23,7 +23,7 @@ from vramfit.training.distributed import Ranks
 from vramfit.training.events import Listener, RunStart, RunSummary
 from vramfit.training.feeding import choose_feeding
 from vramfit.training.films import FilmTask, open_films
-from vramfit.training.folders import PROFILE, log_folder, make_room
+from vramfit.training.folders import PROFILE, log_folder, make_room, require_folders
 from vramfit.training.keeper import ProfileKeeper
 from vramfit.training.loop import Loop
 from vramfit.training.loop_options import LoopOptions
@@ -54,6 +54,7 @@ def train(options: TrainOptions, listeners: Sequence[Listener] = ()) -> RunSumma
 
 def _train(options: TrainOptions, listeners: Sequence[Listener], ranks: Ranks) -> RunSummary:
     began = time.monotonic()
+    require_folders(options.save_dir, options.log_dir)
     resumed = read_resumed(options)
     if resumed is not None and resumed.is_over(options):
         return _finished_before(options, resumed, listeners)

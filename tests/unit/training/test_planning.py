@@ -239,6 +239,6 @@ def test_a_batch_by_hand_is_divided_by_a_profiles_micro_batch(card, tmp_path):
 def test_cuda_that_is_not_here_is_refused_by_the_options_name():
     if torch.cuda.is_available():
         pytest.skip("there is a card here")
-    with pytest.raises(NoUsableGpu, match="--device cuda"):
+    with pytest.raises(NoUsableGpu, match=r"--device cuda: .*, or train with --device cpu"):
         choose_device(TrainOptions(dataset_path=Path("films"), device="cuda"), Ranks())
     assert choose_device(TrainOptions(dataset_path=Path("films")), Ranks()) == CPU

@@ -16,7 +16,7 @@ from vramfit.landmarks.formats.aariz import Aariz
 from vramfit.landmarks.formats.coco import Coco
 from vramfit.landmarks.formats.deeplabcut import DeepLabCut
 from vramfit.landmarks.formats.points_csv import PointsCsv
-from vramfit.landmarks.marked import SPLITS, MarkedFilm, MarkedSet
+from vramfit.landmarks.marked import SPLITS, MarkedFilm, MarkedSet, split_called
 
 __all__ = [
     "SPLITS",
@@ -131,5 +131,8 @@ def _detected(path: Path) -> FilmFormat:
     if found:
         names = ", ".join(f"--format {name}" for name, _ in found)
         raise DataError(f"{path}: it looks like a film set in several formats; choose one: {names}.")
+    above = path.resolve().parent
+    if split_called(path.resolve().name) and any(one.detect(above) for one in formats().values()):
+        raise DataError(f"{path}: one split of the film set in {above}; give that folder.")
     titles = ", ".join(one.title for one in formats().values())
     raise DataError(f"{path}: no film set in a known format ({titles}); see docs/formats.md, or name one by --format.")

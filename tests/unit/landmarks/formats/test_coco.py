@@ -117,7 +117,7 @@ def spoil(what):
         ("twice", r"annotation 99: film '001' is marked twice"),
         ("words", r"annotation 1: could not convert"),
         ("unmarked", r"001\.png: no rater has marked"),
-        ("no size", r"001\.png: the size of its pixels in mm is unknown"),
+        ("no size", r"001\.png: the size of its pixels in mm is unknown; add it in a column `pixel_size`"),
         ("bad size", r"image 1: its pixel_size_mm is neither"),
         ("resized", r"001\.png: it has \d+x128 pixels where its set says"),
     ],
