@@ -10,7 +10,7 @@ from vramfit.jobs.step import Precision, Step
 from vramfit.training.guard import Guard
 
 
-def make_step():
+def make_step(**changes):
     torch.manual_seed(1)
     job = Job(
         model=partial(torch.nn.Linear, 4, 2),
@@ -18,6 +18,7 @@ def make_step():
         loss=torch.nn.functional.mse_loss,
         optimizer=partial(torch.optim.AdamW, lr=0.1, fused=True),
         amp=None,
+        **changes,
     )
     return Step(job, "cpu", precision=Precision(None, torch.amp.GradScaler("cpu", enabled=True)))
 
@@ -48,3 +49,16 @@ def test_a_fused_step_that_failed_divides_by_its_scale_once():
     for expected, mine in zip(whole.optimizer.state.values(), retried.optimizer.state.values(), strict=True):
         torch.testing.assert_close(mine["exp_avg"], expected["exp_avg"])
     torch.testing.assert_close(retried.model.state_dict(), whole.model.state_dict())
+
+
+def test_a_step_that_is_taken_back_is_not_counted_by_the_average():
+    step = make_step(ema_decay=0.999)
+    batch = step.job.batch(3)
+    step.train(batch, 3)
+    guard = Guard(step)
+    step.backward(batch, 3)
+    guard.before_optimizer()
+    step.update()
+    assert step.average.steps == 2
+    guard.restore()
+    assert step.average.steps == 1
