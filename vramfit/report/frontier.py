@@ -1,4 +1,7 @@
-"""The table of levers: what each choice takes, how fast it is, and why it was picked or not."""
+"""The table of levers: what each choice takes, how fast it is, and why it was picked or not.
+
+A page has it whole; a terminal has the figures, and below them the levers and reasons by the number of their row.
+"""
 
 import sys
 from typing import TextIO
@@ -10,25 +13,43 @@ from vramfit.records import Schedule
 from vramfit.report.table import MARK, RISKS, device_cell, epoch_time_s, gib, make_table, short_levers, show
 from vramfit.units import format_duration
 
-_COLUMNS = (
-    *("choice", "batch", "x steps", "device\nGiB", "headroom\nGiB", "risk"),
-    *("step\ntime", "images/s", "time per\nepoch", "levers", "why"),
-)
+_FIGURES = ("choice", "batch", "x steps", "device\nGiB", "headroom\nGiB", "risk", "step\ntime")
+_EPOCH = "time per\nepoch"
 
 
 def frontier_table(frontier: Frontier, schedule: Schedule) -> Table:
     """One row a choice of levers, the chosen one marked. Step time is that of an optimizer step, all its parts."""
-    table = make_table(_COLUMNS)
+    table = make_table((*_FIGURES, "images/s", _EPOCH, "levers", "why"))
     for row in frontier.rows:
-        table.add_row(*_cells(row, schedule), style="bold" if row.chosen else None)
+        rate = f"{row.trial.throughput_images_per_s:.1f}" if row.trial.throughput_images_per_s else "-"
+        last = (rate, _epoch(row, schedule), short_levers(row.levers), row.reason)
+        choice, *figures = _figures(row)
+        table.add_row(f"{MARK if row.chosen else ''}{choice}", *figures, *last, style=_style(row))
     return table
 
 
+def numbered_figures(frontier: Frontier, schedule: Schedule) -> Table:
+    """The same rows in 120 columns, levers and reasons left to `legend`, which names each row by its number."""
+    table = make_table(("row", *_FIGURES, _EPOCH))
+    for number, row in enumerate(frontier.rows, start=1):
+        table.add_row(f"{MARK if row.chosen else ''}{number}", *_figures(row), _epoch(row, schedule), style=_style(row))
+    return table
+
+
+def legend(frontier: Frontier) -> list[str]:
+    """One line a row of `numbered_figures`: its choice, batch and levers, and what speaks for or against it."""
+    return [
+        f"{number}. {row.label}, batch {row.trial.micro_batch}: "
+        f"{short_levers(row.levers) if row.levers else 'no levers'}; {row.reason}."
+        for number, row in enumerate(frontier.rows, start=1)
+    ]
+
+
 def show_frontier(frontier: Frontier, schedule: Schedule, file: TextIO | None = None) -> None:
-    """Print the table, and the pick with its reason in a sentence."""
+    """Print the figures, the levers and reason of each row, and the pick with its reason in a sentence."""
     file = file or sys.stdout
-    show(frontier_table(frontier, schedule), file)
-    print("", choice_sentence(frontier), "", sep="\n", file=file)
+    show(numbered_figures(frontier, schedule), file)
+    print("", *legend(frontier), "", choice_sentence(frontier), "", sep="\n", file=file)
 
 
 def choice_sentence(frontier: Frontier) -> str:
@@ -38,18 +59,22 @@ def choice_sentence(frontier: Frontier) -> str:
     return f"Levers: {choice.label}, batch {choice.trial.micro_batch}{steps}: {choice.reason}."
 
 
-def _cells(row: FrontierRow, schedule: Schedule) -> tuple[str, ...]:
+def _figures(row: FrontierRow) -> tuple[str, ...]:
     trial, steps = row.trial, row.accumulation_steps
     return (
-        f"{MARK if row.chosen else ''}{row.label}",
+        row.label,
         str(trial.micro_batch),
         str(steps),
         device_cell(trial),
         gib(trial.headroom_bytes, signed=True),
         RISKS[trial.verdict],
         format_duration(None if trial.step_time_s is None else trial.step_time_s * steps),
-        f"{trial.throughput_images_per_s:.1f}" if trial.throughput_images_per_s else "-",
-        format_duration(epoch_time_s(trial, schedule)),
-        short_levers(row.levers),
-        row.reason,
     )
+
+
+def _epoch(row: FrontierRow, schedule: Schedule) -> str:
+    return format_duration(epoch_time_s(row.trial, schedule))
+
+
+def _style(row: FrontierRow) -> str | None:
+    return "bold" if row.chosen else None

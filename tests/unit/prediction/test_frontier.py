@@ -141,5 +141,16 @@ def test_the_table_marks_the_pick_and_fits_a_pipe(capsys):
     text = plain_text(frontier_table(frontier, Schedule(images=700)))
     assert next(line for line in text.splitlines() if line.startswith(">")).split()[1:3] == ["planned", "recomputation"]
     assert "recompute=block (1 module)" in text
+
+
+def test_a_terminal_has_the_levers_below_the_table_by_the_number_of_their_row(capsys):
+    frontier = find_frontier(ScriptedSearch(), batch_size=12)
     show_frontier(frontier, Schedule())
-    assert "Levers: planned recomputation, batch 12: fits at 20.0% more time" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    table, legend, choice = (part.splitlines() for part in said.rstrip().split("\n\n"))
+    assert max(map(len, table)) <= 120
+    number = next(line for line in table if line.startswith(">")).split()[1]
+    assert [line.split(".")[0] for line in legend] == [str(n) for n in range(1, len(frontier.rows) + 1)]
+    assert f"{number}. planned recomputation, batch 12: " in "\n".join(legend)
+    assert "recompute=block (1 module)" in legend[int(number) - 1]
+    assert choice[0].startswith("Levers: planned recomputation, batch 12: fits at 20.0% more time")
