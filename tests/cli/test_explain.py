@@ -26,3 +26,8 @@ def test_an_unknown_card(vramfit):
     done = vramfit(*WORDS[:6], "--gpu", "rtx3070tl", "--batch-size", "2")
     assert done.code == 2
     assert "RTX 3070 Ti" in done.err
+
+
+def test_a_batch_beyond_the_card_is_said_not_to_fit(vramfit):
+    said = [vramfit(*WORDS[:-1], size).out for size in ("2", "100000")]
+    assert ["It does not fit: the card has" in out for out in said] == [False, True]

@@ -115,7 +115,8 @@ def test_verify_without_a_card_says_that_nothing_was_proved(vramfit, tmp_path, m
     file.write_text(make_profile(job=job_key(job)).to_json())
     outcome = vramfit("profile", "verify", str(file))
     assert outcome.code == 0, outcome.err
-    assert "unproved" in outcome.out
+    assert "Checked: the profile is valid, and its model and image size" in outcome.out
+    assert "Not checked: whether its batch fits, for there is no card here" in outcome.out
 
 
 def test_verify_asks_for_a_job_of_your_own(vramfit, tmp_path):

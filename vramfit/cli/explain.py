@@ -55,7 +55,7 @@ def explain(
         from vramfit.report.timeline import timeline_page
 
         written.append(write_result(html, timeline_page(explanation, title), "Timeline"))
-    _report(explanation, title=title, as_json=as_json)
+    _report(explanation, predictor.budget.budget_bytes, title=title, as_json=as_json)
     tell(written, as_json=as_json)
 
 
@@ -82,15 +82,16 @@ def _title(job: "Job", card: "Card", micro_batch: int) -> str:
     return f"{job.model_name or job.name} {size}{job.amp or 'fp32'}, batch {micro_batch} on {card.name}"
 
 
-def _report(explanation: "Explanation", *, title: str, as_json: bool) -> None:
-    from vramfit.report.explain import modules_table, parts_table, words
+def _report(explanation: "Explanation", budget_bytes: int, *, title: str, as_json: bool) -> None:
+    from vramfit.report.explain import modules_table, parts_table, shortage, words
     from vramfit.report.table import show
 
     if as_json:
         document = {"title": title, **explanation.model_dump(mode="json", exclude={"timeline"})}
         typer.echo(json.dumps(document, indent=2))
         return
-    typer.echo(f"{title}\n{words(explanation)}\n")
+    said = [words(explanation), shortage(explanation, budget_bytes)]
+    typer.echo("\n".join([title, *filter(None, said), ""]))
     show(parts_table(explanation))
     typer.echo()
     show(modules_table(explanation))

@@ -20,6 +20,10 @@ First = Annotated[str, typer.Argument(help="One profile, by name or file.", meta
 Second = Annotated[str, typer.Argument(help="The profile to compare it with.", metavar="SECOND")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
+_UNPROVED = (
+    "Checked: the profile is valid, and its model and image size are those of the job. "
+    "Not checked: whether its batch fits, for there is no card here to try it on."
+)
 # What differs between any two profiles without meaning anything.
 _INCIDENTAL = ("created",)
 
@@ -131,7 +135,8 @@ def _judged(profile: "Profile", model: str | None) -> "tuple[tuple[str, ...], Tr
     try:
         device = local_device()
     except NoUsableGpu:
-        return judge_reuse(profile, job_key(job), read_machine(None), None).reasons, None
+        judge_reuse(profile, job_key(job), read_machine(None), None)
+        return (_UNPROVED,), None
     reuse = judge_reuse(profile, job_key(job), read_machine(device), device.total_bytes)
     return reuse.reasons, _tried(profile, job, device) if reuse.verify else None
 

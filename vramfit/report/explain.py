@@ -58,6 +58,14 @@ def words(explanation: Explanation) -> str:
     )
 
 
+def shortage(explanation: Explanation, budget_bytes: int) -> str | None:
+    """That the peak is more than the card has, in a sentence; None where it is not."""
+    excess = explanation.peak_bytes - budget_bytes
+    if excess <= 0:
+        return None
+    return f"It does not fit: the card has {format_size(budget_bytes)}, {format_size(excess)} less."
+
+
 def _table(label: str) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column(label, overflow="fold")
