@@ -62,11 +62,28 @@ def test_an_unknown_key_is_named(vramfit, tmp_path):
 
 
 def test_diff_names_only_what_differs(vramfit):
-    assert vramfit("profile", "diff", "rtx3070ti-768", "rtx3070ti-1024").out.splitlines() == [
-        "plan.micro_batch: 6 -> 2",
-        "plan.effective_batch: 6 -> 2",
+    lines = vramfit("profile", "diff", "rtx3070ti-768", "rtx3070ti-1024").out.splitlines()
+    assert [line.split() for line in lines] == [
+        ["what", "rtx3070ti-768", "rtx3070ti-1024"],
+        ["planned", "micro-batch", "6", "2"],
+        ["effective", "batch", "6", "2"],
     ]
+    changes = json.loads(vramfit("profile", "diff", "rtx3070ti-768", "rtx3070ti-1024", "--json").out)["changes"]
+    assert [change["key"] for change in changes] == ["plan.micro_batch", "plan.effective_batch"]
     assert "same" in vramfit("profile", "diff", "rtx3070ti-768", "rtx3070ti-768").out
+
+
+def test_diff_shows_sizes_in_units_and_batches_that_only_one_tried(vramfit, tmp_path):
+    file = tmp_path / "other.json"
+    file.write_text(make_profile(trials=(make_trial(1), make_trial(9, verdict="oom"))).to_json())
+    out = vramfit("profile", "diff", "rtx3070ti-768", str(file)).out
+    rows = {line.split(", GiB")[0]: line for line in out.splitlines()[1:]}
+    assert list(rows) == [*(f"batch {size}" for size in range(2, 8)), "batch 9"]
+    assert "2.40 (2.16-2.64), fits, 80 ms" in rows["batch 2"]
+    assert rows["batch 2"].endswith("not tried")
+    assert "not tried" in rows["batch 9"]
+    file.write_text(make_profile(notes=("mine",)).to_json())
+    assert "read the same" in vramfit("profile", "diff", "rtx3070ti-768", str(file)).out
 
 
 def test_export_refuses_to_overwrite(vramfit, tmp_path):

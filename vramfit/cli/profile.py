@@ -60,19 +60,26 @@ def show_one(name: Name, *, as_json: AsJson = False) -> None:
 
 @app.command("diff")
 def diff(first: First, second: Second, *, as_json: AsJson = False) -> None:
-    """Show the keys in which two profiles differ; the same profile leaves nothing to show."""
+    """Show in what two profiles differ: plan, job, machine, budget and the batches tried; --json has every key."""
     import json
 
+    from vramfit.report.profile_difference import difference_table
+    from vramfit.report.table import show
     from vramfit.shipped import load_profile
 
-    changes = differences(load_profile(first), load_profile(second))
+    profiles = load_profile(first), load_profile(second)
+    changes = differences(*profiles)
     if as_json:
         typer.echo(json.dumps({"changes": changes}, indent=2))
         return
-    for change in changes:
-        typer.echo(f"{change['key']}: {_worded(change['first'])} -> {_worded(change['second'])}")
     if not changes:
         typer.echo("The two profiles are the same.")
+        return
+    table = difference_table((first, second), profiles)
+    if table.row_count:
+        show(table)
+    else:
+        typer.echo("The plans, jobs, machines, budgets and trials read the same; --json has every key that differs.")
 
 
 @app.command("export")
@@ -183,7 +190,3 @@ def _flat(value: Any, key: str) -> list[tuple[str, Any]]:
             leaf for place, part in enumerate(value) for leaf in _flat(part, f"{key}[{part.get('micro_batch', place)}]")
         ]
     return [(key, value)]
-
-
-def _worded(value: Any) -> str:
-    return "nothing" if value is None else str(value)
