@@ -214,6 +214,19 @@ def hungry_job(card: ScriptedCard, **changes: Any) -> Job:
     return Job(**(settings | changes))
 
 
+def blows_up_at_first(steps: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """A loss that is infinite in the first training steps, so that a gradient scaler skips them."""
+    calls: list[int] = []
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            calls.append(1)
+        value = nn.functional.mse_loss(outputs, targets)
+        return value * torch.inf if len(calls) <= steps else value
+
+    return loss
+
+
 def _batch(size: int) -> tuple[Tensor, Tensor]:
     return torch.randn(size, 4), torch.randn(size, 1)
 

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import small_runs as small
 import torch
-from scripted_card import Hungry, ScriptedCard, hungry_job
+from scripted_card import Hungry, ScriptedCard, blows_up_at_first, hungry_job
 from torch import nn
 
 from vramfit.jobs.job import job_key
@@ -33,18 +33,6 @@ def test_optimizer_state_appears_with_the_first_step_that_the_scaler_does_not_sk
     made = run_trial(job, 6, BUDGET, card, precision=precision)
     assert made.verdict is Verdict.OOM
     assert "a training step" in made.note
-
-
-def blows_up_at_first(steps):
-    calls = []
-
-    def loss(outputs, targets):
-        if torch.is_grad_enabled():
-            calls.append(1)
-        value = nn.functional.mse_loss(outputs, targets)
-        return value * torch.inf if len(calls) <= steps else value
-
-    return loss
 
 
 def test_memory_that_creeps_up_from_step_to_step_is_judged_by_its_highest():

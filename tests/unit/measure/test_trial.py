@@ -5,8 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from scripted_card import Hungry, ScriptedCard, hungry_job
-from torch import nn
+from scripted_card import Hungry, ScriptedCard, blows_up_at_first, hungry_job
 
 from vramfit.errors import VramfitError
 from vramfit.jobs.step import Precision
@@ -40,22 +39,10 @@ def test_a_trial_that_fits():
     assert card.limit_bytes is None
 
 
-def _blows_up_at_first(steps):
-    calls = []
-
-    def loss(outputs, targets):
-        if torch.is_grad_enabled():
-            calls.append(1)
-        value = nn.functional.mse_loss(outputs, targets)
-        return value * torch.inf if len(calls) <= steps else value
-
-    return loss
-
-
 def test_a_scaler_that_skips_everything_is_noted():
     card = ScriptedCard()
     precision = Precision(None, torch.amp.GradScaler("cpu", enabled=True))
-    made = run_trial(hungry_job(card, loss=_blows_up_at_first(10_000)), 2, budget(), card, precision=precision)
+    made = run_trial(hungry_job(card, loss=blows_up_at_first(10_000)), 2, budget(), card, precision=precision)
     assert "the scaler skipped every step" in made.note
 
 
