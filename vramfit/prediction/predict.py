@@ -15,7 +15,7 @@ from vramfit.prediction.allocator import Settings
 from vramfit.prediction.constants import CONSTANTS, Bands
 from vramfit.prediction.hidden import context_bytes, convolution_workspaces, kept_workspaces
 from vramfit.prediction.record import Trace
-from vramfit.prediction.replay import Spread, replay_trace
+from vramfit.prediction.replay import Peaks, Spread, replay_trace
 from vramfit.prediction.roofline import step_time_s
 from vramfit.prediction.trace import trace_step
 from vramfit.records import Band, Budget, Trial, Verdict
@@ -112,18 +112,14 @@ class Predictor:
     def _rehearsed(self, trace: Trace) -> Trace:
         return accumulating(trace)
 
-    def _replay(self, trace: Trace) -> Spread:
-        kept = kept_workspaces(trace, self.card)
-        return Spread.of(
-            [
-                replay_trace(
-                    trace,
-                    convolution_workspaces(trace.operations, benchmark=self.job.cudnn_benchmark, part=part),
-                    kept_bytes=kept,
-                    settings=allocator_settings(self.job),
-                )
-                for part in CONSTANTS.hidden.replayed_parts
-            ]
+    def _replay(self, trace: Trace, part: float, limit_bytes: int | None = None) -> Peaks:
+        """The peaks with a part of the most workspace that cuDNN may take."""
+        return replay_trace(
+            trace,
+            convolution_workspaces(trace.operations, benchmark=self.job.cudnn_benchmark, part=part),
+            kept_bytes=kept_workspaces(trace, self.card),
+            limit_bytes=limit_bytes,
+            settings=allocator_settings(self.job),
         )
 
     def _fits(self, micro_batch: int) -> bool:
@@ -132,7 +128,7 @@ class Predictor:
     def _predict(self, micro_batch: int) -> Trial:
         trace = self.trace(micro_batch)
         rehearsed = self._rehearsed(trace)
-        peaks = self._replay(rehearsed)
+        peaks = Spread.of([self._replay(rehearsed, part) for part in CONSTANTS.hidden.replayed_parts])
         context = context_bytes(self.card)
         reserved = round(peaks.reserved_bytes * CONSTANTS.hidden.slack)
         used = reserved + context
@@ -163,12 +159,8 @@ class Predictor:
         A measured trial that has to release it is over budget, for it is slow and near its limit; but it runs.
         """
         room = self.budget.budget_bytes - context_bytes(self.card)
-        return replay_trace(
-            trace,
-            kept_bytes=kept_workspaces(trace, self.card),
-            limit_bytes=max(0, int(room / CONSTANTS.hidden.slack)),
-            settings=allocator_settings(self.job),
-        ).fits
+        limit = max(0, int(room / CONSTANTS.hidden.slack))
+        return self._replay(trace, min(CONSTANTS.hidden.replayed_parts), limit).fits
 
 
 def memory_band(used_bytes: int, spread_bytes: int, bands: Bands = CONSTANTS.bands) -> Band:
