@@ -10,7 +10,7 @@ from torch.optim import optimizer
 from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vramfit.jobs.job import Job
+from vramfit.jobs.job import Job, empty_model
 from vramfit.prediction.autocast import cuda_autocast
 from vramfit.prediction.recorder import Recorder
 from vramfit.prediction.schema import Nature, nature_of, written_argument
@@ -51,11 +51,8 @@ def storageless_model(job: Job, recorder: Recorder) -> nn.Module:
 
 def built_on_meta(job: Job) -> nn.Module:
     """The network on meta tensors, or on the CPU if its construction needs values."""
-    try:
-        with torch.device("meta"), _Unfilled():  # type: ignore[no-untyped-call]  # torch has no types there
-            return job.model()
-    except (RuntimeError, NotImplementedError):
-        return job.model()
+    with _Unfilled():  # type: ignore[no-untyped-call]  # torch has no types there
+        return empty_model(job)
 
 
 class _Unfilled(TorchDispatchMode):

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
+from vramfit.jobs.job import empty_model
 from vramfit.jobs.landmark import landmark_job
 from vramfit.landmarks.films import Landmark
 from vramfit.training import checkpoint
@@ -49,8 +48,7 @@ class Resumed:
             DataError: names both models and the first weight that differs.
 
         """
-        with torch.device("meta"):
-            model = landmark_job(options.landmark_options(len(self.landmarks) or 1)).model()
+        model = empty_model(landmark_job(options.landmark_options(len(self.landmarks) or 1)))
         checkpoint.require_same_model(self.content, model, self.path)
 
 
