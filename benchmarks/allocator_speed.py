@@ -12,7 +12,7 @@ import time
 
 from ending import keep
 
-from vramfit.prediction.allocator import CachingAllocator, Settings
+from vramfit.prediction.allocator.allocator import CachingAllocator, Settings
 
 REQUIRED_EVENTS_PER_S = 300_000
 CONFS = ("", "expandable_segments:True", "max_split_size_mb:32", "roundup_power2_divisions:4")

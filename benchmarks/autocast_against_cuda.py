@@ -24,11 +24,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vramfit.files import write_atomically
 from vramfit.jobs.backbone import backbone_job
-from vramfit.prediction.disguise import built_on_meta, cuda_everywhere, storageless_model
-from vramfit.prediction.record import Trace
-from vramfit.prediction.recorder import Recorder
-from vramfit.prediction.schema import Nature, nature_of
-from vramfit.prediction.storageless import tensors_in
+from vramfit.prediction.trace_records import Trace
+from vramfit.prediction.tracing.cuda_emulation import built_on_meta, cuda_everywhere, storageless_model
+from vramfit.prediction.tracing.fake_tensors import tensors_in
+from vramfit.prediction.tracing.op_schema import Nature, nature_of
+from vramfit.prediction.tracing.recorder import Recorder
 
 BATCH = 2
 RESULTS = Path(__file__).resolve().parent / "results" / "autocast_against_cuda.json"

@@ -14,12 +14,12 @@ from calibration_traces import load
 
 from vramfit.cards import find_card
 from vramfit.files import write_atomically
-from vramfit.prediction.affine import AffineTrace
 from vramfit.prediction.constants import CONSTANTS
-from vramfit.prediction.hidden import context_bytes, convolution_workspaces, kept_workspaces
+from vramfit.prediction.overheads import context_bytes, convolution_workspaces, kept_workspaces
 from vramfit.prediction.predict import Predictor, card_budget
-from vramfit.prediction.record import OperationRecord, Trace
-from vramfit.prediction.replay import Peaks, replay_trace
+from vramfit.prediction.replay_trace import Peaks, replay_trace
+from vramfit.prediction.trace_records import OperationRecord, Trace
+from vramfit.prediction.transforms.rescale import AffineTrace
 from vramfit.records import Verdict
 from vramfit.units import GIB
 

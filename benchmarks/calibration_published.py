@@ -17,10 +17,10 @@ from torch.nn import functional as F
 from vramfit.cards import find_card
 from vramfit.jobs.backbone import synthetic_batch
 from vramfit.jobs.job import Batch, Job
-from vramfit.prediction.hidden import convolution_workspaces, cublas_bytes, kept_workspaces
-from vramfit.prediction.record import Trace
-from vramfit.prediction.replay import replay_trace
-from vramfit.prediction.trace import trace_step
+from vramfit.prediction.overheads import convolution_workspaces, cublas_bytes, kept_workspaces
+from vramfit.prediction.replay_trace import replay_trace
+from vramfit.prediction.trace_records import Trace
+from vramfit.prediction.tracing.trace import trace_step
 from vramfit.units import MIB
 
 _POSE = {"SimpleBaseline-ResNet50 (17 kpt)": 17, "SimpleBaseline-ResNet50 (16 kpt)": 16}

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from vramfit.cards import find_card
 from vramfit.files import write_atomically
-from vramfit.prediction.affine import AffineTrace
 from vramfit.prediction.constants import TimeConstants
-from vramfit.prediction.record import OperationRecord
 from vramfit.prediction.roofline import kind_of, rate
+from vramfit.prediction.trace_records import OperationRecord
+from vramfit.prediction.transforms.rescale import AffineTrace
 
 KINDS = (
     "product",

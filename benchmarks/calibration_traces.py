@@ -19,8 +19,8 @@ from ending import keep
 
 from vramfit.errors import VramfitError
 from vramfit.files import write_atomically
-from vramfit.prediction.affine import AffineTrace
-from vramfit.prediction.trace import trace_step
+from vramfit.prediction.tracing.trace import trace_step
+from vramfit.prediction.transforms.rescale import AffineTrace
 
 DEFAULT_CACHE = Path(__file__).resolve().parent / ".cache"
 

@@ -29,12 +29,12 @@ sys.path.insert(0, str(REPOSITORY / "tests"))
 from damaged_films import FAULTS, Damage  # noqa: E402  # the path is set above
 
 from vramfit.files import write_atomically  # noqa: E402
-from vramfit.landmarks.check import check_films  # noqa: E402
-from vramfit.landmarks.formats import read_films  # noqa: E402
-from vramfit.landmarks.image import read_film  # noqa: E402
-from vramfit.landmarks.likeness import SAME_PICTURE, directions, thumbnail  # noqa: E402
-from vramfit.landmarks.sample import make_sample  # noqa: E402
-from vramfit.landmarks.shapes import find_oddities, relative_sizes  # noqa: E402
+from vramfit.landmarks.check.check import check_films  # noqa: E402
+from vramfit.landmarks.check.shapes import find_oddities, relative_sizes  # noqa: E402
+from vramfit.landmarks.data.formats import read_films  # noqa: E402
+from vramfit.landmarks.data.image import read_film  # noqa: E402
+from vramfit.landmarks.data.near_duplicates import SAME_PICTURE, directions, thumbnail  # noqa: E402
+from vramfit.landmarks.sample.make import make_sample  # noqa: E402
 
 RESULT = REPOSITORY / "benchmarks" / "results" / "data_check.json"
 SETS = [(seed, (40, 60, 80, 120, 200)[seed % 5], (160, 240)[seed % 2]) for seed in range(100, 125)]

@@ -35,13 +35,13 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import io, tv_tensors
 from torchvision.transforms import v2
 
-from vramfit.landmarks.augment import preset
-from vramfit.landmarks.cache import FilmCache
-from vramfit.landmarks.dataset import FilmDataset
-from vramfit.landmarks.films import Film, FilmSet
-from vramfit.landmarks.formats import load_films
-from vramfit.landmarks.sample import SampleMachine, make_sample
-from vramfit.training.films import FilmSamples
+from vramfit.landmarks.data.cache import FilmCache
+from vramfit.landmarks.data.films import Film, FilmSet
+from vramfit.landmarks.data.formats import load_films
+from vramfit.landmarks.loading.augment import preset
+from vramfit.landmarks.loading.dataset import FilmDataset
+from vramfit.landmarks.sample.make import SampleMachine, make_sample
+from vramfit.landmarks.training.task import FilmSamples
 from vramfit.training.loading import Loader
 
 PACKAGES = ("torch", "torchvision", "albumentations", "numpy", "opencv-python")

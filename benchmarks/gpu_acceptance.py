@@ -29,8 +29,8 @@ from vramfit.cards import find_card
 from vramfit.errors import UnknownCard, VramfitError
 from vramfit.files import write_atomically
 from vramfit.jobs.job import Job
-from vramfit.jobs.landmark import LandmarkOptions, landmark_job
 from vramfit.jobs.step import Step
+from vramfit.landmarks.model.job import LandmarkOptions, landmark_job
 from vramfit.measure.budget import read_budget
 from vramfit.measure.device import Device, local_device
 from vramfit.measure.machine import read_machine
@@ -38,8 +38,8 @@ from vramfit.measure.memory import CudaMemory
 from vramfit.measure.worker import measure_trial
 from vramfit.oom import release_memory
 from vramfit.prediction.predict import Predictor
-from vramfit.prediction.recording import compare
-from vramfit.prediction.snapshot import load_snapshot
+from vramfit.prediction.snapshots.compare import compare
+from vramfit.prediction.snapshots.snapshot import load_snapshot
 from vramfit.probe import fit, levers_for
 from vramfit.records import Budget, OomEvent, Trial, Verdict
 from vramfit.training.recovery import Recovery

@@ -7,8 +7,8 @@ import shutil
 import cv2
 import numpy as np
 
-from vramfit.landmarks.formats.aariz import MACHINES_FILE
-from vramfit.landmarks.image import read_film
+from vramfit.landmarks.data.formats.aariz import MACHINES_FILE
+from vramfit.landmarks.data.image import read_film
 
 RATERS = "Annotations/Cephalometric Landmarks"
 

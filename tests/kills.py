@@ -63,7 +63,7 @@ def main(folder, result):
     import torch
 
     from vramfit.training import checkpoint
-    from vramfit.training.events import Listener
+    from vramfit.training.listeners import Listener
 
     class Teller(Listener):
         def on_progress(self, progress):

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
-from vramfit.jobs.landmark import LandmarkOptions
 from vramfit.jobs.step import Step
-from vramfit.landmarks.formats import load_films
-from vramfit.landmarks.sample import make_sample
+from vramfit.landmarks.data.formats import load_films
+from vramfit.landmarks.model.job import LandmarkOptions
+from vramfit.landmarks.sample.make import make_sample
+from vramfit.landmarks.training.task import FilmTask, open_films
 from vramfit.training.checkpoint import save
-from vramfit.training.films import FilmTask, open_films
 
 MODEL, SIZE = "hrnet_w18_small", (64, 64)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vramfit.landmarks.formats import FilmSet, load_films
+from vramfit.landmarks.data.formats import FilmSet, load_films
 
 SPLITS = ("train", "valid", "test")
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vramfit.landmarks.films import Film, FilmSet, Landmark
-from vramfit.landmarks.metrics import describe_pixel_sizes, evaluate_points
-from vramfit.training.evaluation import EvaluationReport, Judged, by_rater, film_means, inter_rater
+from vramfit.landmarks.data.films import Film, FilmSet, Landmark
+from vramfit.landmarks.evaluation.evaluate import EvaluationReport, Judged, by_rater, film_means, inter_rater
+from vramfit.landmarks.evaluation.metrics import describe_pixel_sizes, evaluate_points
 
 SYMBOLS = ("A", "B", "N", "Me")
 SIZE = (200, 240)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vramfit.records import EpochRecord, GrowBack, OomEvent
-from vramfit.training.events import RunStart, RunSummary
+from vramfit.training.listeners import RunStart, RunSummary
 from vramfit.units import GIB
 
 EVENT = OomEvent(

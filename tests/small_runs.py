@@ -9,7 +9,7 @@ from torch import nn
 from vramfit.jobs.job import Job
 from vramfit.jobs.step import Step
 from vramfit.training.loop import Loop
-from vramfit.training.loop_options import LoopOptions
+from vramfit.training.run_options import LoopOptions
 from vramfit.training.task import Judgement
 
 FEATURES = 6

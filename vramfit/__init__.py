@@ -7,7 +7,7 @@ that is not here, `fit` it to the card that is, or hand any training loop to `fi
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from vramfit._version import __version__ as __version__
 
 _HOMES = {
     "Job": "vramfit.jobs.job",

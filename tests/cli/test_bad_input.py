@@ -10,7 +10,7 @@ from made_records import make_profile
 
 from vramfit import files
 from vramfit.cli.question import Question
-from vramfit.landmarks.sample import make_sample
+from vramfit.landmarks.sample.make import make_sample
 
 SENIOR = Path("Annotations/Cephalometric Landmarks/Senior Orthodontists")
 

@@ -7,8 +7,8 @@ import pytest
 from made_checkpoint import make_checkpoint, make_films
 from pages import require_sound
 
-from vramfit.training.comparison import Comparison
-from vramfit.training.evaluation import EvaluationReport
+from vramfit.landmarks.evaluation.compare import Comparison
+from vramfit.landmarks.evaluation.evaluate import EvaluationReport
 
 
 @pytest.fixture(scope="module")

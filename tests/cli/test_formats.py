@@ -5,7 +5,7 @@ import json
 import pytest
 from made_formats import write_coco, write_csv, write_deeplabcut
 
-from vramfit.landmarks.sample import make_sample
+from vramfit.landmarks.sample.make import make_sample
 
 SMALL = ("--model", "hrnet_w18_small", "--weights", "none", "--image-size", "64", "64", "--batch-size", "4")
 PLAIN = ("--epochs", "1", "--device", "cpu", "--num-workers", "0")

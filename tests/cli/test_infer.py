@@ -11,11 +11,11 @@ import torch
 from made_checkpoint import films_of, make_checkpoint, make_films
 
 from vramfit.errors import DataError
-from vramfit.landmarks.formats.aariz import read_annotation
-from vramfit.report.overlay import overlay
-from vramfit.training import inference
-from vramfit.training.evaluation import EvaluationOptions, evaluate_checkpoint
-from vramfit.training.trained import load_trained
+from vramfit.landmarks.data.formats.aariz import read_annotation
+from vramfit.landmarks.evaluation import inference
+from vramfit.landmarks.evaluation.evaluate import EvaluationOptions, evaluate_checkpoint
+from vramfit.landmarks.model.trained_network import load_trained
+from vramfit.landmarks.report.overlay import overlay
 
 
 @pytest.fixture(scope="module")

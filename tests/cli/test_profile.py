@@ -123,8 +123,8 @@ def test_verify_refuses_what_does_not_fit(vramfit, judged):
 
 
 def test_verify_without_a_card_says_that_nothing_was_proved(vramfit, tmp_path, monkeypatch):
+    from vramfit.cli.models import resolve_job
     from vramfit.jobs.job import job_key
-    from vramfit.jobs.registry import resolve_job
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     job = resolve_job("hrnet_w18_small_v2", image_size=(64, 64), amp="fp16", channels_last=False)

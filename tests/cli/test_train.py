@@ -14,14 +14,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from vramfit import files
 from vramfit.errors import UsageError
-from vramfit.jobs import landmark
-from vramfit.landmarks.sample import make_sample
+from vramfit.landmarks.model import job as landmark
+from vramfit.landmarks.sample.make import make_sample
+from vramfit.landmarks.training.options import TrainOptions
+from vramfit.landmarks.training.task import FilmTask
 from vramfit.records import Profile
 from vramfit.report.console import ConsoleListener
 from vramfit.report.tracking import TensorBoardListener
 from vramfit.training import checkpoint
-from vramfit.training.films import FilmTask
-from vramfit.training.options import TrainOptions
 from vramfit.training.task import Judgement
 from vramfit.training.trainer import train
 

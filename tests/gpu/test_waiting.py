@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from vramfit.training.watch import Clock
+from vramfit.training.monitors import Clock
 
 pytestmark = pytest.mark.gpu
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 from scripted_card import ScriptedCard, hungry_job, measured_bench, other_process
 
+from vramfit.landmarks.training.options import TrainOptions
 from vramfit.measure import trial
 from vramfit.measure.budget import read_budget
 from vramfit.measure.memory import MemoryFigures
 from vramfit.measure.trial import judge, run_trial
 from vramfit.probe import Probe, Wanted
 from vramfit.records import Budget, Verdict
-from vramfit.training.claim import budget_now
-from vramfit.training.options import TrainOptions
+from vramfit.training.memory_limit import budget_now
 from vramfit.units import GIB, MIB
 
 

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from vramfit.landmarks.image import read_film
+from vramfit.landmarks.data.image import read_film
 
 
 def test_a_film_is_read_by_a_path_that_is_not_ascii_and_never_by_imread(tmp_path, monkeypatch):

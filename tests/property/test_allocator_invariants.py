@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vramfit.prediction.allocator import AllocatorOom, CachingAllocator, Settings
+from vramfit.prediction.allocator.allocator import AllocatorOom, CachingAllocator, Settings
 from vramfit.units import MIB
 
 CONFS = (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vramfit.plan.frontier import Choice, Layout, Part, choose_parts, judge, smallest_budget, uniform
+from vramfit.plan.recomputation import Choice, Layout, Part, choose_parts, judge, smallest_budget, uniform
 
 SIZES = st.integers(0, 100)
 SECONDS = st.integers(1, 20).map(lambda number: number / 4)

@@ -6,11 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vramfit.landmarks.augment import draw, move, preset
-from vramfit.landmarks.decode import decode
-from vramfit.landmarks.heatmap import render
-from vramfit.landmarks.letterbox import Letterbox
-from vramfit.landmarks.loss import adaptive_wing
+from vramfit.landmarks.data.letterbox import Letterbox
+from vramfit.landmarks.loading.augment import draw, move, preset
+from vramfit.landmarks.model.decode import decode
+from vramfit.landmarks.model.heatmap import render
+from vramfit.landmarks.model.loss import adaptive_wing
 
 sides = st.integers(16, 6000)
 multiples = st.integers(2, 32).map(lambda number: 32 * number)

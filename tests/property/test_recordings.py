@@ -3,9 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vramfit.prediction.allocator import CachingAllocator, Settings
-from vramfit.prediction.recording import compare
-from vramfit.prediction.snapshot import parse_snapshot
+from vramfit.prediction.allocator.allocator import CachingAllocator, Settings
+from vramfit.prediction.snapshots.compare import compare
+from vramfit.prediction.snapshots.snapshot import parse_snapshot
 from vramfit.units import MIB
 
 # The allocator's addresses begin at 2**48, where no card's do: a recording's lie below.

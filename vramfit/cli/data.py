@@ -8,7 +8,7 @@ import typer
 from vramfit.cli.options import FilmFormat
 
 if TYPE_CHECKING:
-    from vramfit.landmarks.check import CheckReport
+    from vramfit.landmarks.check.check import CheckReport
 
 app = typer.Typer(help="Look at a film set before training on it.", no_args_is_help=True)
 
@@ -26,7 +26,7 @@ def check(
     from functools import partial
 
     from vramfit.cli.progress import film_progress
-    from vramfit.landmarks.check import check_films
+    from vramfit.landmarks.check.check import check_films
 
     with film_progress() as progress:
         report = check_films(path, film_format=film_format, progress=partial(progress, "looking at films"))
@@ -59,11 +59,11 @@ def preview(
 
     from vramfit.errors import CannotWrite
     from vramfit.files import write_atomically
-    from vramfit.landmarks.augment import preset
-    from vramfit.landmarks.cache import FilmCache
-    from vramfit.landmarks.formats import load_films
-    from vramfit.landmarks.preview import preview as draw
-    from vramfit.landmarks.preview import preview_effects
+    from vramfit.landmarks.data.cache import FilmCache
+    from vramfit.landmarks.data.formats import load_films
+    from vramfit.landmarks.loading.augment import preset
+    from vramfit.landmarks.loading.preview import preview as draw
+    from vramfit.landmarks.loading.preview import preview_effects
 
     if output.exists() and not force:
         raise CannotWrite(f"{output} is there already; use --force to replace it, or another --output.")

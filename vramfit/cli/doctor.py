@@ -33,7 +33,7 @@ def doctor(
 
 def examine() -> dict[str, Any]:
     """The whole report as plain values: versions, settings, cards and advice."""
-    from vramfit import __version__
+    from vramfit._version import __version__
     from vramfit.measure.machine import read_machine
 
     devices, why_none = _devices()

@@ -10,8 +10,8 @@ from vramfit.cli.results import require_free, tell, write_result
 from vramfit.errors import UsageError
 
 if TYPE_CHECKING:
-    from vramfit.training.comparison import Comparison
-    from vramfit.training.evaluation import EvaluationOptions, Judged
+    from vramfit.landmarks.evaluation.compare import Comparison
+    from vramfit.landmarks.evaluation.evaluate import EvaluationOptions, Judged
 
 
 def evaluate(
@@ -49,7 +49,7 @@ def evaluate(
 
     Beside them stand the mean-shape baseline and the error between both raters; with --compare, another checkpoint.
     """
-    from vramfit.training.evaluation import EvaluationOptions
+    from vramfit.landmarks.evaluation.evaluate import EvaluationOptions
 
     require_free(export, html, force=force)
     options = EvaluationOptions(
@@ -87,8 +87,8 @@ def _symbols(landmarks: str | None) -> tuple[str, ...] | None:
 
 def _judge(checkpoint: Path, compare: Path | None, options: "EvaluationOptions") -> "tuple[Judged, Comparison | None]":
     from vramfit.cli.progress import film_progress, tell_oom
-    from vramfit.training.comparison import compare_checkpoints
-    from vramfit.training.evaluation import judge_checkpoint
+    from vramfit.landmarks.evaluation.compare import compare_checkpoints
+    from vramfit.landmarks.evaluation.evaluate import judge_checkpoint
 
     with film_progress() as progress:
         if compare is None:
@@ -97,8 +97,8 @@ def _judge(checkpoint: Path, compare: Path | None, options: "EvaluationOptions")
 
 
 def _show(judged: "Judged", comparison: "Comparison | None") -> None:
-    from vramfit.report.comparison import show_comparison
-    from vramfit.report.evaluation import show_evaluation
+    from vramfit.landmarks.report.comparison import show_comparison
+    from vramfit.landmarks.report.evaluation import show_evaluation
 
     if comparison is None:
         show_evaluation(judged.report)
@@ -107,6 +107,6 @@ def _show(judged: "Judged", comparison: "Comparison | None") -> None:
 
 
 def _page(judged: "Judged", comparison: "Comparison | None") -> str:
-    from vramfit.report.evaluation_page import evaluation_page
+    from vramfit.landmarks.report.evaluation_page import evaluation_page
 
     return evaluation_page(judged, comparison)

@@ -41,7 +41,7 @@ def explain(
     Predicted, without a GPU; the parts sum to the peak to the byte.
     """
     require_free(html, force=force)
-    from vramfit.jobs.registry import resolve_job
+    from vramfit.cli.models import resolve_job
     from vramfit.prediction.explain import explain_trial
     from vramfit.prediction.predict import Predictor, card_budget
 

@@ -29,9 +29,9 @@ def export(
     """
     if to is None and output is None:
         raise UsageError("neither --to nor --output says which format; give --to onnx, pt2 or safetensors.")
-    from vramfit.report.export import export_lines
-    from vramfit.training.export import export_network, format_of
-    from vramfit.training.trained import load_trained
+    from vramfit.landmarks.export.export import export_network, format_of
+    from vramfit.landmarks.model.trained_network import load_trained
+    from vramfit.landmarks.report.export import export_lines
 
     path = output or checkpoint.with_suffix(f".{to}")
     file_format = format_of(path, to)

@@ -11,10 +11,10 @@ from vramfit.cli.options import Checkpoint, Decode, DeviceToUse, FilmsAtOnce, Sk
 from vramfit.errors import CannotWrite, UsageError
 
 if TYPE_CHECKING:
-    from vramfit.landmarks.decode import Method
-    from vramfit.landmarks.films import Film, FilmSet, Landmark
-    from vramfit.training.inference import FoundLandmarks
-    from vramfit.training.trained import Trained
+    from vramfit.landmarks.data.films import Film, FilmSet, Landmark
+    from vramfit.landmarks.evaluation.inference import FoundLandmarks
+    from vramfit.landmarks.model.decode import Method
+    from vramfit.landmarks.model.trained_network import Trained
 
 Format = Literal["json", "csv", "both"]
 OVERLAYS = "overlays"
@@ -77,8 +77,8 @@ def infer(
     Nothing that is there is overwritten unless --force is given; the films themselves never are.
     """
     from vramfit.cli.progress import film_progress, tell_oom
-    from vramfit.training.inference import find_landmarks, unmarked_films
-    from vramfit.training.trained import load_trained
+    from vramfit.landmarks.evaluation.inference import find_landmarks, unmarked_films
+    from vramfit.landmarks.model.trained_network import load_trained
 
     outputs = Outputs(output, file_format != "csv", file_format != "json", overlay)
     trained = load_trained(checkpoint, device)
@@ -126,9 +126,9 @@ def _check(outputs: Outputs, films: "FilmSet", force: bool) -> None:
 
 def _write(found: "FoundLandmarks", outputs: Outputs, landmarks: "tuple[Landmark, ...]") -> None:
     from vramfit.files import write_atomically
-    from vramfit.landmarks.image import read_film
-    from vramfit.report.overlay import overlay
-    from vramfit.report.points import film_json
+    from vramfit.landmarks.data.image import read_film
+    from vramfit.landmarks.report.overlay import overlay
+    from vramfit.landmarks.report.points import film_json
 
     if outputs.json:
         write_atomically(outputs.points(found.film), film_json(found, landmarks))
@@ -140,6 +140,6 @@ def _write(found: "FoundLandmarks", outputs: Outputs, landmarks: "tuple[Landmark
 
 def _write_table(done: "list[FoundLandmarks]", outputs: Outputs, landmarks: "tuple[Landmark, ...]") -> None:
     from vramfit.files import write_atomically
-    from vramfit.report.points import films_csv
+    from vramfit.landmarks.report.points import films_csv
 
     write_atomically(outputs.table, films_csv(done, landmarks))

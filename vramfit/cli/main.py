@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from vramfit import __version__
+from vramfit._version import __version__
 from vramfit.cli.arguments import normalise
 from vramfit.cli.failure import tell
 

@@ -162,7 +162,7 @@ def _job_of(profile: "Profile", model: str | None) -> "Job":
     """The job that a profile was made for, rebuilt from its key, or the one that the user names."""
     from dataclasses import replace
 
-    from vramfit.jobs.registry import resolve_job
+    from vramfit.cli.models import resolve_job
 
     key = profile.job
     if model is None and key.name not in ("landmark", "backbone"):

@@ -60,7 +60,7 @@ class Question:
 
     def job(self, case: Case) -> "Job":
         """The job, with the levers that are named."""
-        from vramfit.jobs.registry import resolve_job
+        from vramfit.cli.models import resolve_job
         from vramfit.plan.levers import in_order, parse_levers
 
         named = () if self.levers == AUTO else parse_levers(self.levers)

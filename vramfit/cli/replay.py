@@ -28,8 +28,8 @@ def replay(
 
     Needs no GPU. The file is read as plain data; nothing in it is run.
     """
-    from vramfit.prediction.recording import compare
-    from vramfit.prediction.snapshot import load_snapshot
+    from vramfit.prediction.snapshots.compare import compare
+    from vramfit.prediction.snapshots.snapshot import load_snapshot
     from vramfit.report.replay import comparison_table, document, sentences
     from vramfit.report.table import show
 

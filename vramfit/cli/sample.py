@@ -13,7 +13,7 @@ def sample(
     seed: Annotated[int, typer.Option(help="Another seed makes other skulls, films and raters.")] = 0,
 ) -> None:
     """Make a small film set in 'Aariz layout: drawn lateral skulls, 29 landmarks, two raters, three machines."""
-    from vramfit.landmarks.sample import make_sample
+    from vramfit.landmarks.sample.make import make_sample
 
     made = make_sample(folder, films=films, height=height, seed=seed)
     typer.echo(f"Made {films} films of drawn skulls in {made}; they are for trying things, not for medicine.")

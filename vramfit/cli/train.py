@@ -10,8 +10,8 @@ from vramfit.cli.options import FilmFormat
 from vramfit.errors import UsageError
 
 if TYPE_CHECKING:
-    from vramfit.training.events import RunSummary
-    from vramfit.training.options import TrainOptions
+    from vramfit.landmarks.training.options import TrainOptions
+    from vramfit.training.listeners import RunSummary
 
 Size = tuple[int, int]
 AUTO = "auto"
@@ -133,7 +133,7 @@ def train(
 
     An OOM on the way splits the batch into smaller micro-batches and goes on; the effective batch stays.
     """
-    from vramfit.training.options import TrainOptions
+    from vramfit.landmarks.training.options import TrainOptions
 
     options = TrainOptions(
         dataset_path=dataset_path,
@@ -203,8 +203,8 @@ def _run(options: "TrainOptions", log_images: int) -> "RunSummary":
 
 
 def _run_folds(options: "TrainOptions", log_images: int) -> None:
-    from vramfit.report.folds import fold_lines
-    from vramfit.training.cross_validation import cross_validate
+    from vramfit.landmarks.report.folds import fold_lines
+    from vramfit.landmarks.training.cross_validation import cross_validate
 
     for line in fold_lines(cross_validate(options, partial(_run, log_images=log_images))):
         typer.echo(line)

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Batch, Job, Tree
 from vramfit.jobs.levers import apply_allocator, apply_levers, setting_of, settled
-from vramfit.jobs.parts import freeze, scale_rates, train_mode
+from vramfit.jobs.param_groups import freeze, scale_rates, train_mode
 from vramfit.records import Amp
 
 _DTYPES: dict[Amp, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}

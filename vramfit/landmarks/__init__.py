@@ -1,1 +1,1 @@
-"""Films and landmarks: reading 'Aariz, caching, augmenting, targets, network, loss, decoding, metrics."""
+"""Landmarks in radiographs: an application of the engine, with its data, network, training and evaluation."""

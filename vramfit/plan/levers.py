@@ -1,7 +1,7 @@
 """The levers: settings that make a job fit, by name, in the order in which they are tried.
 
 Those that cost nothing come first, then those that cost time. `vramfit.jobs.levers` applies them;
-`vramfit.plan.frontier` chooses among them.
+`vramfit.plan.recomputation` chooses among them.
 """
 
 import re

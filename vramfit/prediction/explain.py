@@ -10,12 +10,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from vramfit.prediction.allocator import CachingAllocator, Settings
+from vramfit.prediction.allocator.allocator import CachingAllocator, Settings
 from vramfit.prediction.constants import CONSTANTS
-from vramfit.prediction.hidden import context_bytes, convolution_workspaces, kept_workspaces
+from vramfit.prediction.overheads import context_bytes, convolution_workspaces, kept_workspaces
 from vramfit.prediction.predict import Predictor, allocator_settings
-from vramfit.prediction.record import Trace
 from vramfit.prediction.timeline import WORKSPACE, Hidden, Timeline, draw_timeline, part_at
+from vramfit.prediction.trace_records import Trace
 from vramfit.records import Bytes, Record
 
 ROUNDING = "rounding"

@@ -9,15 +9,15 @@ from vramfit.cards import Card, find_card
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Job
 from vramfit.jobs.levers import setting_of
-from vramfit.prediction.accumulated import accumulating
-from vramfit.prediction.affine import AffineTrace
-from vramfit.prediction.allocator import Settings
+from vramfit.prediction.allocator.allocator import Settings
 from vramfit.prediction.constants import CONSTANTS, Bands
-from vramfit.prediction.hidden import context_bytes, convolution_workspaces, kept_workspaces
-from vramfit.prediction.record import Trace
-from vramfit.prediction.replay import Peaks, Spread, replay_trace
+from vramfit.prediction.overheads import context_bytes, convolution_workspaces, kept_workspaces
+from vramfit.prediction.replay_trace import Peaks, Spread, replay_trace
 from vramfit.prediction.roofline import step_time_s
-from vramfit.prediction.trace import trace_step
+from vramfit.prediction.trace_records import Trace
+from vramfit.prediction.tracing.trace import trace_step
+from vramfit.prediction.transforms.accumulate import accumulating
+from vramfit.prediction.transforms.rescale import AffineTrace
 from vramfit.records import Band, Budget, Trial, Verdict
 from vramfit.units import size_in_bytes
 

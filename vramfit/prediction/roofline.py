@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from vramfit.cards import Card
 from vramfit.prediction.constants import CONSTANTS, TimeConstants
-from vramfit.prediction.record import Convolution, OperationRecord
+from vramfit.prediction.trace_records import Convolution, OperationRecord
 
 _HALF = ("float16", "bfloat16")
 

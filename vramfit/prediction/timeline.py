@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from vramfit.prediction.record import Kind, Trace
+from vramfit.prediction.trace_records import Kind, Trace
 from vramfit.records import Bytes, Record
 
 WORKSPACE = "workspace"

@@ -108,7 +108,7 @@ def levers_for(
     """
     from vramfit.prediction.frontier import CEILING as LARGEST
     from vramfit.prediction.frontier import find_frontier
-    from vramfit.prediction.levers import LeverSearch
+    from vramfit.prediction.lever_search import LeverSearch
 
     schedule = schedule or Schedule()
     sizes = size_in_bytes(vram), size_in_bytes(reserve)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import nn
 
-from vramfit import __version__
+from vramfit._version import __version__
 from vramfit.errors import NothingFits, VramfitError
 from vramfit.jobs.job import Job, empty_model, has_batch_norm, job_key
 from vramfit.plan.choose import choose_memory_order, choose_trial, make_plan

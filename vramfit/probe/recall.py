@@ -14,7 +14,7 @@ from typing import Any
 
 from torch.utils._pytree import tree_leaves
 
-from vramfit import __version__
+from vramfit._version import __version__
 from vramfit.errors import CannotWrite, NoUsableGpu, ProfileError
 from vramfit.files import user_cache_folder, write_atomically
 from vramfit.jobs.job import Job, job_key

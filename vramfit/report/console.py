@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from vramfit.records import EpochRecord, GrowBack, OomEvent
-from vramfit.training.events import Listener, RunStart, RunSummary
-from vramfit.training.events import Progress as StepProgress
+from vramfit.training.listeners import Listener, RunStart, RunSummary
+from vramfit.training.listeners import Progress as StepProgress
 from vramfit.units import format_duration, format_size
 
 _STEPS_OF_A_PACE = 2

@@ -5,7 +5,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from vramfit.prediction.recording import Comparison, Outcome
+from vramfit.prediction.snapshots.compare import Comparison, Outcome
 from vramfit.units import GIB, format_size
 
 _COLUMNS = ("peak allocated\nGiB", "peak reserved\nGiB", "segments", "segments\nGiB", "retries")

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vramfit.landmarks.report.examples import example_picture
 from vramfit.records import EpochRecord, GrowBack, OomEvent
 from vramfit.report.console import event_sentence, grow_back_sentence
-from vramfit.report.examples import example_picture
-from vramfit.training.events import Example, Listener, RunStart, RunSummary
+from vramfit.training.listeners import Example, Listener, RunStart, RunSummary
 from vramfit.units import GIB
 
 # What the table of hyperparameters shows beside them.

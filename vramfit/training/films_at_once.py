@@ -4,12 +4,12 @@ import torch
 
 from vramfit.errors import NothingFits
 from vramfit.jobs.step import Step
-from vramfit.landmarks.decode import Method, decode
+from vramfit.landmarks.model.decode import Method, decode
+from vramfit.landmarks.model.trained_network import Trained
 from vramfit.measure.budget import read_budget
 from vramfit.measure.device import local_device
 from vramfit.measure.forward import fastest_forward
 from vramfit.measure.memory import CudaMemory
-from vramfit.training.trained import Trained
 
 # A few films are done sooner than the question how many to take; on a CPU one film keeps all cores busy.
 WITHOUT_ASKING = 4

@@ -9,8 +9,8 @@ for twice as many epochs.
 from typing import Any
 
 from vramfit.records import GrowBack
+from vramfit.training.monitors import MemoryWatch
 from vramfit.training.recovery import Recovery
-from vramfit.training.watch import MemoryWatch
 
 
 class GrowthPolicy:

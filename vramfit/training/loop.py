@@ -13,23 +13,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from vramfit import __version__
+from vramfit._version import __version__
 from vramfit.jobs.job import Batch
 from vramfit.jobs.step import Step
 from vramfit.records import EpochRecord, GrowBack, OomEvent
 from vramfit.training import checkpoint
-from vramfit.training.difficulty import loss_factors, running_errors
 from vramfit.training.distributed import Ranks
-from vramfit.training.events import Example, Listener, Progress
 from vramfit.training.growth import GrowthPolicy
-from vramfit.training.guard import random_state, set_random_state
+from vramfit.training.listeners import Example, Listener, Progress
 from vramfit.training.loading import Loader, cut, epoch_order, share
-from vramfit.training.loop_options import LoopOptions
+from vramfit.training.loss_weights import loss_factors, running_errors
+from vramfit.training.lr_schedule import WarmupCosine
+from vramfit.training.monitors import Clock, LossWatch, MemoryWatch, StopSignal
 from vramfit.training.recovery import Recovery
-from vramfit.training.schedule import WarmupCosine
-from vramfit.training.state import RunState
+from vramfit.training.rollback import random_state, set_random_state
+from vramfit.training.run_options import LoopOptions
+from vramfit.training.run_state import RunState
 from vramfit.training.task import Judgement, Task
-from vramfit.training.watch import Clock, LossWatch, MemoryWatch, StopSignal
 
 
 class Loop:

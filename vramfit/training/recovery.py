@@ -20,7 +20,7 @@ from vramfit.jobs.step import Step, batch_size
 from vramfit.oom import is_out_of_memory, release_memory
 from vramfit.records import OomEvent, Phase
 from vramfit.training.distributed import Ranks
-from vramfit.training.guard import Guard
+from vramfit.training.rollback import Guard
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vramfit.jobs.job import Batch, Job
-from vramfit.training.events import Example
+from vramfit.training.listeners import Example
 from vramfit.training.loading import Samples
 
 Rows = NDArray[np.float64]

@@ -15,22 +15,22 @@ from vramfit.errors import UsageError
 from vramfit.jobs.compiled import compile_network
 from vramfit.jobs.levers import setting_of
 from vramfit.jobs.step import Step
-from vramfit.landmarks.folds import Fold
+from vramfit.landmarks.data.folds import Fold
+from vramfit.landmarks.training.options import TrainOptions
+from vramfit.landmarks.training.task import FilmTask, open_films
 from vramfit.plan.workers import Feeding
 from vramfit.training import checkpoint
-from vramfit.training.claim import claim_card
+from vramfit.training.batch_plan import Decision, choose_device, decide
 from vramfit.training.distributed import Ranks
-from vramfit.training.events import Listener, RunStart, RunSummary
-from vramfit.training.feeding import choose_feeding
-from vramfit.training.films import FilmTask, open_films
-from vramfit.training.folders import PROFILE, log_folder, make_room, require_folders
-from vramfit.training.keeper import ProfileKeeper
+from vramfit.training.listeners import Listener, RunStart, RunSummary
+from vramfit.training.loader_tuning import choose_feeding
 from vramfit.training.loop import Loop
-from vramfit.training.loop_options import LoopOptions
-from vramfit.training.options import TrainOptions
-from vramfit.training.planning import Decision, choose_device, decide
-from vramfit.training.resumed import Resumed, read_resumed
-from vramfit.training.state import RunState
+from vramfit.training.memory_limit import claim_card
+from vramfit.training.profile_writer import ProfileKeeper
+from vramfit.training.resume import Resumed, read_resumed
+from vramfit.training.run_folders import PROFILE, log_folder, make_room, require_folders
+from vramfit.training.run_options import LoopOptions
+from vramfit.training.run_state import RunState
 
 
 def train(options: TrainOptions, listeners: Sequence[Listener] = ()) -> RunSummary:

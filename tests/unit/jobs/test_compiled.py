@@ -14,7 +14,7 @@ from vramfit.jobs.compiled import Keeping, compile_network
 from vramfit.jobs.job import Job
 from vramfit.jobs.step import Step
 from vramfit.plan.levers import parse_levers
-from vramfit.prediction.trace import trace_step
+from vramfit.prediction.tracing.trace import trace_step
 
 # The compiler of torch 2.11 uses what torch 2.11 itself deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from vramfit.landmarks.sample import make_sample
+from vramfit.landmarks.sample.make import make_sample
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ from vramfit.cards import find_card
 from vramfit.jobs.job import Job
 from vramfit.prediction.explain import explain, explain_trial
 from vramfit.prediction.predict import Predictor, card_budget
-from vramfit.prediction.record import StorageRecord, Trace
 from vramfit.prediction.timeline import KINDS, Hidden, draw_timeline, part_at
+from vramfit.prediction.trace_records import StorageRecord, Trace
 from vramfit.records import Lever
 from vramfit.units import MIB
 

@@ -6,7 +6,7 @@ import pytest
 
 from vramfit.errors import NothingFits
 from vramfit.prediction.frontier import find_frontier
-from vramfit.prediction.levers import Fitted
+from vramfit.prediction.lever_search import Fitted
 from vramfit.records import Lever, Schedule, Trial, Verdict
 from vramfit.report.frontier import frontier_table, show_frontier
 from vramfit.report.table import plain_text

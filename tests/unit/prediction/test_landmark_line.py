@@ -2,9 +2,9 @@
 
 import pytest
 
-from vramfit.jobs.landmark import LandmarkOptions, landmark_job
-from vramfit.prediction.affine import AffineTrace
-from vramfit.prediction.trace import trace_step
+from vramfit.landmarks.model.job import LandmarkOptions, landmark_job
+from vramfit.prediction.tracing.trace import trace_step
+from vramfit.prediction.transforms.rescale import AffineTrace
 
 
 @pytest.mark.parametrize("stride", [4, 1])

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from vramfit.cards import find_card
-from vramfit.jobs.landmark import LandmarkOptions, landmark_job
-from vramfit.prediction.levers import LeverSearch
+from vramfit.landmarks.model.job import LandmarkOptions, landmark_job
+from vramfit.prediction.lever_search import LeverSearch
 from vramfit.prediction.predict import card_budget
 from vramfit.records import Lever
 
@@ -45,7 +45,7 @@ def test_an_order_that_is_slower_is_not_taken(monkeypatch) -> None:
         """Faster than the job as it is, by its other levers: slower than with those alone."""
         return 2 if ORDER in job.levers else 1 if job.levers else 3
 
-    monkeypatch.setattr("vramfit.prediction.levers._seconds_of", seconds)
+    monkeypatch.setattr("vramfit.prediction.lever_search._seconds_of", seconds)
     levers = search().levers
     assert levers
     assert ORDER not in levers

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from vramfit.jobs.landmark import LandmarkOptions, landmark_job
+from vramfit.landmarks.model.job import LandmarkOptions, landmark_job
 from vramfit.plan.levers import parse_levers
-from vramfit.prediction.trace import trace_step
+from vramfit.prediction.tracing.trace import trace_step
 
 OPTIONS = LandmarkOptions(model="hrnet_w18_small", image_size=(128, 128), landmarks=4, clip_norm=1.0, ema_decay=0.9)
 SAMPLES = 2

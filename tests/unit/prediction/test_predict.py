@@ -9,14 +9,14 @@ import vramfit
 from vramfit.cards import find_card
 from vramfit.errors import UnknownCard, UsageError
 from vramfit.jobs.job import Job
-from vramfit.jobs.landmark import LandmarkOptions, landmark_job
+from vramfit.landmarks.model.job import LandmarkOptions, landmark_job
 from vramfit.prediction.constants import CONSTANTS
-from vramfit.prediction.hidden import context_bytes, convolution_workspaces, kept_workspaces
+from vramfit.prediction.overheads import context_bytes, convolution_workspaces, kept_workspaces
 from vramfit.prediction.predict import Predictor, card_budget, memory_band, verdict
-from vramfit.prediction.record import Convolution, OperationRecord
-from vramfit.prediction.replay import Peaks, Spread
+from vramfit.prediction.replay_trace import Peaks, Spread
 from vramfit.prediction.roofline import kind_of, operation_s, step_time_s
-from vramfit.prediction.trace import trace_step
+from vramfit.prediction.trace_records import Convolution, OperationRecord
+from vramfit.prediction.tracing.trace import trace_step
 from vramfit.records import Trial, Verdict
 from vramfit.units import GIB, MIB
 

@@ -7,7 +7,7 @@ from made_runs import EVENT, GROWTH, ON_CARD, ON_CPU, start, summary
 from rich.console import Console
 
 from vramfit.report.console import ConsoleListener, epoch_line, start_lines, summary_lines
-from vramfit.training.events import Progress
+from vramfit.training.listeners import Progress
 from vramfit.units import GIB
 
 

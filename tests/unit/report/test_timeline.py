@@ -7,8 +7,8 @@ import pytest
 from pages import require_sound
 
 from vramfit.prediction.explain import explain
-from vramfit.prediction.record import StorageRecord, Trace
 from vramfit.prediction.timeline import KINDS, Hidden
+from vramfit.prediction.trace_records import StorageRecord, Trace
 from vramfit.report.explain import PART_NAMES, modules_table, parts_table, words
 from vramfit.report.table import plain_text
 from vramfit.report.timeline import _COLOURS, timeline_page

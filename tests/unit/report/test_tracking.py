@@ -8,9 +8,9 @@ import pytest
 from made_runs import EVENT, GROWTH, ON_CARD, ON_CPU, start, summary
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from vramfit.report.examples import example_picture
+from vramfit.landmarks.report.examples import example_picture
 from vramfit.report.tracking import TensorBoardListener, hyperparameters
-from vramfit.training.events import Example
+from vramfit.training.listeners import Example
 
 
 def example(name="007", height=900, width=720):

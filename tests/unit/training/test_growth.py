@@ -9,9 +9,10 @@ import torch
 
 from vramfit.measure.memory import MemoryFigures
 from vramfit.records import Budget
-from vramfit.training import checkpoint, watch
-from vramfit.training.events import Listener
-from vramfit.training.watch import MemoryWatch
+from vramfit.training import checkpoint
+from vramfit.training import monitors as watch
+from vramfit.training.listeners import Listener
+from vramfit.training.monitors import MemoryWatch
 from vramfit.units import GIB
 
 

@@ -8,7 +8,7 @@ import torch
 
 from vramfit.errors import DataError, NotFinite
 from vramfit.training import checkpoint
-from vramfit.training.events import Listener
+from vramfit.training.listeners import Listener
 from vramfit.training.loop import Loop
 
 RICH = {"model": small.network_with_memory, "optimizer": small.adamw, "ema_decay": 0.9, "clip_norm": 1.0}

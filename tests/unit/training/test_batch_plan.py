@@ -1,0 +1,244 @@
+"""What a run trains with: asked of a scripted card or of a prediction, and said in sentences."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+import small_runs as small
+import torch
+from scripted_card import ScriptedCard, other_process
+
+from vramfit.errors import NothingFits, NoUsableGpu, ProfileError
+from vramfit.landmarks.training.options import TrainOptions
+from vramfit.measure.budget import read_budget
+from vramfit.measure.machine import read_machine
+from vramfit.probe import Probe, Wanted
+from vramfit.records import Lever
+from vramfit.training import batch_plan as planning
+from vramfit.training.batch_plan import choose_device, decide
+from vramfit.training.distributed import Ranks
+from vramfit.units import GIB
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+JOB = small.job()
+
+
+@dataclass
+class ScriptedBench:
+    card: ScriptedCard
+    budget: object
+    source: str = "measured"
+    notes: list = field(default_factory=list)
+
+    def __post_init__(self):
+        self.machine = read_machine(self.card)
+        self.can_spill = self.card.can_spill
+
+    def trial(self, micro_batch):
+        return self.card.trial(micro_batch, self.budget)
+
+    def reviewed(self, trials):
+        return trials
+
+    def guess(self, maximum):
+        return maximum
+
+
+def fit_on(card, source="measured"):
+    """The probe, with its real search, on a scripted card."""
+
+    def fit(job, *, schedule, vram=None, gpu=None, reserve=None, batch_sizes=(), effective_batch=None, **wanted):
+        assert gpu is None
+        maximum = min(schedule.images, effective_batch or 64)
+        asked = Wanted(batch_sizes=tuple(batch_sizes), effective_batch=effective_batch, maximum=maximum, **wanted)
+        bench = ScriptedBench(card, read_budget(card, vram=vram, reserve=reserve), source)
+        return Probe(bench, asked, lambda _: None).profile(job, schedule)
+
+    return fit
+
+
+def recalled(fit):
+    return lambda *job, fresh, **asked: (fit(*job, **asked), "Probed anew, as was asked." if fresh else None)
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """A card on which seven samples fit, and on which planning makes its trials."""
+    card = ScriptedCard()
+    monkeypatch.setattr(planning, "local_device", lambda _: card)
+    monkeypatch.setattr(planning, "fit", fit_on(card))
+    monkeypatch.setattr(planning, "fit_or_recall", recalled(fit_on(card)))
+    return card
+
+
+class Others(Ranks):
+    """One rank of two, whose other one has a smaller number to offer."""
+
+    def __init__(self, theirs, rank=0):
+        super().__init__(rank, 2, rank)
+        self.theirs = theirs
+
+    def minimum(self, mine):
+        return min(mine, self.theirs)
+
+    def gather(self, mine):
+        return [mine, mine] if self.rank == 0 else [FIRSTS, mine]
+
+
+FIRSTS = (Lever(name="channels_last"),)
+
+
+def decided(device=CUDA, *, effective=None, samples=40, ranks=None, **options):
+    chosen = TrainOptions(dataset_path=Path("films"), **options)
+    return decide(JOB, chosen, device, ranks or Ranks(), samples=samples, effective=effective)
+
+
+def kept(profile, folder):
+    path = folder / "profile.json"
+    path.write_text(profile.to_json(), encoding="utf-8")
+    return str(path)
+
+
+def probed(card, source="measured", **wanted):
+    return fit_on(card, source)(JOB, schedule=planning.Schedule(images=40, epochs=2), **wanted)
+
+
+def test_a_cpu_trains_the_guides_batch_and_says_that_nothing_was_checked():
+    decision = decided(CPU)
+    assert (decision.effective_batch, decision.micro_batch, decision.profile) == (6, 6, None)
+    assert decision.notes == ("A CPU has no VRAM limit: the batch was not checked.",)
+    assert "--auto-batch has nothing to find; the batch is 6" in decided(CPU, auto_batch=True).notes[0]
+
+
+def test_a_card_that_is_not_here_is_predicted():
+    decision = decided(CPU, effective=4, gpu="rtx3070ti")
+    assert (decision.effective_batch, decision.micro_batch) == (4, 4)
+    assert decision.profile.source == "predicted"
+    assert decision.notes[0] == decision.profile.plan.reason
+
+
+def test_a_batch_that_fits_is_not_split_though_smaller_ones_are_faster(card):
+    card.seconds = lambda n: 0.1 * n if n <= 2 else 0.2 * n
+    decision = decided(effective=6)
+    assert decision.micro_batch == 6
+    assert not any("does not fit" in note for note in decision.notes)
+
+
+def test_a_batch_that_does_not_fit_is_split_evenly_and_said(card):
+    decision = decided(effective=8)
+    assert (decision.effective_batch, decision.micro_batch) == (8, 4)
+    assert decision.notes[-1] == (
+        "Each step takes its 8 images in 2 micro-batches of 4 at most; the effective batch stays 8."
+    )
+    assert card.trains(4)
+    assert not card.trains(8)
+
+
+def test_auto_batch_trains_what_it_finds_whole_and_leaves_the_learning_rate(card):
+    card.seconds = lambda n: 0.1 + 0.001 * n
+    decision = decided(auto_batch=True, learning_rate=3e-4)
+    assert decision.effective_batch == decision.micro_batch == card.true_limit == 7
+    assert any(note.startswith("The learning rate stays 0.0003.") for note in decision.notes)
+
+
+def test_whether_an_earlier_probe_was_used_is_said(card):
+    assert "Probed anew, as was asked." in decided(auto_batch=True, fresh=True).notes
+
+
+def test_no_batch_is_larger_than_the_film_set(card):
+    assert decided(auto_batch=True, samples=3).micro_batch <= 3
+
+
+def test_nothing_fits_is_an_error_and_not_a_default(card):
+    card.per_image_bytes = 9 * GIB
+    with pytest.raises(NothingFits) as refusal:
+        decided(effective=6)
+    assert refusal.value.exit_code == 3
+
+
+def test_the_smallest_rank_decides_for_all(card):
+    decision = decided(effective=8, ranks=Others(theirs=2))
+    assert (decision.effective_batch, decision.micro_batch) == (8, 2)
+    assert "in 2 micro-batches of 2 at most" in decision.notes[-1]
+
+
+def test_one_rank_of_a_node_probes_for_the_others(card):
+    decision = decided(effective=8, ranks=Others(theirs=4, rank=1))
+    assert decision.micro_batch == 4
+    assert decision.levers == FIRSTS
+    assert card.sizes == []
+
+
+def test_auto_batch_over_ranks_is_the_smallest_plan_on_each(card):
+    assert decided(auto_batch=True, ranks=Others(theirs=3)).effective_batch == 6
+
+
+def test_a_profile_of_this_card_is_used_without_a_trial(card, tmp_path):
+    profile = probed(card, effective_batch=6, objective="largest")
+    card.sizes.clear()
+    decision = decided(profile=kept(profile, tmp_path))
+    assert (decision.effective_batch, decision.micro_batch) == (6, 6)
+    assert decision.profile == profile
+    assert card.sizes == []
+
+
+def test_a_predicted_profile_is_proved_by_one_trial(card, tmp_path):
+    profile = probed(card, "predicted", effective_batch=6, objective="largest")
+    card.sizes.clear()
+    decision = decided(profile=kept(profile, tmp_path))
+    assert decision.notes[-1].startswith("Proved by a trial: micro-batch 6 within")
+    assert decision.profile.source == "measured"
+    assert card.sizes == [6]
+
+
+def test_a_predicted_profile_that_the_card_refutes_is_planned_anew(card, tmp_path):
+    profile = probed(replace(card, per_image_bytes=GIB // 2), "predicted", effective_batch=9, objective="largest")
+    assert profile.plan.micro_batch == 9
+    decision = decided(profile=kept(profile, tmp_path))
+    assert any(note.startswith("Planned anew: micro-batch 5 within") for note in decision.notes)
+    # Nine samples are divided evenly once seven at a time are what fits.
+    assert (decision.effective_batch, decision.micro_batch) == (9, 5)
+
+
+def test_less_free_memory_than_a_profile_assumed_is_blamed_on_who_took_it(card, tmp_path):
+    file = kept(probed(card, effective_batch=6, objective="largest"), tmp_path)
+    card.others = (other_process(3 * GIB, "game.exe", 77),)
+    decision = decided(profile=file)
+    said = " ".join(decision.notes)
+    assert "3.00 GiB less is free than the profile assumed" in said
+    assert "game.exe (pid 77)" in said
+    assert (decision.effective_batch, decision.micro_batch) == (6, 3)
+
+
+def test_a_profile_of_a_larger_card_is_refused(card, tmp_path):
+    file = kept(probed(replace(card, capacity_bytes=24 * GIB), effective_batch=6), tmp_path)
+    with pytest.raises(ProfileError, match=r"budget\.budget_bytes") as refusal:
+        decided(profile=file)
+    assert refusal.value.exit_code == 5
+
+
+def test_a_profile_of_another_model_is_refused(card, tmp_path):
+    other = replace(JOB, model_name="other")
+    profile = fit_on(card)(other, schedule=planning.Schedule(images=40, epochs=2), effective_batch=6)
+    with pytest.raises(ProfileError, match=r"job\.model is other"):
+        decided(profile=kept(profile, tmp_path))
+
+
+def test_a_profile_on_a_cpu_is_used_unproved(card, tmp_path):
+    decision = decided(CPU, profile=kept(probed(card, effective_batch=6, objective="largest"), tmp_path))
+    assert decision.micro_batch == 6
+    assert "used unproved" in decision.notes[-1]
+
+
+def test_a_batch_by_hand_is_divided_by_a_profiles_micro_batch(card, tmp_path):
+    file = kept(probed(card, effective_batch=6, objective="largest"), tmp_path)
+    decision = decided(profile=file, effective=12)
+    assert (decision.effective_batch, decision.micro_batch) == (12, 6)
+
+
+def test_cuda_that_is_not_here_is_refused_by_the_options_name():
+    if torch.cuda.is_available():
+        pytest.skip("there is a card here")
+    with pytest.raises(NoUsableGpu, match=r"--device cuda: .*, or train with --device cpu"):
+        choose_device(TrainOptions(dataset_path=Path("films"), device="cuda"), Ranks())
+    assert choose_device(TrainOptions(dataset_path=Path("films")), Ranks()) == CPU

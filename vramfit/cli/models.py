@@ -1,0 +1,96 @@
+"""From a model's name on the command line to a job."""
+
+import difflib
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from vramfit.errors import UsageError
+from vramfit.jobs.job import Job
+
+_TIMM = "timm:"
+
+
+def resolve_job(model: str, *, image_size: tuple[int, int] | None = None, **options: Any) -> Job:
+    """The job that a name stands for.
+
+    Args:
+        model: `hrnet` or a timm HRNet's name for the landmark job, `timm:NAME` for classification, or
+            `package.module:factory` for a function without arguments that returns a `Job`; the module is installed,
+            or lies in the current folder.
+        image_size: (height, width) in pixels; None for the job's own.
+        options: what else the job's options take (`LandmarkOptions`, `backbone_job`), such as amp; a factory gets none.
+
+    Raises:
+        UsageError: no such model, module or factory, or an option that the job does not have; names near misses.
+
+    """
+    sized = {**options, "image_size": image_size} if image_size else options
+    if model.startswith(_TIMM):
+        return _backbone(model.removeprefix(_TIMM), sized)
+    if ":" in model:
+        return _from_factory(model)
+    return _landmark(model, sized)
+
+
+def _backbone(name: str, options: dict[str, Any]) -> Job:
+    from vramfit.jobs.backbone import backbone_job
+
+    return backbone_job(name, **options)
+
+
+def _landmark(name: str, options: dict[str, Any]) -> Job:
+    import timm
+
+    from vramfit.landmarks.model.job import LandmarkOptions, landmark_job
+    from vramfit.landmarks.model.network import ALIASES
+
+    known = [*ALIASES, *timm.list_models("hrnet*")]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
+        other = f", or timm:{name} to train it as a classifier" if timm.is_model(name) else ""
+        raise UsageError(f"'{name}' is no model of the landmark job; near: {', '.join(near)}{other}.")
+    _check_options(options, {field.name for field in fields(LandmarkOptions)})
+    return landmark_job(LandmarkOptions(model=name, **options))
+
+
+def _check_options(options: dict[str, Any], known: set[str]) -> None:
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise UsageError(f"the landmark job has no option '{unknown[0]}'; it has {', '.join(sorted(known))}.")
+
+
+def _from_factory(name: str) -> Job:
+    module_name, _, factory_name = name.partition(":")
+    # As `python -m` would find it; last, so that nothing installed is hidden, and for good: a trial's process needs it.
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
+    try:
+        module = import_module(module_name)
+    except ImportError as error:
+        raise UsageError(f"module '{module_name}' of '{name}' cannot be imported: {error}.") from None
+    factory = getattr(module, factory_name, None)
+    if not callable(factory):
+        near = difflib.get_close_matches(factory_name, dir(module), n=3)
+        hint = f"; near: {', '.join(near)}" if near else ""
+        raise UsageError(f"'{module_name}' has no function '{factory_name}'{hint}.")
+    if _needs_arguments(factory):
+        raise UsageError(f"'{name}' takes arguments; name a function that makes a vramfit.Job without any.")
+    job = factory()
+    if not isinstance(job, Job):
+        raise UsageError(f"'{name}' returned {type(job).__name__}; it must return a vramfit.Job.")
+    return job
+
+
+def _needs_arguments(factory: Callable[..., Any]) -> bool:
+    try:
+        signature(factory).bind()
+    except TypeError:
+        return True
+    except ValueError:  # written in C, and says nothing of its arguments
+        return False
+    return False

@@ -1,0 +1,1 @@
+"""The check of a film set: what is wrong with its films and points, before anything is trained on them."""

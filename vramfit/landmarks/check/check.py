@@ -1,0 +1,77 @@
+"""Checking a film set without changing it: everything wrong at once, each in a sentence."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import computed_field
+
+from vramfit.landmarks.check.films import film_findings, look, repeated_films
+from vramfit.landmarks.check.points import point_findings
+from vramfit.landmarks.data.formats import read_films
+from vramfit.landmarks.data.issues import Finding
+from vramfit.landmarks.data.marked import SPLITS, MarkedSet
+from vramfit.records import Record
+
+Progress = Callable[[int, int], None]
+
+
+class CheckReport(Record):
+    """What a check found: films by split, the landmarks most have, how the set was read, and what is wrong with it."""
+
+    root: str
+    films: dict[str, int]
+    landmarks: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...]
+
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's documented order
+    @property
+    def errors(self) -> int:
+        """How many findings are errors."""
+        return sum(found.severity == "error" for found in self.findings)
+
+
+def check_films(
+    path: str | Path, *, film_format: str | None = None, progress: Progress = lambda _done, _total: None
+) -> CheckReport:
+    """Look at every film, annotation and row of a set; nothing is changed.
+
+    Args:
+        path: the folder or file of the set.
+        film_format: its format; None to detect it.
+        progress: called with the films done and the films in all.
+
+    Raises:
+        DataError: nothing there that can be read.
+        UsageError: no such format.
+
+    """
+    marked = read_films(path, film_format)
+    folder = marked.root if marked.root.is_dir() else marked.root.parent
+    found = tuple(dict.fromkeys(_from(folder, each) for each in _findings(marked, progress)))
+    counts = {split: sum(film.split == split for film in marked.films) for split in SPLITS}
+    symbols = tuple(landmark.symbol for landmark in marked.landmarks)
+    return CheckReport(root=str(marked.root), films=counts, landmarks=symbols, notes=marked.notes, findings=found)
+
+
+def _findings(marked: MarkedSet, progress: Progress) -> list[Finding]:
+    films = []
+    for film in look(marked.films):
+        films.append(film)
+        progress(len(films), len(marked.films))
+    symbols = [landmark.symbol for landmark in marked.landmarks]
+    return [
+        *marked.findings,
+        *(fault for film in marked.films for fault in film.faults),
+        *(found for film in films for found in film_findings(film)),
+        *repeated_films(films),
+        *point_findings(films, symbols),
+    ]
+
+
+def _from(folder: Path, found: Finding) -> Finding:
+    """The finding with its place seen from the set's folder."""
+    place = Path(found.place)
+    if place.is_relative_to(folder):
+        place = place.relative_to(folder)
+    return found.model_copy(update={"place": place.as_posix()})

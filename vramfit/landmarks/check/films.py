@@ -1,0 +1,93 @@
+"""Checks of the films themselves: readable, of sane size, showing something, and each there once."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vramfit.errors import DataError
+from vramfit.landmarks.data.image import film_size, read_film
+from vramfit.landmarks.data.issues import Finding, finding
+from vramfit.landmarks.data.marked import MarkedFilm
+from vramfit.landmarks.data.near_duplicates import directions, thumbnail, twins
+
+_HUGE_PIXELS = 100_000_000
+_BLANK_SPREAD = 2.0
+
+
+@dataclass(frozen=True)
+class SeenFilm:
+    """A film that was looked at: `size` (width, height), None if it cannot be read, for `fault` then says why.
+
+    `direction` is that of its thumbnail, as `likeness.directions` gives it.
+    """
+
+    film: MarkedFilm
+    size: tuple[int, int] | None = None
+    spread: float = 0.0
+    direction: NDArray[np.float32] | None = None
+    fault: str = ""
+
+
+def look(films: Sequence[MarkedFilm]) -> Iterator[SeenFilm]:
+    """Decode every film, in order; threads, for OpenCV works outside Python's lock."""
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        yield from pool.map(_look, films)
+
+
+def film_findings(seen: SeenFilm) -> Iterator[Finding]:
+    """What is wrong with one film."""
+    path = seen.film.path
+    if not seen.film.annotations and not seen.film.faults:
+        yield finding("missing_annotation", path, "no rater has marked this film.")
+    if seen.film.pixel_size_mm is None and not seen.film.faults:
+        yield finding("missing_pixel_size", path, "the size of its pixels in mm is unknown.")
+    if seen.size is None:
+        yield finding("unreadable_film", path, seen.fault)
+        return
+    yield from seen.film.wrong_size(seen.size)
+    width, height = seen.size
+    if width * height > _HUGE_PIXELS:
+        yield finding("huge_film", path, f"{width}x{height} pixels; decoding it takes long and much memory.")
+    if seen.spread < _BLANK_SPREAD:
+        yield finding("blank_film", path, "all pixels are nearly the same grey.")
+
+
+def repeated_films(films: Sequence[SeenFilm]) -> Iterator[Finding]:
+    """Films that are there twice, by id or by picture, within a split or across splits."""
+    yield from _same_ids([seen.film for seen in films])
+    sound = [film for film in films if film.direction is not None and film.spread >= _BLANK_SPREAD]
+    if not sound:
+        return
+    pictures = np.stack([seen.direction for seen in sound if seen.direction is not None])
+    for first, second in twins(pictures, pictures):
+        one, other = sound[first].film, sound[second].film
+        if first < second and one.id != other.id:
+            kind = "repeated_film" if one.split == other.split else "leaked_film"
+            yield finding(kind, other.path, f"shows the same as {one.split}/{one.path.name}.")
+
+
+def _same_ids(films: Sequence[MarkedFilm]) -> Iterator[Finding]:
+    by_id: dict[str, list[MarkedFilm]] = defaultdict(list)
+    for film in films:
+        by_id[film.id].append(film)
+    for same in by_id.values():
+        for other in same[1:]:
+            kind = "doubled_film" if other.split == same[0].split else "leaked_film"
+            yield finding(kind, other.path, f"has the id of {same[0].split}/{same[0].path.name}.")
+
+
+def _look(film: MarkedFilm) -> SeenFilm:
+    try:
+        film_size(film.path)  # notices a file that was cut short, which OpenCV fills with grey
+        pixels = read_film(film.path)
+    except DataError as error:
+        fault = str(error).removeprefix(f"{film.path}: ").replace(" or use --skip-bad", "")
+        return SeenFilm(film, fault=fault)
+    small = thumbnail(pixels)
+    height, width = pixels.shape
+    return SeenFilm(film, (width, height), float(small.std()), directions(small[None])[0])

@@ -1,0 +1,1 @@
+"""Film sets as they lie on disk: their formats, images, annotations, cache, folds and near-duplicates."""

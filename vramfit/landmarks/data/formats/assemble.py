@@ -1,0 +1,159 @@
+"""Films of a format without folders of its own, made into a set: splits, machines and pixel sizes from where they are.
+
+A film's split, pixel size and machine are those that the format wrote beside it, else those of its row in films.csv.
+Where no film has a split, each is drawn from its id.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from vramfit.errors import DataError
+from vramfit.landmarks.data.annotation import Annotation
+from vramfit.landmarks.data.films import Landmark
+from vramfit.landmarks.data.formats.scanners import Machines, read_machines, row_findings
+from vramfit.landmarks.data.image import SUFFIXES
+from vramfit.landmarks.data.issues import Finding, finding
+from vramfit.landmarks.data.marked import SPLITS, MarkedFilm, MarkedSet, split_called
+
+FILMS_FILE = "films.csv"
+# The name of a rater whom nobody named.
+RATER = "rater"
+
+_SHARES = {"test": 0.15, "valid": 0.15}
+_SPLIT_SEED = 0
+
+
+@dataclass
+class Draft:
+    """A film as far as its format describes it: `split` as it is written, empty if it is not."""
+
+    id: str
+    path: Path
+    split: str = ""
+    pixel_size_mm: tuple[float, float] | None = None
+    machine: str = ""
+    size: tuple[int, int] | None = None
+    annotations: dict[str, Annotation] = field(default_factory=dict)
+    faults: list[Finding] = field(default_factory=list)
+
+    def mark(self, rater: str, annotation: Annotation) -> None:
+        """Add a rater's points; a second time is a fault."""
+        if rater in self.annotations:
+            message = f"film '{self.id}' is marked twice by one rater, there and in {self.annotations[rater].place}."
+            self.faults.append(finding("unreadable_annotation", annotation.place, message))
+        self.annotations.setdefault(rater, annotation)
+
+
+def complete(
+    root: Path, landmarks: Iterable[Landmark], drafts: Sequence[Draft], findings: Iterable[Finding] = ()
+) -> MarkedSet:
+    """The set of these films, its landmarks each named once.
+
+    Raises:
+        DataError: no film, or a films.csv that cannot be read.
+
+    """
+    if not drafts:
+        raise DataError(f"{root}: no film is named in it.")
+    by_symbol: dict[str, Landmark] = {}
+    for landmark in landmarks:
+        by_symbol.setdefault(landmark.symbol, landmark)
+    table = _films_table(root)
+    splits, notes = _splits(drafts, table)
+    pairs = sorted(zip(drafts, splits, strict=True), key=lambda pair: pair[0].id)
+    films = tuple(_film(draft, split, tuple(by_symbol), table) for draft, split in pairs)
+    found = [*findings, *_unknown_splits(drafts, splits)]
+    if table is not None:
+        found += row_findings(table, [(film.split, film.id) for film in films])
+    return MarkedSet(root, tuple(by_symbol.values()), films, tuple(found), notes=notes)
+
+
+def find_film(named: str, folders: Iterable[Path]) -> Path:
+    """The film of a name or relative path, with or without its suffix, in the first folder that has it.
+
+    Where none has, the place where it should be.
+    """
+    wanted = [folder / named.replace("\\", "/") for folder in folders]
+    for path in wanted:
+        if path.is_file():
+            return path
+        for suffix in SUFFIXES:
+            if (other := path.with_name(path.name + suffix)).is_file():
+                return other
+    return wanted[0]
+
+
+def splits_of_ids(film_ids: Iterable[str]) -> dict[str, str]:
+    """The splits of some films by their ids, each split with a film where there are three or more.
+
+    A split that the draw left empty takes the film of the lowest draw from the split with the most.
+    """
+    splits = {film_id: split_of_id(film_id) for film_id in sorted(film_ids, key=_draw)}
+    for split in SPLITS:
+        if split not in splits.values() and len(splits) >= len(SPLITS):
+            most = Counter(splits.values()).most_common(1)[0][0]
+            splits[next(film_id for film_id, drawn in splits.items() if drawn == most)] = split
+    return splits
+
+
+def split_of_id(film_id: str) -> str:
+    """A split by a digest of the id alone: a film keeps its split whatever other films come or go."""
+    share = _draw(film_id)
+    for split, part in _SHARES.items():
+        if share < part:
+            return split
+        share -= part
+    return "train"
+
+
+def _draw(film_id: str) -> float:
+    """A number from 0 up to 1 that depends on the id alone."""
+    digest = hashlib.sha256(f"{_SPLIT_SEED}/{film_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _films_table(root: Path) -> Machines | None:
+    path = (root if root.is_dir() else root.parent) / FILMS_FILE
+    return read_machines(path) if path.is_file() else None
+
+
+def _splits(drafts: Sequence[Draft], table: Machines | None) -> tuple[list[str], tuple[str, ...]]:
+    written = [draft.split or (table.split_of(draft.id) if table else "") for draft in drafts]
+    if any(written):
+        return [split_called(name) for name in written], ()
+    drawn = splits_of_ids(draft.id for draft in drafts)
+    splits = [drawn[draft.id] for draft in drafts]
+    counts = ", ".join(f"{splits.count(split)} {split}" for split in SPLITS)
+    return splits, (f"The film set names no splits: each film's was drawn from its id, the same every time: {counts}.",)
+
+
+def _unknown_splits(drafts: Sequence[Draft], splits: Sequence[str]) -> Iterable[Finding]:
+    for draft, split in zip(drafts, splits, strict=True):
+        if not split:
+            said = f"its split '{draft.split}' is none of" if draft.split else "it names no split; the rest names"
+            yield finding("unknown_split", draft.path, f"{said} {', '.join(SPLITS)}, so no verb sees this film.")
+
+
+def _film(draft: Draft, split: str, symbols: Sequence[str], table: Machines | None) -> MarkedFilm:
+    size, machine, faults = draft.pixel_size_mm, draft.machine, draft.faults
+    if size is None and table is not None:
+        try:
+            row = table.of(draft.id, split)
+        except DataError as error:
+            message = str(error).removeprefix(f"{table.path}: ")
+            faults = [*faults, finding("missing_pixel_size", table.path, message)]
+        else:
+            size, machine = row.pixel_size_mm, machine or row.name
+    annotations = {rater: _filled(annotation, symbols) for rater, annotation in draft.annotations.items()}
+    return MarkedFilm(draft.id, split, draft.path, annotations, size, machine or "unknown", draft.size, tuple(faults))
+
+
+def _filled(annotation: Annotation, symbols: Sequence[str]) -> Annotation:
+    """The annotation with every landmark of the set: in these formats, one without a position need not be listed."""
+    nowhere = dict.fromkeys(symbols, (np.nan, np.nan))
+    return replace(annotation, positions={**nowhere, **annotation.positions})

@@ -1,0 +1,1 @@
+"""What a trained network finds on films, and how good that is."""

@@ -1,0 +1,273 @@
+"""How good a trained network is on films that it may not have seen, and beside what that must be read.
+
+N films, K landmarks. Intervals and tests are those of `vramfit.landmarks.evaluation.statistics`, which draws films, not
+points.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vramfit._version import __version__
+from vramfit.errors import UsageError
+from vramfit.landmarks.data.cache import FilmCache
+from vramfit.landmarks.data.films import Annotator, FilmSet, Landmark, Points
+from vramfit.landmarks.data.formats import load_films, named
+from vramfit.landmarks.data.marked import combine
+from vramfit.landmarks.data.near_duplicates import SIDE, directions, twins
+from vramfit.landmarks.evaluation.metrics import (
+    Evaluation,
+    PixelSizes,
+    baseline_points,
+    describe_pixel_sizes,
+    errors_of,
+    evaluate_points,
+)
+from vramfit.landmarks.evaluation.predict_points import Predictions, predict_points, recovering
+from vramfit.landmarks.evaluation.statistics import RESAMPLES, SEED
+from vramfit.landmarks.model.decode import Method
+from vramfit.landmarks.model.trained_network import Trained, load_trained
+from vramfit.landmarks.training.options import DeviceChoice
+from vramfit.landmarks.training.task import thumbnails
+from vramfit.records import OomEvent, Record
+from vramfit.training.films_at_once import films_at_once
+
+Array = NDArray[np.float64]
+# Called with what is being done, the films done and the films in all.
+Progress = Callable[[str, int, int], None]
+
+
+class EvaluationReport(Record):
+    """Everything that can be said of a checkpoint on one split.
+
+    `views` is how often each film was seen, a little turned, for a mean of its points.
+    `landmarks` are those judged, symbol and title, `left_out` the checkpoint's others; `raters` the network judged by
+    each rater alone, on the films that each marked, and by their `mean`, empty for a single rater; `baseline` the mean
+    training position of each landmark, which sees no film; `inter_rater` one rater judged by the other, None where no
+    film has both; `film_mre_mm` the MRE of each film and `errors_mm` its radial errors in the order of `landmarks`,
+    None where no point is known; intervals are at 95 %, from `resamples` draws of films with seed `seed`. `leaked`
+    names films that show the same as one that the checkpoint was trained on, and which; None where it knows none.
+    """
+
+    schema_version: Literal[1] = 1
+    vramfit_version: str = __version__
+    checkpoint: str
+    epoch: int
+    model: str
+    image_size: tuple[int, int]
+    trained_on_annotator: str
+    dataset: str
+    split: str
+    annotator: Annotator
+    mean_rounds_up: bool
+    decode: Method
+    views: int = 1
+    films: int
+    landmarks: dict[str, str]
+    left_out: tuple[str, ...]
+    pixel_sizes: PixelSizes
+    loss: float
+    evaluation: Evaluation
+    raters: dict[str, Evaluation]
+    baseline: Evaluation
+    inter_rater: Evaluation | None
+    resamples: int = RESAMPLES
+    seed: int = SEED
+    leaked: dict[str, str] | None
+    film_mre_mm: dict[str, float | None]
+    errors_mm: dict[str, tuple[float | None, ...]]
+    skipped: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """What to judge by: `split` is train, valid or test; `batch_size` the films at once, None to choose.
+
+    `views` is how often each film is seen; `landmarks` are the symbols to judge by, None for all that the checkpoint
+    knows.
+    """
+
+    dataset_path: Path
+    split: str = "test"
+    annotator: Annotator = "mean"
+    landmarks: tuple[str, ...] | None = None
+    method: Method = "dark"
+    views: int = 1
+    device: DeviceChoice = "auto"
+    batch_size: int | None = None
+    skip_bad: bool = False
+    film_format: str | None = None
+    cache_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The films and landmarks that a checkpoint was judged by, its points there (NxKx2 film pixels), and the report."""
+
+    films: FilmSet
+    points: Points
+    report: EvaluationReport
+
+
+def evaluate_checkpoint(
+    checkpoint: str | Path,
+    options: EvaluationOptions,
+    *,
+    progress: Progress = lambda *_: None,
+    on_event: Callable[[OomEvent], None] = lambda _: None,
+) -> EvaluationReport:
+    """The report of `judge_checkpoint`, which says what may be raised."""
+    return judge_checkpoint(checkpoint, options, progress=progress, on_event=on_event).report
+
+
+def judge_checkpoint(
+    checkpoint: str | Path,
+    options: EvaluationOptions,
+    *,
+    progress: Progress = lambda *_: None,
+    on_event: Callable[[OomEvent], None] = lambda _: None,
+) -> Judged:
+    """Judge a checkpoint on one split of a film set.
+
+    Raises:
+        UsageError: a landmark is asked for that the checkpoint does not know.
+        DataError: a checkpoint, film or annotation that cannot be used, or other landmarks than the checkpoint's.
+        NoUsableGpu: `cuda` was asked for and cannot be used.
+        OutOfMemory: a single film does not fit.
+
+    """
+    trained = load_trained(checkpoint, options.device)
+    symbols = _chosen(trained, options.landmarks)
+    films = load_films(
+        options.dataset_path,
+        options.split,
+        options.annotator,
+        film_format=options.film_format,
+        skip_bad=options.skip_bad,
+        landmarks=trained.landmarks,
+    )
+    cache = FilmCache.open(
+        films,
+        trained.options.image_size,
+        folder=options.cache_dir,
+        skip_bad=options.skip_bad,
+        progress=lambda done, total: progress("decoding films", done, total),
+    )
+    batch_size = options.batch_size or films_at_once(trained, len(cache), options.method)[0]
+    predictions = predict_points(
+        recovering(trained.step, batch_size, on_event),
+        cache,
+        batch_size=batch_size,
+        stride=trained.options.heatmap_stride,
+        method=options.method,
+        views=options.views,
+        on_batch=lambda done: progress("finding landmarks", done, len(cache)),
+    )
+    judged = _of_landmarks(predictions, trained.landmarks, symbols)
+    films = cache.film_set.of_landmarks(symbols)
+    return Judged(films, judged.points, report_on(judged, trained, films, options, _leaked(trained, cache)))
+
+
+def report_on(
+    predictions: Predictions,
+    trained: Trained,
+    films: FilmSet,
+    options: EvaluationOptions,
+    leaked: dict[str, str] | None = None,
+) -> EvaluationReport:
+    """The report of predictions for these films and their landmarks, all of them and in their order."""
+    errors = errors_of(predictions.points, films)
+    return EvaluationReport(
+        checkpoint=str(trained.path),
+        epoch=trained.epoch,
+        model=trained.options.model,
+        image_size=trained.options.image_size,
+        trained_on_annotator=str(trained.config.get("annotator", "")),
+        dataset=str(films.root),
+        split=films.split,
+        annotator=films.annotator,
+        mean_rounds_up=films.mean_rounds_up,
+        decode=options.method,
+        views=options.views,
+        films=len(films),
+        landmarks={landmark.symbol: landmark.title for landmark in films.landmarks},
+        left_out=tuple(landmark.symbol for landmark in trained.landmarks if landmark not in films.landmarks),
+        pixel_sizes=describe_pixel_sizes(films),
+        loss=predictions.loss,
+        evaluation=evaluate_points(predictions.points, films),
+        raters=by_rater(predictions.points, films),
+        baseline=evaluate_points(_baseline_points(trained, films), films),
+        inter_rater=inter_rater(films),
+        leaked=leaked,
+        film_mre_mm={film.id: mean for film, mean in zip(films.films, film_means(errors), strict=True)},
+        errors_mm={film.id: _plain(mine) for film, mine in zip(films.films, errors, strict=True)},
+        skipped={skipped.id: skipped.reason for skipped in films.skipped},
+    )
+
+
+def by_rater(points: Points, films: FilmSet) -> dict[str, Evaluation]:
+    """NxKx2 points judged by each of several raters, on the films that each marked, and by their mean on all films."""
+    names = sorted({rater for film in films.films for rater in film.raters})
+    if len(names) < 2:
+        return {}
+    found: dict[str, Evaluation] = {}
+    for rater in names:
+        places = [place for place, film in enumerate(films.films) if rater in film.raters]
+        theirs = (replace(films.films[place], points=films.films[place].raters[rater]) for place in places)
+        found[rater] = evaluate_points(points[places], replace(films, films=tuple(theirs)))
+    means = (replace(film, points=combine(film.raters, rounds_up=films.mean_rounds_up)) for film in films.films)
+    return {**found, "mean": evaluate_points(points, replace(films, films=tuple(means)))}
+
+
+def inter_rater(films: FilmSet) -> Evaluation | None:
+    """The junior rater judged by the senior, on the films that both marked; None where there are none."""
+    both = [film for film in films.films if {"junior", "senior"} <= film.raters.keys()]
+    if not both:
+        return None
+    by_senior = replace(films, films=tuple(replace(film, points=film.raters["senior"]) for film in both))
+    return evaluate_points(np.stack([film.raters["junior"] for film in both]), by_senior)
+
+
+def film_means(errors_mm: Array) -> list[float | None]:
+    """The mean of each row of NxK errors; None where none is known."""
+    known = [mine[np.isfinite(mine)] for mine in errors_mm]
+    return [float(mine.mean()) if mine.size else None for mine in known]
+
+
+def _chosen(trained: Trained, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    known = [landmark.symbol for landmark in trained.landmarks]
+    symbols = [named(symbol).symbol for symbol in wanted or known]
+    for symbol in symbols:
+        if symbol not in known:
+            raise UsageError(f"{trained.path} knows no landmark '{symbol}'; choose from {', '.join(known)}.")
+    return tuple(dict.fromkeys(symbols))
+
+
+def _of_landmarks(predictions: Predictions, known: Sequence[Landmark], symbols: Sequence[str]) -> Predictions:
+    places = [[landmark.symbol for landmark in known].index(symbol) for symbol in symbols]
+    points, confidence = predictions.points[:, places], predictions.confidence[:, places]
+    return replace(predictions, points=points, confidence=confidence)
+
+
+def _leaked(trained: Trained, cache: FilmCache) -> dict[str, str] | None:
+    """Films that show the same as one of the checkpoint's training films, and the name of that one."""
+    if trained.seen is None:
+        return None
+    names, seen = trained.seen
+    if seen.shape[1:] != (SIDE, SIDE):
+        return None  # thumbnails of another version, which compare with nothing
+    pairs = twins(directions(thumbnails(cache)), directions(seen))
+    return {cache.film_set.films[place].id: names[twin] for place, twin in pairs}
+
+
+def _baseline_points(trained: Trained, films: FilmSet) -> Array:
+    shape = trained.mean_shape[[trained.landmarks.index(landmark) for landmark in films.landmarks]]
+    return baseline_points(shape, films, trained.options.image_size)
+
+
+def _plain(errors: Array) -> tuple[float | None, ...]:
+    return tuple(float(error) if np.isfinite(error) else None for error in errors)

@@ -1,0 +1,1 @@
+"""A trained network as ONNX, TorchScript or a bare weights file."""

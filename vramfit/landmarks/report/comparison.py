@@ -1,0 +1,99 @@
+"""Two checkpoints side by side: the difference, how sure it is, and landmark by landmark."""
+
+import sys
+from collections.abc import Callable
+from typing import TextIO
+
+from rich.table import Table
+
+from vramfit.landmarks.evaluation.compare import Comparison, Difference
+from vramfit.landmarks.evaluation.evaluate import EvaluationReport
+from vramfit.landmarks.evaluation.statistics import FEW_FILMS
+from vramfit.landmarks.report.evaluation import cautions, counted, headlines, interval, mm, remarks, result
+from vramfit.report.table import make_table, show
+
+_LEVEL = 0.05
+_FIGURES = "MRE +- SD: mean and standard deviation of the radial error."
+_COLUMNS = ("landmark", "name", "first\nMRE mm", "second\nMRE mm", "difference\nmm", "95 %\nmm", "p", "p (Holm)")
+
+
+def show_comparison(comparison: Comparison, file: TextIO | None = None) -> None:
+    """Print both results, the difference between them, the table of landmarks and what to keep in mind."""
+    file = file or sys.stdout
+    for name, report in (("First", comparison.first), ("Second", comparison.second)):
+        print(f"{name}: {headlines(report)[0]}", f"  MRE {result(report)}", sep="\n", file=file)
+    print(*headlines(comparison.first)[1:], verdict(comparison), "", sep="\n", file=file)
+    show(comparison_table(comparison), file)
+    print("", _FIGURES, *method(comparison), *_of_both(comparison, cautions), sep="\n", file=file)
+
+
+def verdict(comparison: Comparison) -> str:
+    """The difference in a sentence, which says no more than the test does."""
+    overall = comparison.overall
+    better, size = ("first" if overall.mean_mm < 0 else "second"), abs(overall.mean_mm)
+    sure = f"95 % interval {interval(overall.interval_mm, signed=True)}, " if overall.interval_mm else ""
+    test = f"p = {p_value(overall.p_value)}, {counted(overall.films)}"
+    told = f"difference {overall.mean_mm:+.2f} mm a film ({sure}{test})"
+    if overall.p_value > _LEVEL:
+        return f"Which of the two is better cannot be told from these films: {told}."
+    return f"The {better} is better by {size:.2f} mm: {told}."
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """One row a landmark, those marked that differ when all are asked about together."""
+    table = make_table(_COLUMNS)
+    for symbol, difference in comparison.landmarks.items():
+        table.add_row(*_difference_cells(comparison, symbol), style="bold" if stands_out(difference) else None)
+    return table
+
+
+def _difference_cells(comparison: Comparison, symbol: str) -> tuple[str, ...]:
+    difference = comparison.landmarks[symbol]
+    both = (comparison.first, comparison.second)
+    return (
+        f"{symbol} *" if stands_out(difference) else symbol,
+        comparison.first.landmarks[symbol],
+        *(mm(report.evaluation.landmarks[symbol].mre_mm) for report in both),
+        f"{difference.mean_mm:+.2f}",
+        interval(difference.interval_mm, signed=True),
+        p_value(difference.p_value),
+        p_value(difference.adjusted_p_value),
+    )
+
+
+def stands_out(difference: Difference) -> bool:
+    """Whether a landmark differs at 5 % when all are asked about together."""
+    return difference.adjusted_p_value <= _LEVEL
+
+
+def method(comparison: Comparison) -> list[str]:
+    """How the difference was found, in sentences."""
+    films = comparison.overall.films
+    few = f" With {counted(films)} the interval is too narrow." if films < FEW_FILMS else ""
+    return [
+        "Difference: first less second, film by film; below 0 the first is better. Every film counts alike.",
+        f"95 %: a bootstrap over films, {comparison.resamples:,} resamples; p: a two-sided permutation test that flips "
+        f"the signs of whole films, {comparison.flips:,} times (Fisher 1935; Phipson and Smyth 2010); "
+        f"seed {comparison.seed}.{few}",
+        "p (Holm): p made larger so that all landmarks may be asked about together (Holm 1979); * marks those of at "
+        "most 0.05.",
+    ]
+
+
+def both_remarks(comparison: Comparison) -> list[str]:
+    """What a reader of all tables must know of both, and then of each alone."""
+    return _of_both(comparison, remarks)
+
+
+def _of_both(comparison: Comparison, said: Callable[[EvaluationReport], list[str]]) -> list[str]:
+    first, second = said(comparison.first), said(comparison.second)
+    return [
+        *(remark for remark in first if remark in second),
+        *(f"First: {remark}" for remark in first if remark not in second),
+        *(f"Second: {remark}" for remark in second if remark not in first),
+    ]
+
+
+def p_value(value: float) -> str:
+    """A p-value with two digits."""
+    return f"{value:.2g}" if value < 0.1 else f"{value:.2f}"

@@ -1,0 +1,201 @@
+"""What an evaluation found: tables by rater, landmark and machine, and the sentences that a reader of them needs."""
+
+import sys
+from collections.abc import Mapping
+from typing import TextIO
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from vramfit.landmarks.evaluation.evaluate import EvaluationReport
+from vramfit.landmarks.evaluation.metrics import LIMITS_MM, Evaluation, PixelSizes, Scores
+from vramfit.landmarks.evaluation.statistics import FEW_FILMS
+from vramfit.report.table import show
+
+_NAMED = 3
+_SCORE_COLUMNS = ("points", "MRE\nmm", "95 %\nmm", "SD\nmm", *(f"SDR\n{limit:g} mm %" for limit in LIMITS_MM))
+
+
+def show_evaluation(report: EvaluationReport, file: TextIO | None = None) -> None:
+    """Print a whole evaluation: what was judged by what, the result, and the tables."""
+    file = file or sys.stdout
+    print(*headlines(report), f"MRE {result(report)}", "", sep="\n", file=file)
+    for table in (summary_table(report), landmark_table(report), machine_table(report)):
+        show(table, file)
+        print(file=file)
+    print(*remarks(report), f"Worst films: {_worst(report.film_mre_mm)}.", sep="\n", file=file)
+
+
+def headlines(report: EvaluationReport) -> list[str]:
+    """What was judged, and by what."""
+    left_out = f"; left out: {', '.join(report.left_out)}" if report.left_out else ""
+    return [
+        f"{report.checkpoint}: {model(report)}, epoch {report.epoch}, decoded by {decoding(report)}.",
+        f"Films: {report.films} of '{report.split}' in {report.dataset}, {pixel_sizes(report.pixel_sizes)}.",
+        f"Landmarks: {len(report.landmarks)} of {len(report.landmarks) + len(report.left_out)}{left_out}.",
+        f"Judged by: {policy(report)}.",
+    ]
+
+
+def model(report: EvaluationReport) -> str:
+    """The network and its image size, such as `hrnet_w32 at 768x768`."""
+    return "{} at {}x{}".format(report.model, *report.image_size)
+
+
+def decoding(report: EvaluationReport) -> str:
+    """How points were found in heatmaps, and in how many views of a film."""
+    return report.decode if report.views == 1 else f"{report.decode}, the mean of {report.views} views of each film"
+
+
+def pixel_sizes(sizes: PixelSizes) -> str:
+    """The pixel sizes used, and films that are odd in theirs."""
+    if sizes.width_mm is None or sizes.height_mm is None:
+        return "none with a pixel size: there are no millimetres"
+    both = f"{_range(sizes.width_mm)} mm wide and {_range(sizes.height_mm)} mm high"
+    said = f"pixel size {_range(sizes.width_mm)} mm" if sizes.width_mm == sizes.height_mm else f"pixels {both}"
+    unequal = f", {sizes.unequal} with pixels that are not square" if sizes.unequal else ""
+    missing = f", {sizes.missing} without a pixel size and in no figure in mm" if sizes.missing else ""
+    return f"{said}{unequal}{missing}"
+
+
+def policy(report: EvaluationReport) -> str:
+    """Whose points the network was judged by."""
+    if report.annotator != "mean":
+        return f"the {report.annotator} rater's points"
+    rounded = ", rounded up where all marked whole pixels" if report.mean_rounds_up else ""
+    return f"the mean of the raters{rounded}; one rater where there is one alone"
+
+
+def result(report: EvaluationReport) -> str:
+    """The figure to cite, such as `1.31 +- 0.92 mm (95 % interval 1.24 to 1.39, over films).`."""
+    overall = report.evaluation.overall
+    low_high = overall.interval_mm
+    interval = " (95 % interval {:.2f} to {:.2f}, over films)".format(*low_high) if low_high else ""
+    return f"{mm(overall.mre_mm)} +- {mm(overall.sd_mm)} mm{interval}."
+
+
+def _summary_rows(report: EvaluationReport) -> list[tuple[str, Scores]]:
+    rows = [("this network", report.evaluation.overall)]
+    others = {rater: each for rater, each in report.raters.items() if rater != report.annotator}
+    rows += [(f"network by {_rater(rater)}", each.overall) for rater, each in others.items()]
+    rows.append(("mean shape", report.baseline.overall))
+    if report.inter_rater is not None:
+        rows.append(("junior by senior rater", report.inter_rater.overall))
+    return rows
+
+
+def summary_table(report: EvaluationReport) -> Table:
+    """The network, by the policy in force and by each rater, beside the baseline and the raters."""
+    table = _table("")
+    for row, (name, scores) in enumerate(_summary_rows(report)):
+        table.add_row(name, *_score_cells(scores), style=None if row else "bold")
+    return table
+
+
+def _companions(report: EvaluationReport) -> list[tuple[str, Evaluation]]:
+    """What stands beside the network landmark by landmark: each rater's verdict, mean shape, rater by rater."""
+    named = [(f"by {rater}", each) for rater, each in report.raters.items() if rater != "mean"]
+    named.append(("mean shape", report.baseline))
+    return named if report.inter_rater is None else [*named, ("raters", report.inter_rater)]
+
+
+def landmark_table(report: EvaluationReport) -> Table:
+    """One row a landmark, with the MRE of its companions at the end."""
+    table = _table("landmark", "name")
+    for name, _ in _companions(report):
+        table.add_column(f"{name}\nMRE mm", justify="right")
+    for symbol, title in report.landmarks.items():
+        beside = [mm(evaluation.landmarks[symbol].mre_mm) for _, evaluation in _companions(report)]
+        table.add_row(symbol, title, *_score_cells(report.evaluation.landmarks[symbol]), *beside)
+    return table
+
+
+def machine_table(report: EvaluationReport) -> Table:
+    """One row an X-ray machine."""
+    table = _table("machine")
+    for machine, scores in report.evaluation.machines.items():
+        table.add_row(machine or "-", *_score_cells(scores))
+    return table
+
+
+def remarks(report: EvaluationReport) -> list[str]:
+    """What a reader of the figures must know."""
+    said = [
+        "MRE +- SD: mean and standard deviation of the radial error. SDR: points closer than so many mm, in percent.",
+        "Mean shape: every landmark at its mean training position, for comparison; it sees no film.",
+    ]
+    if report.evaluation.overall.interval_mm is not None:
+        few = f" With {report.films} films it is too narrow." if report.films < FEW_FILMS else ""
+        said.append(f"95 %: a bootstrap over films, {report.resamples:,} resamples, seed {report.seed}.{few}")
+    return said + cautions(report)
+
+
+def cautions(report: EvaluationReport) -> list[str]:
+    """What may make the figures say less than they seem to."""
+    said = []
+    if report.trained_on_annotator not in ("", report.annotator):
+        said.append(f"Trained on '{report.trained_on_annotator}' points, judged by '{report.annotator}' ones.")
+    if report.split != "test":
+        said.append(f"These are '{report.split}' films: training saw them, or chose its best epoch by them.")
+    said += _leakage(report.leaked)
+    said += [f"Skipped {name}: {reason}" for name, reason in report.skipped.items()]
+    return said
+
+
+def _leakage(leaked: Mapping[str, str] | None) -> list[str]:
+    if leaked is None:
+        return ["The checkpoint does not say which films it was trained on: whether some are among these is not known."]
+    if not leaked:
+        return ["None of these films shows the same picture as one that the checkpoint was trained on."]
+    pairs = [f"{film} (there {twin})" for film, twin in leaked.items()]
+    more = f" and {len(pairs) - _NAMED} more" if len(pairs) > _NAMED else ""
+    return [
+        f"Leaked: {len(leaked)} of these films show the same picture as one that the checkpoint was trained on, "
+        f"which flatters the figures: {', '.join(pairs[:_NAMED])}{more}."
+    ]
+
+
+def _worst(films: Mapping[str, float | None]) -> str:
+    known = sorted(((mre, name) for name, mre in films.items() if mre is not None), reverse=True)
+    return ", ".join(f"{name} ({mre:.2f} mm)" for mre, name in known[:_NAMED]) or "none"
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for name in _SCORE_COLUMNS:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _score_cells(scores: Scores) -> tuple[str, ...]:
+    shares = [scores.sdr.get(f"{limit}mm") for limit in LIMITS_MM]
+    percent = ["-" if share is None else f"{100 * share:.2f}" for share in shares]
+    return (str(scores.points), mm(scores.mre_mm), interval(scores.interval_mm), mm(scores.sd_mm), *percent)
+
+
+def counted(films: int) -> str:
+    """How many films, in words that suit one."""
+    return f"{films} film{'' if films == 1 else 's'}"
+
+
+def interval(low_high: tuple[float, float] | None, *, signed: bool = False) -> str:
+    """An interval such as `1.24-1.39`, or `-0.10 to +0.21` where signs matter; `-` for None."""
+    if low_high is None:
+        return "-"
+    return "{:+.2f} to {:+.2f}".format(*low_high) if signed else "{:.2f}-{:.2f}".format(*low_high)
+
+
+def _rater(name: str) -> str:
+    return "raters' mean" if name == "mean" else f"{name} rater"
+
+
+def mm(value: float | None) -> str:
+    """Millimetres with two decimals; `-` for None."""
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _range(low_high: tuple[float, float]) -> str:
+    low, high = low_high
+    return f"{low:.4f}" if low == high else f"{low:.4f} to {high:.4f}"

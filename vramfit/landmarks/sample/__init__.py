@@ -1,0 +1,1 @@
+"""Drawn films with known landmarks, for the demo and the tests."""

@@ -1,0 +1,1 @@
+"""Training a landmark network on a film set."""

@@ -1,0 +1,251 @@
+"""The landmark job with its films: all that the trainer knows of landmarks.
+
+B batch, K landmarks, H W image pixels.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import default_collate
+
+from vramfit.jobs.job import Batch, Job
+from vramfit.landmarks.data.cache import FilmCache
+from vramfit.landmarks.data.films import Annotator, FilmSet, Landmark
+from vramfit.landmarks.data.folds import Fold, deal, pooled
+from vramfit.landmarks.data.formats import read_films
+from vramfit.landmarks.data.marked import MarkedSet
+from vramfit.landmarks.data.near_duplicates import directions, thumbnail, twins
+from vramfit.landmarks.evaluation.metrics import mean_shape, pixel_sizes_mm, radial_errors_mm, scores, true_points
+from vramfit.landmarks.evaluation.predict_points import film_points
+from vramfit.landmarks.loading.augment import preset
+from vramfit.landmarks.loading.dataset import FilmDataset
+from vramfit.landmarks.model.job import LandmarkOptions, landmark_job
+from vramfit.landmarks.model.network import load_weights
+from vramfit.records import Lever
+from vramfit.training.listeners import Example
+from vramfit.training.task import Judgement, Rows
+
+
+@dataclass(frozen=True)
+class FilmSamples:
+    """Films of a data set as batches."""
+
+    dataset: FilmDataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def fetch(self, epoch: int, indices: Sequence[int]) -> Batch:
+        """({"films": uint8 B1HW, "photometric": float32 BxP}, float32 BxKx2 in image pixels)."""
+        inputs, targets, _ = default_collate([self.dataset[epoch, index] for index in indices])
+        return inputs, targets
+
+
+@dataclass(frozen=True)
+class FilmTask:
+    """Training and validation films, and the landmark job on them."""
+
+    options: LandmarkOptions
+    training: FilmSamples
+    validation: FilmSamples
+    fold: Fold | None = None
+
+    @property
+    def name(self) -> str:
+        """The model as the user calls it."""
+        return self.options.model
+
+    @cached_property
+    def job(self) -> Job:
+        """The landmark job."""
+        return landmark_job(self.options)
+
+    def with_levers(self, levers: tuple[Lever, ...]) -> "FilmTask":
+        """The task with these levers in place of its own."""
+        return replace(self, options=replace(self.options, levers=levers))
+
+    def start_weights(self, model: nn.Module) -> str:
+        """Load `options.weights` into a new network; one sentence of which."""
+        return load_weights(model, self.options.model, self.options.weights)  # type: ignore[arg-type]  # our job's
+
+    def rows(self, outputs: Tensor, indices: Sequence[int]) -> Rows:
+        """Radial errors in millimetres, BxK, of heatmaps BxKxhxw."""
+        points, _ = film_points(outputs, self.options.heatmap_stride, self.validation.dataset.cache, indices)
+        return self._errors_mm(points, indices)
+
+    def examples(self, outputs: Tensor, indices: Sequence[int]) -> list[Example]:
+        """Some validation films with their true points and those of heatmaps BxKxhxw."""
+        cache = self.validation.dataset.cache
+        points, _ = film_points(outputs, self.options.heatmap_stride, cache, indices)
+        heatmaps = outputs.detach().float().amax(dim=1).clamp(0, 1).cpu().numpy()
+        errors = self._errors_mm(points, indices)
+        return [
+            Example(
+                name=cache.film_set.films[index].id,
+                image=cache.image(index),
+                truth=cache.letterboxes[index].to_image(cache.film_set.films[index].points),
+                found=cache.letterboxes[index].to_image(mine),
+                heatmap=heatmap,
+                error_mm=scores(row).mre_mm,
+            )
+            for index, mine, heatmap, row in zip(indices, points, heatmaps, errors, strict=True)
+        ]
+
+    def _errors_mm(self, points: NDArray[np.float64], indices: Sequence[int]) -> Rows:
+        """Radial errors BxK of points BxKx2 in film pixels."""
+        films, chosen = self.validation.dataset.cache.film_set, list(indices)
+        return radial_errors_mm(points, true_points(films)[chosen], pixel_sizes_mm(films)[chosen])
+
+    def weighted(self, batch: Batch, factors: Sequence[float]) -> Batch:
+        """The batch with a factor of the loss for each landmark, float32 BxK under "weights"."""
+        inputs, points = batch
+        return {**inputs, "weights": torch.tensor(factors).expand(len(points), -1)}, points
+
+    def judge(self, rows: Rows) -> Judgement:
+        """MRE in millimetres and SDR over all films and landmarks."""
+        overall = scores(rows)
+        return Judgement(overall.mre_mm, overall.sdr)
+
+    def describe(self) -> dict[str, Any]:
+        """Options, landmarks, mean shape, and what the training films were."""
+        films = self.training.dataset.cache.film_set
+        seen = {"ids": [film.id for film in films.films], "thumbnails": self._thumbnails}
+        shape = mean_shape(films, self.options.image_size)
+        return {**plain_task(self.options, films.landmarks, shape), "films": seen}
+
+    @cached_property
+    def _thumbnails(self) -> Tensor:
+        """The training films in uint8 NxSxS, by which an evaluation knows them again."""
+        cache = self.training.dataset.cache
+        return torch.from_numpy(thumbnails(cache))
+
+    @property
+    def notes(self) -> list[str]:
+        """How films were read, those in both splits, and those that were skipped, one sentence each."""
+        sets = [samples.dataset.cache.film_set for samples in (self.training, self.validation)]
+        if self.fold is not None:
+            return [*sets[0].notes, *_fold_note(self.fold, *sets), *self._leakage()]
+        return [
+            *sets[0].notes,
+            *self._leakage(),
+            *(
+                f"Skipped {len(films.skipped)} films of '{films.split}': "
+                + "; ".join(f"{skipped.id} ({skipped.reason})" for skipped in films.skipped)
+                for films in sets
+                if films.skipped
+            ),
+        ]
+
+    def _leakage(self) -> list[str]:
+        """The validation films that are among the training films, whatever their files are called."""
+        training, validation = (samples.dataset.cache for samples in (self.training, self.validation))
+        pairs = twins(directions(thumbnails(validation)), directions(self._thumbnails.numpy()))
+        same = {validation.film_set.films[place].id: training.film_set.films[twin].id for place, twin in pairs}
+        said = ", ".join(f"{film} ({twin})" for film, twin in same.items())
+        return [f"Seen in training, so that their errors tell little: validation films {said}."] if same else []
+
+
+def open_films(
+    root: Path,
+    make_options: Callable[[int], LandmarkOptions],
+    *,
+    film_format: str | None = None,
+    annotator: Annotator = "mean",
+    skip_bad: bool = False,
+    augmentation: str = "standard",
+    cache_dir: Path | None = None,
+    seed: int = 0,
+    landmarks: tuple[Landmark, ...] | None = None,
+    fold: Fold | None = None,
+    on_films: Callable[[str, int, int], None] = lambda _split, _done, _total: None,
+) -> FilmTask:
+    """The task of a film set; `make_options` is given the number of landmarks found.
+
+    `landmarks` are those of a checkpoint that goes on, in its order; None for those of the set. With a `fold` the films
+    of both splits are dealt anew, one of which may be without films. `on_films` is told split, films done and films in
+    all while they are decoded into the cache.
+
+    Raises:
+        DataError: a folder, film or annotation that cannot be used.
+        UsageError: no such augmentation, or options that make no sense together.
+
+    """
+    marked = read_films(root, film_format)
+    splits = ("train", "valid") if fold is None else _to_be_dealt(marked)
+    sets = [marked.of_split(split, annotator, skip_bad=skip_bad, landmarks=landmarks) for split in splits]
+    options = make_options(len(sets[0].landmarks))
+
+    def cached(films: FilmSet) -> FilmCache:
+        progress = partial(on_films, films.split)
+        return FilmCache.open(films, options.image_size, folder=cache_dir, skip_bad=skip_bad, progress=progress)
+
+    caches = [cached(films) for films in sets] if fold is None else _dealt(cached(pooled(sets)), fold)
+    return FilmTask(
+        options,
+        FilmSamples(FilmDataset(caches[0], preset(augmentation), seed=seed)),
+        FilmSamples(FilmDataset(caches[1])),
+        fold,
+    )
+
+
+def thumbnails(cache: FilmCache) -> NDArray[np.uint8]:
+    """The films of a cache in uint8 NxSxS, without the black around them."""
+    pairs = zip(range(len(cache)), cache.letterboxes, strict=True)
+    return np.stack([thumbnail(box.cut(cache.image(index))) for index, box in pairs])
+
+
+def plain_task(options: LandmarkOptions, landmarks: Iterable[Landmark], shape: NDArray[np.float64]) -> dict[str, Any]:
+    """Options, landmarks and mean shape, Kx2 in image pixels, in types that load with `weights_only`."""
+    return {
+        "kind": "landmark",
+        "options": plain_options(options),
+        "landmarks": [[landmark.symbol, landmark.title] for landmark in landmarks],
+        "mean_shape": shape.tolist(),
+    }
+
+
+def _to_be_dealt(marked: MarkedSet) -> tuple[str, ...]:
+    """The splits whose films are dealt to folds: both, or the one of them that has films."""
+    there = {film.split for film in marked.films}
+    return tuple(split for split in ("train", "valid") if split in there) or ("train",)
+
+
+def _dealt(pool: FilmCache, fold: Fold) -> list[FilmCache]:
+    """The films of a pool to train on, and those to validate on."""
+    folds = deal(pool.film_set.films, fold.of, fold.seed)
+    places = range(len(pool))
+    return [
+        pool.only([place for place in places if folds[place] != fold.number]),
+        pool.only([place for place in places if folds[place] == fold.number]),
+    ]
+
+
+def _fold_note(fold: Fold, training: FilmSet, validation: FilmSet) -> list[str]:
+    films = len(training) + len(validation)
+    skipped = "; ".join(f"{one.id} ({one.reason})" for one in training.skipped)
+    return [
+        f"Fold {fold.number} of {fold.of}, dealt by seed {fold.seed}: {len(validation)} of the {films} films of "
+        "'train' and 'valid' validate, the others train.",
+        *([f"Skipped {len(training.skipped)} films: {skipped}"] if skipped else []),
+    ]
+
+
+def plain_options(options: LandmarkOptions) -> dict[str, Any]:
+    """Options in types that load with `weights_only`."""
+    return {**asdict(options), "levers": [lever.model_dump(mode="json") for lever in options.levers]}
+
+
+def options_of(description: dict[str, Any]) -> tuple[LandmarkOptions, tuple[Landmark, ...]]:
+    """Options and landmarks as `FilmTask.describe` wrote them."""
+    plain = dict(description["options"])
+    plain["levers"] = tuple(Lever.model_validate(lever) for lever in plain["levers"])
+    plain["image_size"] = tuple(plain["image_size"])
+    landmarks = tuple(Landmark(symbol, title) for symbol, title in description["landmarks"])
+    return LandmarkOptions(**plain), landmarks

@@ -1,0 +1,1 @@
+"""CUDA's caching allocator, replayed: blocks, segments, settings and failures."""

@@ -1,0 +1,217 @@
+"""The cheapest levers with which a job fits a card, and what each of the others would have cost.
+
+Free levers come first; then the planner chooses what to recompute, and a replay of the whole step judges its choice.
+Sizes in bytes, times in seconds.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from vramfit.cards import Card
+from vramfit.jobs.job import Job, empty_model, has_batch_norm
+from vramfit.jobs.levers import free_levers, setting_of, settled
+from vramfit.jobs.recompute import find_recomputable
+from vramfit.plan.levers import in_order
+from vramfit.plan.recomputation import Layout, Selection, choose_parts, smallest_budget, uniform
+from vramfit.prediction.predict import Predictor
+from vramfit.prediction.roofline import step_time_s
+from vramfit.prediction.trace_records import OperationRecord, Trace
+from vramfit.prediction.tracing.trace import trace_step
+from vramfit.prediction.transforms.recompute import recomputing
+from vramfit.prediction.transforms.recompute_costs import lay_out
+from vramfit.records import Budget, Lever, Trial, Verdict
+
+# The planner stops looking for time once within this share of the plain step's.
+TOLERANCE = 0.002
+# The first architecture with tensor cores, Volta.
+_TENSOR_CORES = (7, 0)
+_COMPARED = 4  # the micro-batch at which memory orders are compared
+_REFINEMENTS = 5
+_SPARE = 0.012  # of the budget; less is not worth another look
+# Of the budget, kept free: a rewritten trace is not quite what a traced recomputation takes (see `levered`).
+_MARGIN = 0.006
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """Levers with which one micro-batch was predicted, and the trial."""
+
+    levers: tuple[Lever, ...]
+    trial: Trial
+
+    @property
+    def fits(self) -> bool:
+        """Whether the high end of the band is within the budget."""
+        return self.trial.verdict is Verdict.FITS
+
+
+class LeverSearch:
+    """One job on one card, with any levers; the job is traced with its free levers alone.
+
+    Raises:
+        NotTraceable: the step cannot run on storage-less tensors.
+
+    """
+
+    def __init__(self, job: Job, card: Card, budget: Budget) -> None:
+        kept = tuple(lever for lever in job.levers if lever.name != "recompute")
+        self.as_it_is = Predictor(replace(job, levers=kept), card, budget)
+        self.plain = self._freed(replace(job, levers=kept), _memory_order(job, card))
+        self.levers = self.plain.job.levers
+        self.budget = budget
+        self.card = card
+        model = empty_model(job)
+        self.batch_norm = has_batch_norm(model)
+        self._recomputable = find_recomputable(model)
+        # What a plan may hold for each byte of the card; every replay of a plan tells it better.
+        self._planned_share: float | None = None
+        self._traces: dict[int, Trace] = {}
+        self._layouts: dict[int, Layout] = {}
+        self._fitted: dict[int, Fitted | None] = {}
+        self._recomputed: dict[tuple[int, tuple[Lever, ...]], Fitted] = {}
+
+    def _freed(self, job: Job, memory_order: tuple[Lever, ...]) -> Predictor:
+        """The job with every free lever; the memory order only where it is predicted to be no slower."""
+        card, budget = self.as_it_is.card, self.as_it_is.budget
+        freed = replace(job, levers=in_order((*job.levers, *free_levers(job))))
+        ordered = replace(freed, levers=in_order((*freed.levers, *memory_order)))
+        if memory_order and _seconds_of(ordered, card) <= _seconds_of(freed, card):
+            return Predictor(ordered, card, budget)
+        return Predictor(freed, card, budget) if freed.levers != job.levers else self.as_it_is
+
+    def without(self, micro_batch: int) -> Fitted:
+        """The job with its free levers, and nothing recomputed."""
+        return Fitted(self.levers, self.plain.trial(micro_batch))
+
+    def uniform(self, micro_batch: int, setting: str) -> Fitted:
+        """The job with every block, every module, or all selectively recomputed."""
+        return self.recomputed(micro_batch, uniform(self.layout(micro_batch), setting))
+
+    def recomputed(self, micro_batch: int, selection: Selection) -> Fitted:
+        """The job with the selected parts recomputed."""
+        levers = in_order((*self.levers, *recompute_levers(selection)))
+        known = (micro_batch, levers)
+        if known not in self._recomputed:
+            predictor = _Recomputing(self.plain, self._trace(micro_batch), selection)
+            self._recomputed[known] = Fitted(levers, predictor.trial(micro_batch))
+        return self._recomputed[known]
+
+    def cheapest(self, micro_batch: int) -> Fitted | None:
+        """What fits at the least added time; None where nothing does."""
+        if micro_batch not in self._fitted:
+            plain = self.without(micro_batch)
+            self._fitted[micro_batch] = plain if plain.fits else self._chosen(micro_batch, plain.trial)
+        return self._fitted[micro_batch]
+
+    def smallest(self, micro_batch: int) -> Fitted:
+        """What takes the least memory: the plan for the least that may be live, or every module, which cuts less."""
+        layout = self.layout(micro_batch)
+        chosen = choose_parts(layout, smallest_budget(layout))
+        planned = self.recomputed(micro_batch, chosen.selection if chosen else {})
+        return min(planned, self.uniform(micro_batch, "module"), key=lambda fitted: _high(fitted.trial))
+
+    def largest(self, maximum: int) -> int:
+        """The largest micro-batch that some levers make fit, at most `maximum`; 0 if not even 1 does."""
+        size = max(1, min(maximum, self._guess()))
+        while size < maximum and self.cheapest(size) is not None and self.cheapest(size + 1) is not None:
+            size += 1
+        while size > 0 and self.cheapest(size) is None:
+            size -= 1
+        return size
+
+    def layout(self, micro_batch: int) -> Layout:
+        """The parts of the network, as the planner sees them."""
+        if micro_batch not in self._layouts:
+            self._layouts[micro_batch] = lay_out(self._trace(micro_batch), self._recomputable, self._seconds)
+        return self._layouts[micro_batch]
+
+    def _trace(self, micro_batch: int) -> Trace:
+        if micro_batch not in self._traces:
+            self._traces = {micro_batch: self.plain.trace(micro_batch)}  # one at a time: a trace is tens of megabytes
+        return self._traces[micro_batch]
+
+    def _seconds(self, operations: Iterable[OperationRecord]) -> float:
+        return step_time_s(operations, self.card)
+
+    def _chosen(self, micro_batch: int, plain: Trial) -> Fitted | None:
+        """The least time among plans that fit; what saves most is tried last, where no other fits."""
+        fitting = [tried for tried in self._tried(micro_batch, plain) if self._spare_bytes(tried) >= 0]
+        if not fitting and self._spare_bytes(self.smallest(micro_batch)) >= 0:
+            fitting = [self.smallest(micro_batch)]
+        return min(fitting, key=_step_time_s, default=None)
+
+    def _tried(self, micro_batch: int, plain: Trial) -> Iterator[Fitted]:
+        """Plan for a limit, judge by replay, and move the limit by what the replay found to spare or to be missing."""
+        layout, budget = self.layout(micro_batch), self.budget.budget_bytes
+        limit, exceeds = round(self._share_of(plain) * budget), 2 * budget
+        for _ in range(_REFINEMENTS):
+            chosen = choose_parts(layout, limit, tolerance_s=TOLERANCE * (plain.step_time_s or 0.0))
+            if chosen is None:
+                return
+            tried = self.recomputed(micro_batch, chosen.selection)
+            yield tried
+            spare = self._spare_bytes(tried)
+            self._planned_share = limit / _high(tried.trial)
+            exceeds = exceeds if spare >= 0 else limit
+            # The allocator's segments do not follow the limit evenly: a small excess needs a whole step down.
+            limit += round(0.9 * spare if spare >= 0 else min(1.1 * spare, -_SPARE * budget))
+            if 0 <= spare < _SPARE * budget or limit >= exceeds:
+                return
+
+    def _spare_bytes(self, tried: Fitted) -> int:
+        return round((1 - _MARGIN) * self.budget.budget_bytes) - _high(tried.trial)
+
+    def _share_of(self, plain: Trial) -> float:
+        """Of each byte of the card, what a plan may hold: the rest is the context's, the allocator's and the band's."""
+        return self._planned_share or (plain.peak_allocated_bytes or 0) / _high(plain)
+
+    def _guess(self) -> int:
+        """The largest micro-batch by the line through two layouts."""
+        small, large = 4, 8
+        first, second = (smallest_budget(self.layout(size)) for size in (small, large))
+        limit = second * self.budget.budget_bytes / _high(self.smallest(large).trial)
+        return int(small + (limit - first) * (large - small) / max(1, second - first))
+
+
+class _Recomputing(Predictor):
+    """Predicts a job from its plain trace, rewritten as recomputation would make it."""
+
+    def __init__(self, plain: Predictor, trace: Trace, selection: Selection) -> None:
+        super().__init__(plain.job, plain.card, plain.budget)
+        self._rewritten = recomputing(trace, selection)
+
+    def trace(self, micro_batch: int) -> Trace:
+        """The rewritten trace, which is of one micro-batch."""
+        if micro_batch != self._rewritten.micro_batch:
+            raise ValueError(f"the trace is of micro-batch {self._rewritten.micro_batch}, not {micro_batch}")
+        return self._rewritten
+
+
+def _memory_order(job: Job, card: Card) -> tuple[Lever, ...]:
+    """NHWC for half precision on tensor cores, which read it as it is; nothing where it is chosen already."""
+    chosen = settled(job).channels_last or setting_of(job.levers, "channels_last") is not None
+    if job.amp is None or chosen or card.compute_capability < _TENSOR_CORES:
+        return ()
+    return (Lever(name="channels_last"),)
+
+
+def _seconds_of(job: Job, card: Card) -> float:
+    trace = trace_step(job, _COMPARED, steps=1, validation=False)
+    return step_time_s(trace.part("step 1"), card)
+
+
+def recompute_levers(selection: Selection) -> tuple[Lever, ...]:
+    """A selection as levers: one for each setting, with its modules in order."""
+    names = defaultdict(list)
+    for name, setting in selection.items():
+        names[setting].append(name)
+    return tuple(Lever(name="recompute", setting=setting, modules=tuple(found)) for setting, found in names.items())
+
+
+def _high(trial: Trial) -> int:
+    return trial.device_used_band_bytes[1] if trial.device_used_band_bytes else trial.device_used_bytes or 0
+
+
+def _step_time_s(fitted: Fitted) -> float:
+    return fitted.trial.step_time_s or 0.0

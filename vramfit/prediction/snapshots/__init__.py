@@ -1,0 +1,1 @@
+"""Memory snapshots that PyTorch recorded on a card: reading, replaying and comparing them."""

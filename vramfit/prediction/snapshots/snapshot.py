@@ -1,0 +1,118 @@
+"""Reads PyTorch memory snapshots (`torch.cuda.memory._dump_snapshot`) and rebuilds what is older than their trace.
+
+A snapshot is a pickle; this reads plain containers alone and refuses anything else, so a hostile file cannot run code.
+It holds the segments at its end and the last events before. Undoing the events from the end gives the segments and
+the live requests at the beginning. Sizes in bytes.
+"""
+
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from vramfit.errors import DataError
+from vramfit.prediction.allocator.settings import Settings
+from vramfit.prediction.snapshots.initial_state import SEGMENT_ACTIONS, Event, Segment, initial_state
+
+_KNOWN = ("alloc", "free_requested", "free_completed", "oom", *SEGMENT_ACTIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One device of a snapshot: the segments before its events, the events, the segments after them.
+
+    `trace_length` counts every entry of the device's trace; markers among them are no `events`.
+    """
+
+    device: int
+    settings: Settings
+    before: tuple[Segment, ...]
+    events: tuple[Event, ...]
+    after: tuple[Segment, ...]
+    trace_length: int
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Admits dicts, lists, tuples, text and numbers, which need no class; every name it is asked for is refused."""
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+    def persistent_load(self, _: Any) -> NoReturn:
+        raise pickle.UnpicklingError("it refers to objects outside the file")
+
+
+def load_snapshot(path: str | Path) -> Snapshot:
+    """The device with the most events of a snapshot file.
+
+    Raises:
+        DataError: no such file, not a pickle of plain containers, or not a snapshot with recorded events.
+
+    """
+    try:
+        with Path(path).open("rb") as file:
+            data = _read_plain(file, path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); name a file that torch dumped.") from error
+    try:
+        return parse_snapshot(data)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise DataError(
+            f"{path} is not a PyTorch memory snapshot ({type(error).__name__}: {error}); "
+            "make one with torch.cuda.memory._record_memory_history() and _dump_snapshot()."
+        ) from None
+
+
+def parse_snapshot(data: Mapping[str, Any]) -> Snapshot:
+    """The device with the most events of a snapshot's containers; errors of wrong containers are Python's own."""
+    traces = data["device_traces"]
+    device = max(range(len(traces)), key=lambda index: len(traces[index]))
+    events = tuple(_event(entry) for entry in traces[device] if entry["action"] in _KNOWN)
+    if not events:
+        raise ValueError("it holds no allocator events; record them before the step")
+    after = tuple(_segment(entry) for entry in data["segments"] if entry.get("device", 0) == device)
+    settings = _settings(data.get("allocator_settings") or {}, after)
+    before = initial_state(after, events, settings.large_segment_bytes)
+    return Snapshot(device, settings, before, events, after, len(traces[device]))
+
+
+def _read_plain(file: BinaryIO, path: str | Path) -> Any:
+    try:
+        return _PlainUnpickler(file).load()
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle raises almost anything
+        raise DataError(
+            f"{path} is refused: a snapshot holds plain lists, dicts and numbers, and this file does not ({error}); "
+            "use one that torch dumped."
+        ) from None
+
+
+def _event(entry: Mapping[str, Any]) -> Event:
+    return Event(str(entry["action"]), int(entry["addr"]), int(entry["size"]), int(entry["stream"]))
+
+
+def _segment(entry: Mapping[str, Any]) -> Segment:
+    live, offset = [], 0
+    for block in entry["blocks"]:
+        if block["state"] != "inactive":
+            live.append((offset, int(block.get("requested_size", block["size"])), int(block["size"])))
+        offset += int(block["size"])
+    return Segment(
+        address=int(entry["address"]),
+        size=int(entry["total_size"]),
+        small=entry["segment_type"] == "small",
+        stream=int(entry["stream"]),
+        expandable=bool(entry.get("is_expandable", False)),
+        live=tuple(live),
+    )
+
+
+def _settings(recorded: Mapping[str, Any], segments: Sequence[Segment]) -> Settings:
+    """What the snapshot says of the allocator; older ones say nothing, and PyTorch's defaults are taken."""
+    text = recorded.get("PYTORCH_CUDA_ALLOC_CONF") or recorded.get("PYTORCH_ALLOC_CONF") or ""
+    settings = Settings.parse(str(text))
+    if any(segment.expandable for segment in segments):
+        settings = replace(settings, expandable_segments=True)
+    return settings

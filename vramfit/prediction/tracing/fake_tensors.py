@@ -1,0 +1,182 @@
+"""Tensors that say they are on a CPU and have no memory behind them, and operations on them.
+
+A storage-less tensor is a plain `torch.Tensor` whose storage has a size and no bytes, so autograd, autocast, optimizers
+and views treat it as any other; only a kernel would crash on it. `Operations.run` stands in for the kernels: it asks
+torch's `meta` kernels what an operation returns, once for each combination of shapes, and makes that.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from vramfit.prediction.tracing.op_schema import Nature, nature_of, written_argument
+
+_ATEN = torch.ops.aten
+_CPU = torch.device("cpu")
+_NUMBERS = (bool, int, float, complex)
+# Arguments that say where a new tensor goes; a meta kernel makes meta tensors.
+_PLACES = {"device", "pin_memory"}
+# Meta kernels of such operations fail in words of their own, or are not there: it depends on what was imported.
+_NEED_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+
+
+class _Nothing(Tensor):
+    """Only ever a source of storages that have a size and no memory."""
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]  # torch's stub lacks func
+        raise AssertionError("no operation runs on it")
+
+
+def storageless(size: Sequence[int], stride: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """A tensor of the given size and stride without memory; to be used under a `Recorder` alone."""
+    numel = 0 if 0 in size else 1 + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
+    source = Tensor._make_wrapper_subclass(_Nothing, (numel,), dtype=dtype, device=_CPU)
+    return torch.empty(0, dtype=dtype).set_(source.untyped_storage(), 0, size, stride)
+
+
+@dataclass(frozen=True, slots=True)
+class _New:
+    """A tensor that an operation makes."""
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class _Same:
+    """A result that is the operation's n-th tensor argument, seen differently or not."""
+
+    number: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+
+
+class Operations:
+    """Runs operations on storage-less tensors, remembering what each returns."""
+
+    def __init__(self, on_card: Callable[[Tensor], bool], made: Callable[[Tensor], None]) -> None:
+        self._on_card = on_card
+        self._made = made
+        self._known: dict[Any, Any] = {}
+
+    def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor]) -> Any:
+        """What an operation returns of `given` tensors; new ones have no storage, and `made` is told of each."""
+        nature = nature_of(func)
+        if nature is Nature.VIEW or (given and not any(map(self._on_card, given))):
+            return func(*args, **kwargs)
+        if nature is Nature.WRITE:
+            return written_argument(func, args, kwargs)
+        key = (func, _describe(args), _describe(tuple(kwargs.items())))
+        if key not in self._known:
+            self._known[key] = _ask(func, args, kwargs)
+        return self._make(self._known[key], given)
+
+    def _make(self, answer: Any, given: list[Tensor]) -> Any:
+        if isinstance(answer, _New):
+            tensor = storageless(answer.size, answer.stride, answer.dtype)
+            self._made(tensor)
+            return tensor
+        if isinstance(answer, _Same):
+            return _ATEN.as_strided.default(given[answer.number], answer.size, answer.stride, answer.offset)
+        if isinstance(answer, (list, tuple)):
+            return type(answer)(self._make(part, given) for part in answer)
+        return answer
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """The tensors in nested tuples and lists, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    found: list[Tensor] = []
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            if isinstance(part, Tensor):
+                found.append(part)
+            elif isinstance(part, (list, tuple)):
+                found += tensors_in(part)
+    return found
+
+
+def tensors_given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The tensors among an operation's arguments, in order."""
+    return tensors_in(args) + tensors_in(tuple(kwargs.values())) if kwargs else tensors_in(args)
+
+
+def _describe(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.dtype, tuple(value.shape), value.stride(), value.dim() == 0 and value.storage_offset()
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_describe, value))
+    if isinstance(value, _NUMBERS):
+        return type(value), value
+    return value
+
+
+def _ask(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What the operation's meta kernel returns, as `_New` and `_Same`."""
+    try:
+        if _NEED_VALUES.isdisjoint(func.tags):
+            answer = _ask_meta(func, args, kwargs, _meta, "meta")
+            return _in_order_of_weight(answer, args) if func is _ATEN.convolution_backward.default else answer
+    except NotImplementedError:
+        pass
+    return _ask_fake(func, args, kwargs)
+
+
+def _in_order_of_weight(answer: Any, args: tuple[Any, ...]) -> Any:
+    """A convolution's gradients as cuDNN makes them: that of an NHWC weight is NHWC, which torch 2.11's kernel denies.
+
+    A gradient in another order than its weight would be copied.
+    """
+    image, weight, bias = answer
+    ordered = args[2].dim() == 4 and args[2].is_contiguous(memory_format=torch.channels_last)
+    if ordered and isinstance(weight, _New):
+        weight = replace(weight, stride=args[2].stride())
+    return image, weight, bias
+
+
+def _ask_fake(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    # Knows more operations than the meta kernels, and says which need values; slow to import, so only when needed.
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode() as mode:
+        return _ask_meta(func, args, kwargs, lambda tensor: mode.from_tensor(_meta(tensor)), "meta")
+
+
+def _ask_meta(func: Any, args: Any, kwargs: Any, convert: Callable[[Tensor], Tensor], place: str) -> Any:
+    asked_args, asked_kwargs = tree_map(
+        lambda value: convert(value) if isinstance(value, Tensor) else value, (args, kwargs)
+    )
+    for name in _PLACES & set(asked_kwargs):
+        asked_kwargs[name] = place if name == "device" else None
+    if _makes_from_nothing(func):
+        asked_kwargs["device"] = place
+    sources = [tensor.untyped_storage()._cdata for tensor in tensors_given(asked_args, asked_kwargs)]
+    return _answer(func(*asked_args, **asked_kwargs), sources)
+
+
+def _makes_from_nothing(func: Any) -> bool:
+    return any(argument.name == "device" for argument in func._schema.arguments)
+
+
+def _meta(tensor: Tensor) -> Tensor:
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+def _answer(result: Any, sources: list[int]) -> Any:
+    if isinstance(result, Tensor):
+        size, stride = tuple(result.shape), result.stride()
+        address = result.untyped_storage()._cdata
+        if address in sources:
+            return _Same(sources.index(address), size, stride, int(result.storage_offset()))
+        return _New(size, stride, result.dtype)
+    if isinstance(result, (list, tuple)):
+        return type(result)(_answer(part, sources) for part in result)
+    return result

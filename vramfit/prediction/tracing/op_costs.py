@@ -1,0 +1,48 @@
+"""What an operation costs beside its tensors: floating-point operations, and the shapes behind a workspace."""
+
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import flop_registry
+
+from vramfit.prediction.trace_records import Convolution
+
+_FORWARD = torch.ops.aten.convolution.default
+_BACKWARD = torch.ops.aten.convolution_backward.default
+
+
+def flops_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
+    """FLOP of matrix products, convolutions and attention by torch's own formulas; 0 for what only moves bytes.
+
+    A multiply-add counts as two.
+    """
+    formula = flop_registry.get(func.overloadpacket)
+    return int(formula(*args, **kwargs, out_val=out)) if formula else 0
+
+
+def convolution_of(func: Any, args: tuple[Any, ...], out: Any) -> Convolution | None:
+    """The shape of a convolution, forward or backward; None for any other operation."""
+    if func is _FORWARD:
+        x, weight, result, rest = args[0], args[1], out, args[3:]
+    elif func is _BACKWARD:
+        x, weight, result, rest = args[1], args[2], args[0], args[4:]  # the result's shape is its gradient's
+    else:
+        return None
+    stride, _, dilation, transposed, _, groups = rest[:6]
+    return Convolution(
+        input_shape=tuple(x.shape),
+        weight_shape=tuple(weight.shape),
+        output_shape=tuple(result.shape),
+        groups=int(groups),
+        transposed=bool(transposed),
+        channels_last=_is_channels_last(x) or _is_channels_last(weight),
+        stride=tuple(stride),
+        dilation=tuple(dilation),
+    )
+
+
+def _is_channels_last(tensor: Any) -> bool:
+    # cuDNN goes by the order of the strides: a 1x1 kernel or a single channel is in both orders, and counts as NCHW.
+    if tensor.dim() != 4 or tensor.is_contiguous():
+        return False
+    return bool(tensor.is_contiguous(memory_format=torch.channels_last))

@@ -1,0 +1,184 @@
+"""Watches every operation on storage-less tensors and writes down what it allocates, frees, reads and computes."""
+
+import weakref
+from bisect import bisect_right
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from vramfit.prediction.trace_records import Call, Kind, OperationRecord, StorageRecord, Trace, TracePhase
+from vramfit.prediction.tracing.fake_tensors import Operations, storageless, tensors_given, tensors_in
+from vramfit.prediction.tracing.op_costs import convolution_of, flops_of
+from vramfit.prediction.tracing.op_schema import Nature, nature_of
+
+_ATEN = torch.ops.aten
+
+
+class Recorder(TorchDispatchMode):
+    """A dispatch mode that runs operations without their kernels and fills a `Trace`.
+
+    `phase` says which part of the step runs. A tensor is on the card if the recorder made it, else on the host.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types there
+        self.trace = trace
+        self.phase: TracePhase = "setup"
+        self._operations = Operations(self._on_card, self._made)
+        self._making: tuple[str, Kind, str] = ("", "temporary", "")
+        self._live: dict[int, int] = {}  # address of a storage -> its number in the trace
+        self._references: dict[int, weakref.ref[Any]] = {}
+        self._modules: list[str] = []
+        self._starts: list[tuple[int, tuple[int, ...]]] = []  # of each module: events before it, storages it was given
+        self._nodes: list[int] = []  # sequence number of the first autograd node of each entry of _node_modules
+        self._node_modules: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run the operation and record it."""
+        kwargs = kwargs or {}
+        if func.namespace == "profiler":
+            return func(*args, **kwargs)
+        if nature_of(func) is Nature.VIEW:
+            return func(*args, **kwargs)
+        given = tensors_given(args, kwargs)
+        module = self._module()
+        name = func.name().removeprefix("aten::")
+        self._making = (name, self._kind(func, args), module)
+        out = self._operations.run(func, args, kwargs, given)
+        self._record_operation(func, args, kwargs, given, out)
+        return out
+
+    def move(self, tensor: Tensor, kind: Kind, module: str = "") -> Tensor:
+        """The card's copy of a tensor from the host."""
+        self._making = ("to", kind, module)
+        with torch.utils._python_dispatch._disable_current_modes():
+            stride = tensor.stride() if _dense(tensor) else torch.empty(tensor.shape, device="meta").stride()
+            copy = storageless(tensor.shape, stride, tensor.dtype)
+        self._made(copy)
+        return copy
+
+    def mark_kind(self, tensor: Tensor, kind: Kind, module: str = "") -> None:
+        """Say what a recorded tensor is for, and of which module it is where that is known."""
+        number = self._live.get(self._address(tensor))
+        if number is not None:
+            self.trace.storages[number].kind = kind
+            self.trace.storages[number].module = module or self.trace.storages[number].module
+
+    def mark(self, name: str) -> None:
+        """Begin a part of the trace."""
+        self.trace.marks[name] = len(self.trace.events)
+
+    def stop(self) -> None:
+        """Note no more: what is freed from now on, some of it whenever Python collects garbage, is no step's doing."""
+        self._references.clear()
+        del self.trace.events[self.trace.marks["end"] :]
+
+    def watch_modules(self, model: nn.Module) -> None:
+        """Note which module runs, in the forward pass and in the backward pass that belongs to it."""
+        for name, module in model.named_modules():
+            module.register_forward_pre_hook(partial(self._enter, name))
+            module.register_forward_hook(self._leave, always_call=True)
+
+    def _enter(self, name: str, _module: nn.Module, inputs: Any) -> None:
+        self._modules.append(name)
+        self._starts.append((len(self.trace.events), self._numbers(inputs)))
+        self._note_node(name)
+
+    def _leave(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        name, (start, given) = self._modules.pop(), self._starts.pop()
+        if self.phase == "forward":
+            self.trace.calls.append(Call(name, start, len(self.trace.events), given, self._numbers(output)))
+        self._note_node(self._modules[-1] if self._modules else "")
+
+    def _numbers(self, value: Any) -> tuple[int, ...]:
+        addresses = dict.fromkeys(self._address(tensor) for tensor in tensors_in(value))
+        return tuple(self._live[address] for address in addresses if address in self._live)
+
+    def _note_node(self, name: str) -> None:
+        self._nodes.append(torch._C._autograd._get_sequence_nr())
+        self._node_modules.append(name)
+
+    def _module(self) -> str:
+        if self._modules:
+            return self._modules[-1]
+        node = torch._C._current_autograd_node() if self.phase == "backward" else None
+        if node is None or not self._nodes:
+            return ""
+        return self._node_modules[max(0, bisect_right(self._nodes, node._sequence_nr()) - 1)]
+
+    def _record_operation(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor], out: Any
+    ) -> None:
+        inputs = [tensor for tensor in given if self._on_card(tensor)]
+        outputs = tensors_in(out)
+        written = outputs or inputs[:1]
+        if not any(map(self._on_card, written)):
+            return
+        name, _, module = self._making
+        self.trace.operations.append(
+            OperationRecord(
+                name=name,
+                module=module,
+                phase=self.phase,
+                dtype=str(written[0].dtype).removeprefix("torch."),
+                flops=flops_of(func, args, kwargs, out),
+                read_bytes=sum(map(_size, inputs)),
+                written_bytes=sum(map(_size, written)),
+                position=len(self.trace.events),
+                tensors=len(args[0]) if name.startswith("_foreach") else 1,
+                convolution=convolution_of(func, args, out),
+            )
+        )
+
+    def _on_card(self, tensor: Tensor) -> bool:
+        return tensor.untyped_storage()._cdata in self._live
+
+    def _kind(self, func: Any, args: tuple[Any, ...]) -> Kind:
+        if self.phase in ("input", "loss"):
+            return "input" if self.phase == "input" else "loss"
+        if self.phase != "forward":
+            return "temporary"
+        if func is _ATEN._to_copy.default:
+            source = self._live.get(self._address(args[0]))
+            if source is not None and self.trace.storages[source].kind == "parameter":
+                return "cast weight"
+        return "activation"
+
+    def _made(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        size, address = storage.nbytes(), storage._cdata
+        number = len(self.trace.storages)
+        op, kind, module = self._making
+        self.trace.storages.append(StorageRecord(size, op, module, self.phase, kind))
+        self.trace.events.append(number)
+        self._live[address] = number
+
+        def freed(_: Any) -> None:
+            self._references.pop(address, None)
+            self._free(address, number)
+
+        self._references[address] = weakref.ref(storage, freed)
+
+    def _free(self, address: int, number: int) -> None:
+        self._live.pop(address, None)
+        record = self.trace.storages[number]
+        if record.kind in ("activation", "loss") and self.phase == record.phase:
+            record.kind = "temporary"
+        self.trace.events.append(~number)
+
+    @staticmethod
+    def _address(tensor: Tensor) -> int:
+        return int(tensor.untyped_storage()._cdata)
+
+
+def _size(tensor: Tensor) -> int:
+    return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
+
+
+def _dense(tensor: Tensor) -> bool:
+    return tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes()

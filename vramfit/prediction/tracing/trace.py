@@ -1,0 +1,214 @@
+"""Traces a job's real step on tensors without storage: no card, and next to no memory, is needed.
+
+Sizes in bytes. A storage's order of birth and death is that of the step on a card: parameters move over one by one,
+optimizer state appears at the first step, gradients are dropped after each.
+"""
+
+import inspect
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from vramfit.errors import NotTraceable, VramfitError
+from vramfit.jobs.job import Batch, Job
+from vramfit.jobs.levers import on_card
+from vramfit.jobs.step import Precision, Step, batch_size
+from vramfit.prediction.trace_records import Trace, TracePhase
+from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere, storageless_model
+from vramfit.prediction.tracing.recorder import Recorder
+
+_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, None: None}
+
+
+def trace_step(job: Job, micro_batch: int, *, steps: int = 2, validation: bool = True) -> Trace:
+    """Record `steps` optimizer steps of a job, and then a validation step, at one micro-batch.
+
+    Raises:
+        NotTraceable: the step reads a value back, has a shape that depends on values, or fails on tensors
+            without storage; names the operation and the line.
+
+    """
+    job = on_card(job)
+    trace = Trace(micro_batch)
+    with _explained(job):
+        host = job.batch(micro_batch)
+        recorder = Recorder(trace)
+        with cuda_everywhere():
+            _run(_set_up(job, recorder), recorder, host, steps=steps, validation=validation)
+        recorder.stop()
+    _order_frees(trace)
+    return trace
+
+
+def _run(traced: "TracedStep", recorder: Recorder, host: Batch, *, steps: int, validation: bool) -> None:
+    with recorder:
+        for number in range(steps):
+            recorder.mark(f"step {number + 1}")
+            traced.train(host, batch_size(host))
+        recorder.mark("validation")
+        if validation:
+            recorder.phase = "validation"
+            traced.validate(host)
+        recorder.mark("end")
+
+
+def _order_frees(trace: Trace) -> None:
+    """Give frees in a row one order: autocast empties its cache in the order of addresses, which is chance.
+
+    The order makes no difference to an allocator: what is free afterwards is the same. What an operation lies between
+    keeps its place.
+    """
+    events, start = trace.events, 0
+    turns = {operation.position for operation in trace.operations}
+    for position, event in enumerate([*events, 0]):
+        if event >= 0 or position in turns:
+            events[start:position] = sorted(events[start:position])
+            start = position + (event >= 0)
+
+
+class TracedScaler(torch.amp.GradScaler):
+    """Allocates what a scaler does on a card, says when the backward pass begins, and never reads a value."""
+
+    def __init__(self, recorder: Recorder, *, enabled: bool) -> None:
+        super().__init__("cpu", enabled=enabled)
+        self._recorder = recorder
+
+    def scale(self, outputs: Any) -> Any:
+        """Scale a loss; what follows is its backward pass."""
+        scaled = super().scale(outputs)
+        self._recorder.phase = "backward"
+        return scaled
+
+    def _lazy_init_scale_growth_tracker(self, dev: torch.device) -> None:
+        # Filled on the card, where a scaler on a CPU makes host tensors.
+        self._scale = torch.full((), self._init_scale, dtype=torch.float32, device=dev)
+        self._growth_tracker = torch.full((), self._init_growth_tracker, dtype=torch.int32, device=dev)
+
+    def _maybe_opt_step(
+        self,
+        optimizer: torch.optim.Optimizer,
+        optimizer_state: dict[str, Any],  # noqa: ARG002  # holds what the real scaler reads from the card
+        *args: Any,
+        **kwargs: Any,
+    ) -> float | None:
+        result: float | None = optimizer.step(*args, **kwargs)
+        return result
+
+
+class TracedStep(Step):
+    """The step itself, with hooks that say which phase runs."""
+
+    def __init__(self, job: Job, recorder: Recorder) -> None:
+        self._recorder = recorder
+        scaler = TracedScaler(recorder, enabled=job.amp == "fp16")
+        super().__init__(job, "cpu", precision=Precision(_DTYPES[job.amp], scaler))
+
+    def backward(self, batch: Batch, micro_batch: int) -> Tensor:
+        """Accumulate gradients; the sum of the losses comes first."""
+        self._recorder.phase = "loss"
+        return super().backward(batch, micro_batch)
+
+    def update(self) -> None:
+        """Update the weights, and note what the optimizer keeps."""
+        self._recorder.phase = "optimizer"
+        super().update()
+        for value in tree_leaves(list(self.optimizer.state.values())):
+            if isinstance(value, Tensor):
+                self._recorder.mark_kind(value, "optimizer state")
+
+    def _to_device(self, value: Tensor) -> Tensor:
+        return self._recorder.move(value, "input")
+
+    def _prepare(self, batch: Batch, *, training: bool) -> Batch:
+        after: TracePhase = "forward" if training else "validation"
+        self._recorder.phase = "input" if training else "validation"
+        prepared = super()._prepare(batch, training=training)
+        self._recorder.phase = after
+        return prepared
+
+
+def _set_up(job: Job, recorder: Recorder) -> TracedStep:
+    model = storageless_model(job, recorder)
+    with recorder:
+        traced = TracedStep(replace(job, model=lambda: model, loss=_marked(job.loss, recorder)), recorder)
+        _mark_network(recorder, model)
+        if traced.average is not None:
+            for value in traced.average.model.state_dict().values():
+                recorder.mark_kind(value, "average")
+            recorder.watch_modules(traced.average.model)
+    recorder.watch_modules(model)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(lambda owner: _mark_gradient(recorder, owner))
+    return traced
+
+
+def _mark_network(recorder: Recorder, model: nn.Module) -> None:
+    """Another memory order moves weights to new storages, which are the network's none the less."""
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            recorder.mark_kind(parameter, "parameter", name)
+        for buffer in module.buffers(recurse=False):
+            recorder.mark_kind(buffer, "buffer", name)
+
+
+def _mark_gradient(recorder: Recorder, owner: Tensor) -> None:
+    if owner.grad is not None:
+        recorder.mark_kind(owner.grad, "gradient")
+
+
+def _marked(loss: Any, recorder: Recorder) -> Any:
+    def marked(outputs: Any, targets: Any) -> Tensor:
+        if recorder.phase == "forward":
+            recorder.phase = "loss"
+        result: Tensor = loss(outputs, targets)
+        return result
+
+    return marked
+
+
+@contextmanager
+def _explained(job: Job) -> Iterator[None]:
+    try:
+        yield
+    except VramfitError:
+        raise
+    except Exception as error:
+        explanation = _explanation(job, error)
+        # Whoever prints a frame's tensors reads memory that is not there.
+        traceback.clear_frames(error.__traceback__)
+        raise NotTraceable(explanation) from error
+
+
+# Raised by the stand-ins for kernels when a result's shape or value depends on values.
+_NEEDS_VALUES = {"DataDependentOutputException", "DynamicOutputShapeException"}
+
+
+def _explanation(job: Job, error: Exception) -> str:
+    frame = _frame_of(error)
+    if type(error).__name__ in _NEEDS_VALUES:
+        what = f"{getattr(error, 'func', error)} needs values that only a card has"
+        advice = "write it without reading values (torch.where in place of a mask or .item())"
+    else:
+        what = f"{type(error).__name__}: {error}".strip()
+        advice = "change what the job gives to it" if frame.filename == _STEP_FILE else "mend that line"
+    line = f"{frame.filename}:{frame.lineno} `{frame.line}`"
+    return f"the step of '{job.name}' cannot be traced at {line}: {what}; {advice}, or measure on a card."
+
+
+_STEP_FILE = inspect.getfile(Step)
+_NOT_THEIRS = (Path(__file__).parent, Path(torch.__file__).parent)
+
+
+def _frame_of(error: Exception) -> traceback.FrameSummary:
+    """The last frame of the traceback that is neither torch's nor the tracer's; the step's own where no other is."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not set(_NOT_THEIRS) & set(Path(frame.filename).parents)]
+    return (theirs or list(frames))[-1]

@@ -1,0 +1,1 @@
+"""A trace rewritten without tracing again: recomputation, accumulation, another batch."""

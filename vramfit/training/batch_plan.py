@@ -1,0 +1,199 @@
+"""What to train with: every run is checked against its card before it begins."""
+
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+
+import torch
+
+from vramfit.errors import NoUsableGpu, UsageError
+from vramfit.jobs.job import Job, job_key
+from vramfit.landmarks.training.options import TrainOptions
+from vramfit.measure.budget import read_budget, who_took
+from vramfit.measure.device import Device, local_device
+from vramfit.measure.machine import read_machine
+from vramfit.plan.choose import divide_batch, learning_rate_offer
+from vramfit.plan.reuse import judge_reuse
+from vramfit.probe import fit
+from vramfit.probe.recall import fit_or_recall
+from vramfit.records import Budget, Lever, Profile, Schedule
+from vramfit.shipped import load_profile
+from vramfit.training.distributed import Ranks
+from vramfit.units import format_size
+
+DEFAULT_BATCH = 6
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The batch of a run, the profile behind it, the sentences that say why, and the levers, the same on all ranks."""
+
+    effective_batch: int
+    micro_batch: int
+    profile: Profile | None = None
+    notes: tuple[str, ...] = ()
+    levers: tuple[Lever, ...] = ()
+
+
+def choose_device(options: TrainOptions, ranks: Ranks) -> torch.device:
+    """The device of this rank.
+
+    Raises:
+        NoUsableGpu: `--device cuda` without one.
+
+    """
+    if options.device == "cpu" or (options.device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    try:
+        card = local_device(ranks.local_rank)
+    except NoUsableGpu as error:
+        if options.device == "auto":
+            raise
+        reason = str(error).removesuffix(".")
+        raise NoUsableGpu(f"--device cuda: {reason}, or train with --device cpu.") from None
+    # CUDA itself starts later: while trials are measured, this process is to hold no memory of the card.
+    return torch.device("cuda", card.index)
+
+
+def decide(
+    job: Job, options: TrainOptions, device: torch.device, ranks: Ranks, *, samples: int, effective: int | None
+) -> Decision:
+    """Choose the micro-batch; `effective` is the effective batch asked for, None to choose it too.
+
+    Raises:
+        NothingFits: not even a micro-batch of 1 fits.
+        ProfileError: the profile is of another job or a larger card.
+        UsageError: options that make no sense together.
+
+    """
+    schedule = Schedule(images=samples, epochs=options.epochs)
+    if options.profile is not None:
+        decision = _from_profile(job, options, device, schedule, effective=effective, ranks=ranks)
+    elif device.type == "cpu" and options.gpu is None:
+        decision = _without_card(options, effective, ranks)
+    else:
+        decision = _from_probe(job, options, schedule, effective, ranks)
+    decision = _over_ranks(decision, ranks)
+    # A rank without a profile of its own, not the first of its node, takes what the first of all found.
+    levers = ranks.gather(decision.profile.plan.levers if decision.profile else job.levers)[0]
+    decision = replace(decision, levers=levers)
+    return replace(decision, notes=(*decision.notes, *_compile_notes(options, device)))
+
+
+def _without_card(options: TrainOptions, effective: int | None, ranks: Ranks) -> Decision:
+    effective = effective or DEFAULT_BATCH
+    note = "A CPU has no VRAM limit: the batch was not checked" + (
+        f", and --auto-batch has nothing to find; the batch is {effective}." if options.auto_batch else "."
+    )
+    return Decision(effective, -(-effective // ranks.world_size), notes=(note,))
+
+
+def _from_probe(job: Job, options: TrainOptions, schedule: Schedule, effective: int | None, ranks: Ranks) -> Decision:
+    wanted = effective or (None if options.auto_batch else DEFAULT_BATCH)
+    each = None if wanted is None else -(-wanted // ranks.world_size)
+    # One probe a node: its other ranks, on cards of the same kind, take what it found.
+    profile, said = _probe(job, options, schedule, each) if ranks.local_rank == 0 else (None, None)
+    micro_batch = ranks.minimum(profile.plan.micro_batch if profile else samples_limit(schedule))
+    chosen = wanted or micro_batch * ranks.world_size
+    # A plan for a batch begins its notes with how this rank's share is divided; `_over_ranks` tells of the whole.
+    notes = (profile.plan.reason, *profile.plan.notes[0 if wanted is None else 1 :]) if profile else ()
+    notes = (*notes, said) if said else notes
+    offer = learning_rate_offer(options.learning_rate, DEFAULT_BATCH, chosen) if options.auto_batch else None
+    return Decision(chosen, micro_batch, profile, (*notes, *([offer] if offer else [])))
+
+
+def samples_limit(schedule: Schedule) -> int:
+    """A micro-batch that no run exceeds: all its samples at once."""
+    return schedule.images
+
+
+def _probe(job: Job, options: TrainOptions, schedule: Schedule, effective: int | None) -> tuple[Profile, str | None]:
+    return fit_or_recall(
+        job,
+        fresh=options.fresh,
+        vram=options.vram,
+        gpu=options.gpu,
+        reserve=options.reserve,
+        # A batch that is asked for is split only where it does not fit, whatever would be faster.
+        objective="fastest" if effective is None else "largest",
+        effective_batch=effective,
+        schedule=schedule,
+    )
+
+
+def _from_profile(
+    job: Job,
+    options: TrainOptions,
+    device: torch.device,
+    schedule: Schedule,
+    *,
+    effective: int | None,
+    ranks: Ranks,
+) -> Decision:
+    profile = load_profile(options.profile or "")
+    card = local_device(device.index or 0) if device.type == "cuda" else None
+    reuse = judge_reuse(profile, job_key(job), read_machine(card), card.total_bytes if card else None)
+    plan = profile.plan
+    decision = Decision(effective or plan.effective_batch, plan.micro_batch, profile, (plan.reason, *reuse.reasons))
+    # One trial a node, as with a probe: the others take what its first rank found.
+    if card is None or ranks.local_rank != 0:
+        return decision
+    return _proved(decision, job, options, card, schedule, ranks=ranks, verify=reuse.verify)
+
+
+def _proved(
+    decision: Decision, job: Job, options: TrainOptions, card: Device, schedule: Schedule, *, ranks: Ranks, verify: bool
+) -> Decision:
+    """The profile's decision where it holds now; a new one where less is free, or where a trial says otherwise."""
+    profile = decision.profile
+    assert profile is not None
+    now = read_budget(card, vram=options.vram or profile.budget.requested_bytes, reserve=options.reserve)
+    if not verify and _still_fits(profile, decision.micro_batch, now):
+        return decision
+    taken = who_took(profile.budget, now, card.processes) if now.budget_bytes < profile.budget.budget_bytes else None
+    proved = fit(
+        job,
+        vram=now.requested_bytes,
+        reserve=options.reserve,
+        # The profile's own batch first: where it holds, one trial is all. Smaller ones should it not.
+        batch_sizes=list(range(decision.micro_batch, 0, -1)),
+        effective_batch=-(-decision.effective_batch // ranks.world_size),
+        schedule=schedule,
+    )
+    micro_batch = proved.plan.micro_batch
+    verdict = "Proved by a trial" if micro_batch == decision.micro_batch else "Planned anew"
+    note = f"{verdict}: micro-batch {micro_batch} within {format_size(now.budget_bytes)}."
+    notes = (*decision.notes, *([taken] if taken else []), note)
+    return replace(decision, micro_batch=micro_batch, profile=proved, notes=notes)
+
+
+def _still_fits(profile: Profile, micro_batch: int, now: Budget) -> bool:
+    trial = profile.trial(micro_batch)
+    used = trial.device_used_bytes if trial else None
+    return used is not None and used <= now.budget_bytes
+
+
+def _compile_notes(options: TrainOptions, device: torch.device) -> tuple[str, ...]:
+    """What --compile means for the plan.
+
+    Raises:
+        UsageError: it needs Triton on a card, and there is none.
+
+    """
+    if not options.compile:
+        return ()
+    if device.type == "cuda" and find_spec("triton") is None:
+        raise UsageError("--compile needs Triton on a card, and it is not installed here; leave --compile away.")
+    return ("--compile changes what a step takes: the plan is for the network as it is.",)
+
+
+def _over_ranks(decision: Decision, ranks: Ranks) -> Decision:
+    """The smallest rank's plan for all, in as few and as even parts as fit; says so when that is a split."""
+    micro_batch = ranks.minimum(decision.micro_batch)
+    division = divide_batch(decision.effective_batch, micro_batch, ranks.world_size)
+    if division.accumulation_steps == 1:
+        return replace(decision, micro_batch=division.micro_batch)
+    note = (
+        f"Each step takes its {decision.effective_batch} images in {division.accumulation_steps} micro-batches of "
+        f"{division.micro_batch} at most; the effective batch stays {decision.effective_batch}."
+    )
+    return replace(decision, micro_batch=division.micro_batch, notes=(*decision.notes, note))
