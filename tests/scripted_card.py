@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from vramfit.jobs.job import Job
-from vramfit.measure import bench
-from vramfit.measure.bench import MeasuredBench
+from vramfit.measure import backend
+from vramfit.measure.backend import MeasuredBackend
 from vramfit.measure.budget import read_budget
 from vramfit.measure.device import Device, DeviceProcess, Reading
 from vramfit.measure.memory import MemoryFigures
@@ -162,7 +162,7 @@ class ScriptedCard(Device):
         highest = max(self.needs(images), self.needs(images, training=False))
         return highest <= self.room_bytes and images not in self.killed_at
 
-    # -- as a bench ---------------------------------------------------------------------------------------------
+    # -- as a backend ---------------------------------------------------------------------------------------------
     def trial(self, images: int, budget: Budget | None = None) -> Trial:
         """One trial, without a step being run."""
         budget = budget or Budget(total_bytes=self.capacity_bytes, other_processes_bytes=self.read().used_bytes)
@@ -231,10 +231,10 @@ def _batch(size: int) -> tuple[Tensor, Tensor]:
     return torch.randn(size, 4), torch.randn(size, 1)
 
 
-def measured_bench(card: ScriptedCard, monkeypatch: Any, guessed: int = 5) -> MeasuredBench:
-    """The real bench of a card that is here, whose trials are the scripted card's; nothing is trained."""
-    monkeypatch.setattr(bench, "measure_trial", lambda job, size, budget, **_: card.trial(size, budget))
-    return MeasuredBench(None, card, read_budget(card), Schedule(images=20), lambda _: guessed)
+def measured_backend(card: ScriptedCard, monkeypatch: Any, guessed: int = 5) -> MeasuredBackend:
+    """The real backend of a card that is here, whose trials are the scripted card's; nothing is trained."""
+    monkeypatch.setattr(backend, "measure_trial", lambda job, size, budget, **_: card.trial(size, budget))
+    return MeasuredBackend(None, card, read_budget(card), Schedule(images=20), lambda _: guessed)
 
 
 def this_process(used_bytes: int) -> DeviceProcess:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from scripted_card import ScriptedCard, hungry_job, measured_bench, other_process
+from scripted_card import ScriptedCard, hungry_job, measured_backend, other_process
 
 from vramfit.landmarks.training.options import TrainOptions
 from vramfit.measure import trial
@@ -24,17 +24,17 @@ def quick(monkeypatch):
 def test_what_others_take_is_read_before_a_trial(monkeypatch):
     """A game or a browser holds a part of the card, which no batch can have."""
     crowded = ScriptedCard(others=(other_process(2 * GIB),))
-    bench = measured_bench(crowded, monkeypatch)
-    assert bench.budget.other_processes_bytes == 2 * GIB
-    assert Probe(bench, Wanted(objective="largest"), lambda _: None).plan().micro_batch == 5
+    backend = measured_backend(crowded, monkeypatch)
+    assert backend.budget.other_processes_bytes == 2 * GIB
+    assert Probe(backend, Wanted(objective="largest"), lambda _: None).plan().micro_batch == 5
 
 
 def test_what_others_take_during_a_trial_is_read_after_it(monkeypatch):
     """Its verdict may be too strict, and the run may have less: both are said."""
     card = ScriptedCard()
-    bench = measured_bench(card, monkeypatch)
-    bench.trial(3)
-    assert bench.notes == []
+    backend = measured_backend(card, monkeypatch)
+    backend.trial(3)
+    assert backend.notes == []
     whole = card.trial
 
     def crowded(size, budget):
@@ -42,8 +42,8 @@ def test_what_others_take_during_a_trial_is_read_after_it(monkeypatch):
         return whole(size, budget)
 
     monkeypatch.setattr(card, "trial", crowded)
-    bench.trial(4)
-    assert bench.notes[0].startswith("Another program took 2.00 GiB of the card while batch 4 was tried")
+    backend.trial(4)
+    assert backend.notes[0].startswith("Another program took 2.00 GiB of the card while batch 4 was tried")
 
 
 def test_what_others_take_is_read_again_at_the_start_of_training():
@@ -84,8 +84,8 @@ def test_the_cap_of_the_allocator_refuses_where_windows_would_not():
 
 def test_a_cliff_of_the_step_time_is_a_spill_and_the_setting_is_named(monkeypatch):
     """The larger one was tried first, as a search does: it is seen for what it is once the smaller one was tried."""
-    bench = measured_bench(laptop(), monkeypatch)
-    spilled, small = bench.reviewed([bench.trial(9), bench.trial(6)])
+    backend = measured_backend(laptop(), monkeypatch)
+    spilled, small = backend.reviewed([backend.trial(9), backend.trial(6)])
     assert small.verdict is Verdict.FITS
     assert spilled.verdict is Verdict.SPILLED
     assert "3.0 times as long" in spilled.note
@@ -95,8 +95,8 @@ def test_a_cliff_of_the_step_time_is_a_spill_and_the_setting_is_named(monkeypatc
 @pytest.mark.parametrize("guessed", [15, 12, 9, 7, 5, 2, 1])
 def test_a_cliff_is_made_visible_by_a_smaller_batch_tried_beside_the_largest(monkeypatch, guessed):
     """Though everything up to 19 runs to its end, and even where the prediction is of twice what fits."""
-    bench = measured_bench(laptop(), monkeypatch, guessed)
-    under_way = Probe(bench, Wanted(objective="largest"), lambda _: None)
+    backend = measured_backend(laptop(), monkeypatch, guessed)
+    under_way = Probe(backend, Wanted(objective="largest"), lambda _: None)
     assert under_way.plan().micro_batch == 7
     assert min(one.micro_batch for one in under_way.trials) <= 3
     assert len(under_way.trials) <= 9
@@ -104,15 +104,15 @@ def test_a_cliff_is_made_visible_by_a_smaller_batch_tried_beside_the_largest(mon
 
 def test_a_cliff_is_seen_in_a_users_list_too_and_the_answer_is_from_the_list(monkeypatch):
     """12 and 10 run, but beside 6 and 5 they are slow."""
-    under_way = Probe(measured_bench(laptop(), monkeypatch), Wanted(batch_sizes=(12, 10, 5)), lambda _: None)
+    under_way = Probe(measured_backend(laptop(), monkeypatch), Wanted(batch_sizes=(12, 10, 5)), lambda _: None)
     assert under_way.plan().micro_batch == 5
     assert [one.micro_batch for one in under_way.trials] == [12, 6, 10, 5, 2]
 
 
 def test_a_cliff_where_no_driver_spills_is_only_slow(monkeypatch):
     """On Linux memory that cannot be had is refused."""
-    bench = measured_bench(laptop(spills=False), monkeypatch)
-    assert [one.verdict for one in bench.reviewed([bench.trial(6), bench.trial(9)])] == [Verdict.FITS] * 2
+    backend = measured_backend(laptop(spills=False), monkeypatch)
+    assert [one.verdict for one in backend.reviewed([backend.trial(6), backend.trial(9)])] == [Verdict.FITS] * 2
 
 
 def test_a_capped_big_card_is_not_a_small_card_and_its_rows_say_so():

@@ -1,4 +1,4 @@
-"""The probe on scripted benches: what it tries, what it chooses, and what it says."""
+"""The probe on scripted backends: what it tries, what it chooses, and what it says."""
 
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -7,24 +7,24 @@ from types import SimpleNamespace
 import pytest
 import torch
 from made_records import make_trial
-from scripted_card import ScriptedCard, measured_bench
+from scripted_card import ScriptedCard, measured_backend
 from torch import nn
 
 import vramfit
 from vramfit.errors import NothingFits, NotTraceable, NoUsableGpu, UsageError, VramfitError
 from vramfit.jobs.job import Job, job_key
-from vramfit.measure import bench as bench_module
-from vramfit.measure.bench import MeasuredBench
+from vramfit.measure import backend as backend_module
+from vramfit.measure.backend import MeasuredBackend
 from vramfit.measure.budget import read_budget
 from vramfit.probe import Probe, Wanted
-from vramfit.probe.bench import PredictedBench, _guesser
+from vramfit.probe.backend import PredictedBackend, _guesser
 from vramfit.probe.probe import CHANNELS_LAST
 from vramfit.records import Budget, Lever, Machine, Schedule
 from vramfit.units import GIB
 
 
 @dataclass
-class ScriptedBench:
+class ScriptedBackend:
     card: ScriptedCard
     guessed: int | None = None
     source: str = "measured"
@@ -46,7 +46,7 @@ class ScriptedBench:
 
 
 def probe(card, guessed=None, **wanted):
-    return Probe(ScriptedBench(card, guessed), Wanted(**wanted), lambda _: None)
+    return Probe(ScriptedBackend(card, guessed), Wanted(**wanted), lambda _: None)
 
 
 def test_the_table_runs_from_one_to_one_past_and_every_row_was_measured():
@@ -55,7 +55,7 @@ def test_the_table_runs_from_one_to_one_past_and_every_row_was_measured():
     assert [trial.micro_batch for trial in under_way._latest()] == list(range(1, 9))
     assert plan.micro_batch == 6
     assert plan.reason == "batch 6: 7 fits too, but is only 1% faster."
-    assert under_way.bench.card.ooms == 1
+    assert under_way.backend.card.ooms == 1
 
 
 def test_largest_costs_a_handful_of_trials():
@@ -81,7 +81,7 @@ def test_a_users_list_is_tried_in_order_and_the_first_that_fits_is_taken():
 def test_the_data_set_and_the_effective_batch_are_limits():
     small = probe(ScriptedCard(), guessed=7, maximum=3)
     assert small.plan().micro_batch <= 3
-    assert max(small.bench.card.sizes) == 3
+    assert max(small.backend.card.sizes) == 3
 
 
 def test_an_effective_batch_is_split_into_a_size_that_was_run():
@@ -89,30 +89,30 @@ def test_an_effective_batch_is_split_into_a_size_that_was_run():
     plan = under_way.plan(batch_norm=True)
     assert (plan.micro_batch, plan.accumulation_steps, plan.effective_batch) == (5, 2, 9)
     assert plan.last_micro_batch == 4
-    assert plan.micro_batch in under_way.bench.card.sizes
+    assert plan.micro_batch in under_way.backend.card.sizes
     assert "5 and a last one of 4" in plan.notes[0]
     assert "BatchNorm sees micro-batches of 5" in plan.notes[1]
 
 
 def test_nothing_fits_and_every_trial_was_told():
     told = []
-    under_way = Probe(ScriptedBench(ScriptedCard(fixed_bytes=8 * GIB), 4), Wanted(), told.append)
+    under_way = Probe(ScriptedBackend(ScriptedCard(fixed_bytes=8 * GIB), 4), Wanted(), told.append)
     with pytest.raises(NothingFits, match=r"Not even batch 1 fits 8\.00 GiB"):
         under_way.plan()
-    assert [trial.micro_batch for trial in told] == under_way.bench.card.sizes
+    assert [trial.micro_batch for trial in told] == under_way.backend.card.sizes
     assert told[-1].micro_batch == 1
 
 
 def test_a_child_killed_once_costs_one_trial():
     @dataclass
-    class KilledOnce(ScriptedBench):
+    class KilledOnce(ScriptedBackend):
         def trial(self, micro_batch):
             self.card.killed_at = (7,) if 7 not in self.card.sizes else ()
             return super().trial(micro_batch)
 
     under_way = Probe(KilledOnce(ScriptedCard(), 7), Wanted(objective="largest"), lambda _: None)
     assert under_way.plan().micro_batch == 7
-    assert under_way.bench.card.sizes.count(7) == 2
+    assert under_way.backend.card.sizes.count(7) == 2
 
 
 def test_a_size_that_is_always_killed_does_not_fit():
@@ -126,7 +126,7 @@ def test_memory_that_does_not_grow_evenly_is_said():
     card = ScriptedCard(extra=lambda n: 7 * GIB if n == 3 else 0)
     under_way = probe(card, guessed=7, objective="fastest")
     assert under_way.plan().micro_batch == 6
-    assert under_way.bench.notes == ["Memory does not grow evenly here: batch 7 fits and 3 does not."]
+    assert under_way.backend.notes == ["Memory does not grow evenly here: batch 7 fits and 3 does not."]
 
 
 def test_where_nothing_spills_no_trial_is_spent_on_it():
@@ -137,9 +137,9 @@ def test_where_nothing_spills_no_trial_is_spent_on_it():
 
 def test_a_predicted_table_stops_one_past_the_largest_that_fits():
     predictor = SimpleNamespace(trial=partial(make_trial, budget_gib=49), largest_that_fits=lambda _: 48)
-    bench = PredictedBench(predictor, Budget(total_bytes=49 * GIB), Machine(torch="2.15.0"))
+    backend = PredictedBackend(predictor, Budget(total_bytes=49 * GIB), Machine(torch="2.15.0"))
     tried = []
-    under_way = Probe(bench, Wanted(objective="largest"), lambda trial: tried.append(trial.micro_batch))
+    under_way = Probe(backend, Wanted(objective="largest"), lambda trial: tried.append(trial.micro_batch))
     assert under_way.plan().reason.startswith("batch 48: 49 exceeds")
     assert max(tried) > 49
     assert max(trial.micro_batch for trial in under_way.trials) == 49
@@ -149,10 +149,10 @@ def test_a_card_that_cannot_be_predicted_is_searched_without(monkeypatch):
     def refuse(maximum):
         raise NotTraceable("aten::nonzero in line 7")
 
-    bench = measured_bench(ScriptedCard(), monkeypatch)
-    bench.predicted = refuse
-    assert bench.guess(100) is None
-    assert bench.notes == ["Searched without a prediction: aten::nonzero in line 7"]
+    backend = measured_backend(ScriptedCard(), monkeypatch)
+    backend.predicted = refuse
+    assert backend.guess(100) is None
+    assert backend.notes == ["Searched without a prediction: aten::nonzero in line 7"]
 
 
 class Predictor:
@@ -170,7 +170,7 @@ class Predictor:
 
 def test_the_search_begins_from_the_likeliest_size_and_not_from_the_safest(monkeypatch):
     monkeypatch.setattr("vramfit.prediction.predict.Predictor", Predictor)
-    monkeypatch.setattr("vramfit.probe.bench.find_card", lambda _: None)
+    monkeypatch.setattr("vramfit.probe.backend.find_card", lambda _: None)
     card = ScriptedCard()
     assert _guesser(None, card, read_budget(card))(100) == 7
     assert _guesser(None, card, read_budget(card))(6) == 6
@@ -251,10 +251,10 @@ def ordered(monkeypatch, nhwc, job=None, **wanted):
         card = nhwc if CHANNELS_LAST in levers else ScriptedCard()
         return card.trial(size, budget)
 
-    monkeypatch.setattr(bench_module, "measure_trial", measure)
+    monkeypatch.setattr(backend_module, "measure_trial", measure)
     job, card = job or conv_job(), ScriptedCard()
-    bench = MeasuredBench(job, card, read_budget(card), Schedule(images=20), lambda _: 5)
-    profile = Probe(bench, Wanted(objective="largest", **wanted), lambda _: None).profile(job, Schedule(images=20))
+    backend = MeasuredBackend(job, card, read_budget(card), Schedule(images=20), lambda _: 5)
+    profile = Probe(backend, Wanted(objective="largest", **wanted), lambda _: None).profile(job, Schedule(images=20))
     return profile, tried
 
 
@@ -320,7 +320,7 @@ def test_without_a_card_and_without_a_name_the_profile_says_for_which_card_it_is
     def no_device():
         raise NoUsableGpu("none")
 
-    monkeypatch.setattr("vramfit.probe.bench.local_device", no_device)
+    monkeypatch.setattr("vramfit.probe.backend.local_device", no_device)
     profile = vramfit.fit(small_job(), vram="8GB", schedule=Schedule(images=2))
     assert "No GPU is here and none was named: predicted for the RTX 3070 Ti." in profile.notes
 

@@ -9,9 +9,9 @@ from scripted_card import ScriptedCard, other_process
 from torch import nn
 
 from vramfit.files import user_cache_folder
-from vramfit.measure import bench
-from vramfit.measure.bench import Levered
-from vramfit.probe import bench as places
+from vramfit.measure import backend
+from vramfit.measure.backend import Levered
+from vramfit.probe import backend as places
 from vramfit.probe import recall
 from vramfit.probe.probe import CHANNELS_LAST
 from vramfit.probe.recall import fit_or_recall
@@ -29,7 +29,7 @@ def card(monkeypatch, tmp_path):
     for module in (recall, places):
         monkeypatch.setattr(module, "local_device", lambda: card)
     monkeypatch.setattr(places, "_guesser", lambda *_: lambda _maximum: 7)
-    monkeypatch.setattr(bench, "measure_trial", lambda job, size, budget, **_: card.trial(size, budget))
+    monkeypatch.setattr(backend, "measure_trial", lambda job, size, budget, **_: card.trial(size, budget))
     return card
 
 
@@ -159,7 +159,7 @@ def test_a_plan_in_the_faster_memory_order_is_recalled_and_proved_in_it(card, mo
         tried.append(levers)
         return (replace(card, seconds=lambda n: 0.01 * n) if levers else card).trial(size, budget)
 
-    monkeypatch.setattr(bench, "measure_trial", measure)
+    monkeypatch.setattr(backend, "measure_trial", measure)
     job = replace(JOB, model=partial(nn.Conv2d, 1, 1, 3))
     probed(card, job)
     assert tried.pop() == (CHANNELS_LAST,)

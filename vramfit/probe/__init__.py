@@ -10,7 +10,7 @@ from vramfit.measure.host import available_host_bytes, largest_in_host_memory, u
 from vramfit.measure.worker import JobSource
 from vramfit.plan.search import CEILING
 from vramfit.plan.workers import most_workers
-from vramfit.probe.bench import DEFAULT_CARD, Bench, Mode, PredictedBench, open_bench
+from vramfit.probe.backend import DEFAULT_CARD, Backend, Mode, PredictedBackend, open_backend
 from vramfit.probe.probe import Probe, Wanted
 from vramfit.records import Loading, Objective, Profile, Schedule, Trial
 from vramfit.units import size_in_bytes
@@ -68,9 +68,9 @@ def fit(
         maximum=min(schedule.images, effective_batch or CEILING),
     )
     sizes = size_in_bytes(vram), size_in_bytes(reserve)
-    bench = open_bench(job, built, schedule, sizes, gpu=gpu, mode=mode)
-    wanted = _within_host_memory(wanted, built, bench)
-    return Probe(bench, wanted, on_trial or _tell_nobody).profile(built, schedule)
+    backend = open_backend(job, built, schedule, sizes, gpu=gpu, mode=mode)
+    wanted = _within_host_memory(wanted, built, backend)
+    return Probe(backend, wanted, on_trial or _tell_nobody).profile(built, schedule)
 
 
 def with_loading(schedule: Schedule, job: Job) -> Schedule:
@@ -112,10 +112,10 @@ def levers_for(
 
     schedule = schedule or Schedule()
     sizes = size_in_bytes(vram), size_in_bytes(reserve)
-    bench = open_bench(job, job, schedule, sizes, gpu=gpu, mode="predict")
-    if not isinstance(bench, PredictedBench):
+    backend = open_backend(job, job, schedule, sizes, gpu=gpu, mode="predict")
+    if not isinstance(backend, PredictedBackend):
         raise UsageError("levers are chosen by prediction; use mode 'predict'.")
-    search = LeverSearch(job, bench.predictor.card, bench.budget)
+    search = LeverSearch(job, backend.predictor.card, backend.budget)
     return find_frontier(search, batch_size=batch_size, objective=objective, maximum=min(schedule.images, LARGEST))
 
 
@@ -147,9 +147,9 @@ def fit_choice(
     asked = job.levers
     job = replace(job, levers=choice.levers)
     schedule = with_loading(schedule or Schedule(), job)
-    bench = open_bench(job, job, schedule, (size_in_bytes(vram), size_in_bytes(reserve)), gpu=gpu, mode=mode)
-    if isinstance(bench, PredictedBench):
-        bench.known[choice.trial.micro_batch] = choice.trial
+    backend = open_backend(job, job, schedule, (size_in_bytes(vram), size_in_bytes(reserve)), gpu=gpu, mode=mode)
+    if isinstance(backend, PredictedBackend):
+        backend.known[choice.trial.micro_batch] = choice.trial
     wanted = Wanted(
         batch_sizes=(choice.trial.micro_batch,),
         objective=objective,
@@ -157,7 +157,7 @@ def fit_choice(
         maximum=min(schedule.images, effective_batch or CEILING),
         order_is_predicted=not any(lever.name == "channels_last" for lever in asked),
     )
-    profile = Probe(bench, wanted, on_trial or _tell_nobody).profile(job, schedule)
+    profile = Probe(backend, wanted, on_trial or _tell_nobody).profile(job, schedule)
     plan = profile.plan.model_copy(update={"reason": f"batch {profile.plan.micro_batch}: {choice.reason}."})
     return profile.model_copy(update={"plan": plan})
 
@@ -166,11 +166,11 @@ def _tell_nobody(_: Trial) -> None:
     """For those who do not ask to be told of trials."""
 
 
-def _within_host_memory(wanted: Wanted, job: Job, bench: Bench) -> Wanted:
+def _within_host_memory(wanted: Wanted, job: Job, backend: Backend) -> Wanted:
     largest = largest_in_host_memory(job, available_host_bytes())
-    if bench.source == "predicted" or largest is None or largest >= wanted.maximum:
+    if backend.source == "predicted" or largest is None or largest >= wanted.maximum:
         return wanted
-    bench.notes.append(f"Batches above {largest} were not tried: the host's free memory does not hold them.")
+    backend.notes.append(f"Batches above {largest} were not tried: the host's free memory does not hold them.")
     return replace(wanted, maximum=largest)
 
 

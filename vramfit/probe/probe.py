@@ -11,7 +11,7 @@ from vramfit.jobs.job import Job, empty_model, has_batch_norm, job_key
 from vramfit.plan.choose import choose_memory_order, choose_trial, make_plan
 from vramfit.plan.levers import in_order
 from vramfit.plan.search import CEILING, Search, Tried, table_sizes
-from vramfit.probe.bench import Bench
+from vramfit.probe.backend import Backend
 from vramfit.records import Lever, Objective, Plan, Profile, Schedule, Trial, Verdict
 from vramfit.units import format_size
 
@@ -31,9 +31,9 @@ class Wanted:
 
 @dataclass
 class Probe:
-    """One probe under way on one bench."""
+    """One probe under way on one backend."""
 
-    bench: Bench
+    backend: Backend
     wanted: Wanted
     on_trial: Callable[[Trial], None]
     trials: list[Trial] = field(default_factory=list)
@@ -45,17 +45,17 @@ class Probe:
         other = self._other_order(job, model)
         if other is not None:
             plan = self._in_faster_order(plan, other)
-        job, bench = replace(job, levers=plan.levers), self.bench
+        job, backend = replace(job, levers=plan.levers), self.backend
         return Profile(
             vramfit_version=__version__,
-            source=bench.source,
+            source=backend.source,
             job=job_key(job, model),
-            machine=bench.machine,
-            budget=bench.budget,
+            machine=backend.machine,
+            budget=backend.budget,
             schedule=schedule,
             plan=plan,
             trials=tuple(self._latest()),
-            notes=(*bench.budget.notes, *bench.notes),
+            notes=(*backend.budget.notes, *backend.notes),
         )
 
     def plan(self, *, batch_norm: bool = False) -> Plan:
@@ -80,7 +80,7 @@ class Probe:
 
     def _other_order(self, job: Job, model: nn.Module) -> Lever | None:
         """The memory order to measure beside the plan's, where it is open: no list of cards or layers tells it."""
-        if self.bench.source != "measured" or all(parameter.dim() != 4 for parameter in model.parameters()):
+        if self.backend.source != "measured" or all(parameter.dim() != 4 for parameter in model.parameters()):
             return None
         lever = next((lever for lever in job.levers if lever.name == CHANNELS_LAST.name), None)
         if lever is not None and self.wanted.order_is_predicted:
@@ -90,7 +90,7 @@ class Probe:
     def _in_faster_order(self, plan: Plan, other: Lever) -> Plan:
         planned = next(trial for trial in self._latest() if trial.micro_batch == plan.micro_batch)
         try:
-            tried = self.bench.trial(plan.micro_batch, (other,))
+            tried = self.backend.trial(plan.micro_batch, (other,))
         except VramfitError as error:
             note = f"The other memory order could not be tried: {error}"
             return plan.model_copy(update={"notes": (*plan.notes, note)})
@@ -104,9 +104,9 @@ class Probe:
 
     def _find(self) -> int:
         search = self._search()
-        while (size := search.next_size([Tried.of(trial) for trial in self.bench.reviewed(self.trials)])) is not None:
+        while (size := search.next_size([Tried.of(trial) for trial in self.backend.reviewed(self.trials)])) is not None:
             self._try(size)
-        tried = [Tried.of(trial) for trial in self.bench.reviewed(self.trials)]
+        tried = [Tried.of(trial) for trial in self.backend.reviewed(self.trials)]
         answer = search.answer(tried)
         if answer is None:
             raise self._nothing_fits()
@@ -115,20 +115,20 @@ class Probe:
     def _search(self) -> Search:
         maximum = self.wanted.maximum
         if self.wanted.batch_sizes:
-            return Search(candidates=self.wanted.batch_sizes, maximum=maximum, anchored=self.bench.can_spill)
-        guess = self.bench.guess(maximum)
+            return Search(candidates=self.wanted.batch_sizes, maximum=maximum, anchored=self.backend.can_spill)
+        guess = self.backend.guess(maximum)
         # A prediction costs nothing more and is exact about itself: begin with its answer.
-        budget = self.bench.budget.budget_bytes if self.bench.source == "measured" else None
-        return Search(maximum=maximum, guess=guess or None, budget_bytes=budget, anchored=self.bench.can_spill)
+        budget = self.backend.budget.budget_bytes if self.backend.source == "measured" else None
+        return Search(maximum=maximum, guess=guess or None, budget_bytes=budget, anchored=self.backend.can_spill)
 
     def _forget_beyond(self, past: int) -> None:
         """Leave out predictions that only led the search; what a card was seen to do is kept."""
-        if self.bench.source == "predicted":
+        if self.backend.source == "predicted":
             self.trials = [trial for trial in self.trials if trial.micro_batch <= past]
 
     def _fill_rows(self, answer: int) -> None:
         """Try the table's other rows; a choice by speed needs them, a job that fails in one does not end the probe."""
-        if self.bench.source == "measured" and self.wanted.objective == "largest":
+        if self.backend.source == "measured" and self.wanted.objective == "largest":
             return
         tried = {trial.micro_batch for trial in self.trials}
         for size in table_sizes(answer, self.wanted.maximum):
@@ -139,16 +139,16 @@ class Probe:
         odd = [t.micro_batch for t in self._latest() if t.micro_batch < answer and t.verdict is not Verdict.FITS]
         if odd:
             sizes = ", ".join(map(str, odd))
-            self.bench.notes.append(f"Memory does not grow evenly here: batch {answer} fits and {sizes} does not.")
+            self.backend.notes.append(f"Memory does not grow evenly here: batch {answer} fits and {sizes} does not.")
 
     def _try_row(self, size: int) -> None:
         try:
             self._try(size)
         except VramfitError as error:
-            self._keep(_failed_row(size, self.bench, str(error)))
+            self._keep(_failed_row(size, self.backend, str(error)))
 
     def _try(self, size: int) -> Trial:
-        return self._keep(self.bench.trial(size))
+        return self._keep(self.backend.trial(size))
 
     def _keep(self, trial: Trial) -> Trial:
         self.trials.append(trial)
@@ -168,7 +168,7 @@ class Probe:
 
     def _latest(self) -> list[Trial]:
         """One trial a size, the last one made of it, by size."""
-        latest = {trial.micro_batch: trial for trial in self.bench.reviewed(self.trials)}
+        latest = {trial.micro_batch: trial for trial in self.backend.reviewed(self.trials)}
         return [latest[size] for size in sorted(latest)]
 
     def _nothing_fits(self) -> VramfitError:
@@ -187,11 +187,11 @@ class Probe:
         )
 
 
-def _failed_row(size: int, bench: Bench, note: str) -> Trial:
+def _failed_row(size: int, backend: Backend, note: str) -> Trial:
     return Trial(
-        source=bench.source,
+        source=backend.source,
         micro_batch=size,
         verdict=Verdict.FAILED,
-        budget_bytes=bench.budget.budget_bytes,
+        budget_bytes=backend.budget.budget_bytes,
         note=note,
     )

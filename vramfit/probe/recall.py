@@ -18,14 +18,14 @@ from vramfit._version import __version__
 from vramfit.errors import CannotWrite, NoUsableGpu, ProfileError
 from vramfit.files import user_cache_folder, write_atomically
 from vramfit.jobs.job import Job, job_key
-from vramfit.measure.bench import NOTABLE_BYTES
+from vramfit.measure.backend import NOTABLE_BYTES
 from vramfit.measure.budget import read_budget
 from vramfit.measure.device import Device, local_device
 from vramfit.measure.machine import read_machine
 from vramfit.measure.worker import JobSource
 from vramfit.plan.reuse import judge_reuse
 from vramfit.probe import fit, with_loading
-from vramfit.probe.bench import Mode, open_bench
+from vramfit.probe.backend import Mode, open_backend
 from vramfit.records import Budget, Objective, Profile, Schedule, Trial, Verdict
 from vramfit.units import format_size, size_in_bytes
 
@@ -166,9 +166,9 @@ class _Recall:
         """The profile with one new trial, or None where that does not fit."""
         schedule = with_loading(self.asked.schedule, self.job)
         sizes = self.asked.vram, self.asked.reserve
-        bench = open_bench(self.source, self.job, schedule, sizes, gpu=None, mode="measure")
+        backend = open_backend(self.source, self.job, schedule, sizes, gpu=None, mode="measure")
         added = tuple(lever for lever in kept.plan.levers if lever not in self.job.levers)
-        trial = bench.trial(kept.plan.micro_batch, added)
+        trial = backend.trial(kept.plan.micro_batch, added)
         self.on_trial(trial)
         if trial.verdict is not Verdict.FITS:
             verdict = trial.verdict.value.replace("_", " ")
@@ -176,7 +176,7 @@ class _Recall:
         others = [other for other in kept.trials if other.micro_batch != trial.micro_batch]
         proved = kept.model_copy(
             update={
-                "machine": bench.machine,
+                "machine": backend.machine,
                 "vramfit_version": __version__,
                 "trials": tuple(sorted([*others, trial], key=lambda one: one.micro_batch)),
             }

@@ -24,7 +24,7 @@ JOB = small.job()
 
 
 @dataclass
-class ScriptedBench:
+class ScriptedBackend:
     card: ScriptedCard
     budget: object
     source: str = "measured"
@@ -51,8 +51,8 @@ def fit_on(card, source="measured"):
         assert gpu is None
         maximum = min(schedule.images, effective_batch or 64)
         asked = Wanted(batch_sizes=tuple(batch_sizes), effective_batch=effective_batch, maximum=maximum, **wanted)
-        bench = ScriptedBench(card, read_budget(card, vram=vram, reserve=reserve), source)
-        return Probe(bench, asked, lambda _: None).profile(job, schedule)
+        backend = ScriptedBackend(card, read_budget(card, vram=vram, reserve=reserve), source)
+        return Probe(backend, asked, lambda _: None).profile(job, schedule)
 
     return fit
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from vramfit.cards import Card, find_card
 from vramfit.errors import NoUsableGpu, UsageError
 from vramfit.jobs.job import Job
-from vramfit.measure.bench import MeasuredBench
+from vramfit.measure.backend import MeasuredBackend
 from vramfit.measure.budget import read_budget
 from vramfit.measure.device import Device, local_device
 from vramfit.measure.machine import read_machine
@@ -24,8 +24,8 @@ Mode = Literal["auto", "measure", "predict"]
 DEFAULT_CARD = "rtx3070ti"
 
 
-class Bench(Protocol):
-    """Where trials are made: a card that is here, or one that is foretold."""
+class Backend(Protocol):
+    """Where trials are made: a card that is here, or one that is predicted."""
 
     source: Source
     budget: Budget
@@ -47,7 +47,7 @@ class Bench(Protocol):
 
 
 @dataclass
-class PredictedBench:
+class PredictedBackend:
     """A card that need not be here; `known` are trials of this job that were predicted before."""
 
     predictor: "Predictor"
@@ -78,7 +78,7 @@ class PredictedBench:
         return self.predictor.largest_that_fits(maximum) or None
 
 
-def open_bench(
+def open_backend(
     source: JobSource,
     built: Job,
     schedule: Schedule,
@@ -86,8 +86,8 @@ def open_bench(
     *,
     gpu: str | None,
     mode: Mode,
-) -> Bench:
-    """The bench for a card; `sizes` are what was asked for and what is to be reserved, in bytes."""
+) -> Backend:
+    """The backend for a card; `sizes` are what was asked for and what is to be reserved, in bytes."""
     if gpu is not None:
         return _predicted(built, find_card(gpu), None, sizes)
     try:
@@ -95,16 +95,16 @@ def open_bench(
     except NoUsableGpu:
         if mode == "measure":
             raise
-        bench = _predicted(built, find_card(DEFAULT_CARD), None, sizes)
-        bench.notes.append(f"No GPU is here and none was named: predicted for the {bench.machine.card}.")
-        return bench
+        backend = _predicted(built, find_card(DEFAULT_CARD), None, sizes)
+        backend.notes.append(f"No GPU is here and none was named: predicted for the {backend.machine.card}.")
+        return backend
     budget = read_budget(device, vram=sizes[0], reserve=sizes[1])
     if mode == "predict":
         return _predicted(built, find_card(device.name), budget, sizes)
-    return MeasuredBench(source, device, budget, schedule, _guesser(built, device, budget))
+    return MeasuredBackend(source, device, budget, schedule, _guesser(built, device, budget))
 
 
-def _predicted(job: Job, card: Card, budget: Budget | None, sizes: tuple[int | None, int | None]) -> PredictedBench:
+def _predicted(job: Job, card: Card, budget: Budget | None, sizes: tuple[int | None, int | None]) -> PredictedBackend:
     from vramfit.prediction.predict import Predictor, card_budget
 
     budget = budget or card_budget(card, vram=sizes[0], reserve=sizes[1])
@@ -114,7 +114,7 @@ def _predicted(job: Job, card: Card, budget: Budget | None, sizes: tuple[int | N
             f"{format_size(budget.reserve_bytes)} are reserved; reserve less."
         )
     machine = read_machine().model_copy(update={"card": card.name})
-    return PredictedBench(Predictor(job, card, budget), budget, machine)
+    return PredictedBackend(Predictor(job, card, budget), budget, machine)
 
 
 def _guesser(job: Job, device: Device, budget: Budget) -> Callable[[int], int]:

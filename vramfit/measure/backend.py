@@ -31,7 +31,7 @@ class Levered:
 
 
 @dataclass
-class MeasuredBench:
+class MeasuredBackend:
     """One job on one card; `predicted` gives the largest micro-batch that prediction believes in."""
 
     job: JobSource
