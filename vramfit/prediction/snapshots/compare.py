@@ -235,20 +235,12 @@ def _blocks(segment: Segment, settings: Settings) -> list[tuple[int, int | None]
     """A segment's blocks from its beginning to its end; the address is the key of a live one."""
     blocks: list[tuple[int, int | None]] = []
     end = 0
-    ends = [*(offset for offset, _, _ in segment.live[1:]), segment.size]
-    for (offset, requested, known), next_start in zip(segment.live, ends, strict=False):
+    for offset, requested, known in segment.live:
         if offset > end:
             blocks.append((offset - end, None))
-        size = known or _block_size(settings.round_size(requested), next_start - offset, segment.small, settings)
+        size = known or settings.round_size(requested)
         blocks.append((size, segment.address + offset))
         end = offset + size
     if end < segment.size:
         blocks.append((segment.size - end, None))
     return blocks
-
-
-def _block_size(rounded: int, room: int, small: bool, settings: Settings) -> int:
-    """The block of a live request whose size was not recorded: with the room after it, if that was not split off."""
-    keeps_rest = not small and not settings.expandable_segments
-    unsplit = room - rounded <= MIB or rounded >= settings.max_split_size_bytes
-    return room if keeps_rest and unsplit else rounded

@@ -73,7 +73,7 @@ def parse_snapshot(data: Mapping[str, Any]) -> Snapshot:
         raise ValueError("it holds no allocator events; record them before the step")
     after = tuple(_segment(entry) for entry in data["segments"] if entry.get("device", 0) == device)
     settings = _settings(data.get("allocator_settings") or {}, after)
-    before = initial_state(after, events, settings.large_segment_bytes)
+    before = initial_state(after, events, settings)
     return Snapshot(device, settings, before, events, after, len(traces[device]))
 
 

@@ -13,7 +13,13 @@ from vramfit.prediction.snapshots.compare import compare, recorded, replayed, wh
 from vramfit.prediction.snapshots.snapshot import load_snapshot, parse_snapshot
 from vramfit.units import MIB
 
-RECORDED = ("conv_train_tail", "linear_grad", "lm_2p7b_ctx128_forward_bf16", "lm_2p7b_ctx128_step")
+RECORDED = (
+    "conv_train_tail",
+    "linear_grad",
+    "lm_2p7b_ctx128_forward_bf16",
+    "lm_2p7b_ctx128_step",
+    "wedsonlin_medium_512_training",
+)
 
 
 @pytest.fixture
@@ -78,6 +84,23 @@ def test_the_block_of_an_older_request_takes_a_rest_that_is_never_split_off(room
     data["segments"][0]["blocks"] = [made_snapshot.block(*entry) for entry in blocks]
     small = 512 + 1024
     assert recorded(parse_snapshot(data)).peak_allocated_bytes == round(block * MIB) + 2 * MIB + small
+
+
+def test_a_rest_kept_by_an_older_block_shows_where_its_neighbour_is_put():
+    """5 MiB and a rest of 0.75, then free memory; what is put after them while they are live begins at their end."""
+    low, end = made_snapshot.LARGE, made_snapshot.LARGE + 23 * MIB // 4
+    data = made_snapshot.snapshot()
+    data["device_traces"] = [
+        [
+            made_snapshot.entry("alloc", end, 2 * MIB),
+            *made_snapshot.freed(end, 2 * MIB),
+            *made_snapshot.freed(low, 5 * MIB),
+        ]
+    ]
+    data["segments"][0]["blocks"] = [made_snapshot.block(low, 20 * MIB)]
+    comparison = compare(parse_snapshot(data))
+    assert comparison.recorded.peak_allocated_bytes == (23 * MIB) // 4 + 2 * MIB + 512 + 1024
+    assert comparison.replayed == comparison.recorded
 
 
 def test_a_gap_in_the_recording_is_an_error():
