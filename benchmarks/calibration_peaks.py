@@ -83,7 +83,8 @@ class _Traced(Predictor):
 
     def says(self, micro_batch: int) -> tuple[Verdict, bool]:
         """The verdict on a micro-batch, and whether it can run at all."""
-        return self.trial(micro_batch).verdict, self._runs_pressed(self.trace(micro_batch))
+        trace = self.trace(micro_batch)
+        return self.trial_of(trace).verdict, self._runs_pressed(trace)
 
     def trace(self, micro_batch: int) -> Trace:
         """The kept trace at a micro-batch."""

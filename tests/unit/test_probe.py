@@ -136,7 +136,9 @@ def test_where_nothing_spills_no_trial_is_spent_on_it():
 
 
 def test_a_predicted_table_stops_one_past_the_largest_that_fits():
-    predictor = SimpleNamespace(trial=partial(make_trial, budget_gib=49), largest_that_fits=lambda _: 48)
+    predictor = SimpleNamespace(
+        trial=partial(make_trial, budget_gib=49), largest_that_fits=lambda _: 48, holds=lambda _: True
+    )
     backend = PredictedBackend(predictor, Budget(total_bytes=49 * GIB), Machine(torch="2.15.0"))
     tried = []
     under_way = Probe(backend, Wanted(objective="largest"), lambda trial: tried.append(trial.micro_batch))

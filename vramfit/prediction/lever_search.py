@@ -93,8 +93,8 @@ class LeverSearch:
         levers = in_order((*self.levers, *recompute_levers(selection)))
         known = (micro_batch, levers)
         if known not in self._recomputed:
-            predictor = _Recomputing(self.plain, self._trace(micro_batch), selection)
-            self._recomputed[known] = Fitted(levers, predictor.trial(micro_batch))
+            rewritten = recomputing(self._trace(micro_batch), selection)
+            self._recomputed[known] = Fitted(levers, self.plain.trial_of(rewritten))
         return self._recomputed[known]
 
     def cheapest(self, micro_batch: int) -> Fitted | None:
@@ -172,20 +172,6 @@ class LeverSearch:
         first, second = (smallest_budget(self.layout(size)) for size in (small, large))
         limit = second * self.budget.budget_bytes / _high(self.smallest(large).trial)
         return int(small + (limit - first) * (large - small) / max(1, second - first))
-
-
-class _Recomputing(Predictor):
-    """Predicts a job from its plain trace, rewritten as recomputation would make it."""
-
-    def __init__(self, plain: Predictor, trace: Trace, selection: Selection) -> None:
-        super().__init__(plain.job, plain.card, plain.budget)
-        self._rewritten = recomputing(trace, selection)
-
-    def trace(self, micro_batch: int) -> Trace:
-        """The rewritten trace, which is of one micro-batch."""
-        if micro_batch != self._rewritten.micro_batch:
-            raise ValueError(f"the trace is of micro-batch {self._rewritten.micro_batch}, not {micro_batch}")
-        return self._rewritten
 
 
 def _memory_order(job: Job, card: Card) -> tuple[Lever, ...]:

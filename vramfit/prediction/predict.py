@@ -3,26 +3,26 @@
 Sizes in bytes, times in seconds. A prediction is the middle of a 90 % band, and its verdict depends on the band.
 """
 
+from functools import partial
 from math import hypot
 
 from vramfit.cards import Card, find_card
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Job
 from vramfit.jobs.levers import setting_of
+from vramfit.plan.search import CEILING
 from vramfit.prediction.allocator.allocator import Settings
 from vramfit.prediction.constants import CONSTANTS, Bands
+from vramfit.prediction.largest_batch import LargestBatch
 from vramfit.prediction.overheads import context_bytes, convolution_workspaces, kept_workspaces
 from vramfit.prediction.replay_trace import Peaks, Spread, replay_trace
 from vramfit.prediction.roofline import step_time_s
 from vramfit.prediction.trace_records import Trace
+from vramfit.prediction.trace_series import TraceSeries
 from vramfit.prediction.tracing.trace import trace_step
 from vramfit.prediction.transforms.accumulate import accumulating
-from vramfit.prediction.transforms.rescale import AffineTrace
 from vramfit.records import Band, Budget, Trial, Verdict
 from vramfit.units import size_in_bytes
-
-# Not 1: BatchNorm refuses a single value a channel, and shapes of one are often special.
-_SMALL, _LARGE = 2, 3
 
 
 def predict(
@@ -65,15 +65,18 @@ def allocator_settings(job: Job) -> Settings:
 
 
 class Predictor:
-    """Predicts trials of one job on one card; the job is traced once."""
+    """Predicts trials of one job on one card.
+
+    A verdict of `fits` rests on a trace of that micro-batch, or of a larger one; see `TraceSeries`.
+    """
 
     def __init__(self, job: Job, card: Card, budget: Budget) -> None:
         self.job = job
         self.card = card
         self.budget = budget
-        self._traced: AffineTrace | None = None
-        self._alike = True
-        self._trials: dict[int, Trial] = {}
+        self._traces = TraceSeries(partial(trace_step, job))
+        self._proven: dict[int, Trial] = {}
+        self._drawn: dict[int, Trial] = {}
 
     def trial(self, micro_batch: int) -> Trial:
         """The trial predicted at a micro-batch.
@@ -82,28 +85,58 @@ class Predictor:
             NotTraceable: the step cannot run on storage-less tensors.
 
         """
-        if micro_batch not in self._trials:
-            self._trials[micro_batch] = self._predict(micro_batch)
-        return self._trials[micro_batch]
+        if micro_batch in self._proven:
+            return self._proven[micro_batch]
+        foretold = self.foretold(micro_batch)
+        if foretold and (self._traces.covers(micro_batch) or foretold.verdict is not Verdict.FITS):
+            return foretold
+        return self.proven(micro_batch)
+
+    def proven(self, micro_batch: int) -> Trial:
+        """The trial by a trace of that very micro-batch.
+
+        Raises:
+            NotTraceable: the step cannot run on storage-less tensors, or not at this micro-batch.
+
+        """
+        if micro_batch not in self._proven:
+            curve = self._traces.curve
+            self._proven[micro_batch] = self.trial_of(self._traces.direct(micro_batch))
+            if self._traces.curve is not curve:
+                self._drawn.clear()
+        return self._proven[micro_batch]
+
+    def foretold(self, micro_batch: int) -> Trial | None:
+        """The trial by the curve through the traces made so far, which proves nothing; None where there is none."""
+        if micro_batch not in self._drawn:
+            drawn = self._traces.drawn(micro_batch)
+            if drawn is None:
+                return None
+            self._drawn[micro_batch] = self.trial_of(drawn)
+        return self._drawn[micro_batch]
+
+    def holds(self, micro_batch: int) -> bool:
+        """Whether a trace of that very micro-batch says what its trial says; else trials that were drawn are void."""
+        said = self.trial(micro_batch)
+        return self.proven(micro_batch) == said
+
+    @property
+    def is_traceable(self) -> bool:
+        """Whether a trace was made at some micro-batch."""
+        return bool(self._proven)
 
     def largest_that_fits(self, maximum: int | None = None) -> int:
-        """The largest micro-batch whose verdict is `fits`, at most `maximum`; 0 if not even 1 does."""
-        low, high = 0, 1
-        while self._fits(high) and (maximum is None or high < maximum):
-            low, high = high, high * 2 if maximum is None else min(high * 2, maximum)
-        if self._fits(high):
-            return high
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self._fits(middle) else (low, middle)
-        return low
+        """The largest micro-batch whose verdict is `fits`, at most `maximum` (`CEILING`); 0 if not even 1 does.
+
+        Raises:
+            NotTraceable: the step cannot be traced at any size.
+
+        """
+        return LargestBatch(self, self.budget.budget_bytes, high=(maximum or CEILING) + 1).answer()
 
     def trace(self, micro_batch: int) -> Trace:
-        """The step's trace at a micro-batch: extrapolated where the job allows it, else traced."""
-        if self._traced is None and self._alike:
-            self._traced = AffineTrace.through(trace_step(self.job, _SMALL), trace_step(self.job, _LARGE))
-            self._alike = self._traced is not None
-        return self._traced.at(micro_batch) if self._traced else trace_step(self.job, micro_batch)
+        """The step's trace at a micro-batch: made there, or drawn through larger ones that lie on one curve."""
+        return self._traces.at(micro_batch)
 
     def rehearsal(self, micro_batch: int) -> Trace:
         """What a trial at a micro-batch goes through: the traced steps, the second accumulated over two passes."""
@@ -122,11 +155,8 @@ class Predictor:
             settings=allocator_settings(self.job),
         )
 
-    def _fits(self, micro_batch: int) -> bool:
-        return self.trial(micro_batch).verdict is Verdict.FITS
-
-    def _predict(self, micro_batch: int) -> Trial:
-        trace = self.trace(micro_batch)
+    def trial_of(self, trace: Trace) -> Trial:
+        """The trial of a trace of this job, however it was made."""
         rehearsed = self._rehearsed(trace)
         peaks = Spread.of([self._replay(rehearsed, part) for part in CONSTANTS.hidden.replayed_parts])
         context = context_bytes(self.card)
@@ -137,7 +167,7 @@ class Predictor:
         time_s = step_time_s(trace.part("step 2"), self.card)
         return Trial(
             source="predicted",
-            micro_batch=micro_batch,
+            micro_batch=trace.micro_batch,
             verdict=self._judged(band, rehearsed),
             budget_bytes=self.budget.budget_bytes,
             peak_allocated_bytes=peaks.allocated_bytes,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from vramfit.cards import Card, find_card
-from vramfit.errors import NoUsableGpu, UsageError
+from vramfit.errors import NotTraceable, NoUsableGpu, UsageError
 from vramfit.jobs.job import Job
 from vramfit.measure.backend import MeasuredBackend
 from vramfit.measure.budget import read_budget
@@ -13,7 +13,7 @@ from vramfit.measure.device import Device, local_device
 from vramfit.measure.machine import read_machine
 from vramfit.measure.worker import JobSource
 from vramfit.plan.levers import with_levers
-from vramfit.records import Budget, Lever, Machine, Schedule, Source, Trial
+from vramfit.records import Budget, Lever, Machine, Schedule, Source, Trial, Verdict
 from vramfit.units import format_size
 
 if TYPE_CHECKING:
@@ -62,7 +62,22 @@ class PredictedBackend:
         """Predict one micro-batch."""
         if levers:
             return self._levered(levers).trial(micro_batch)
-        return self.known.get(micro_batch) or self.predictor.trial(micro_batch)
+        try:
+            return self.known.get(micro_batch) or self.predictor.trial(micro_batch)
+        except NotTraceable as error:
+            if not self.predictor.is_traceable:
+                raise
+            return self._refused(micro_batch, str(error))
+
+    def _refused(self, micro_batch: int, note: str) -> Trial:
+        """The row of a size that a job does not take, though it takes others: an odd one, or one too small."""
+        return Trial(
+            source="predicted",
+            micro_batch=micro_batch,
+            verdict=Verdict.FAILED,
+            budget_bytes=self.budget.budget_bytes,
+            note=note,
+        )
 
     def _levered(self, levers: tuple[Lever, ...]) -> "Predictor":
         job = self.predictor.job
@@ -76,6 +91,10 @@ class PredictedBackend:
     def guess(self, maximum: int) -> int | None:
         """The largest micro-batch that is predicted to fit."""
         return self.predictor.largest_that_fits(maximum) or None
+
+    def holds(self, micro_batch: int) -> bool:
+        """Whether a trace of that very micro-batch says what the trial says that was drawn through others."""
+        return micro_batch in self.known or self.predictor.holds(micro_batch)
 
 
 def open_backend(

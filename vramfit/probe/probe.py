@@ -11,7 +11,7 @@ from vramfit.jobs.job import Job, empty_model, has_batch_norm, job_key
 from vramfit.plan.choose import choose_memory_order, choose_trial, make_plan
 from vramfit.plan.levers import in_order
 from vramfit.plan.search import CEILING, Search, Tried, table_sizes
-from vramfit.probe.backend import Backend
+from vramfit.probe.backend import Backend, PredictedBackend
 from vramfit.records import Lever, Objective, Plan, Profile, Schedule, Trial, Verdict
 from vramfit.units import format_size
 
@@ -65,6 +65,13 @@ class Probe:
             NothingFits: not even the smallest batch allowed.
 
         """
+        plan = self._planned(batch_norm=batch_norm)
+        while isinstance(self.backend, PredictedBackend) and not self.backend.holds(plan.micro_batch):
+            self.trials.clear()
+            plan = self._planned(batch_norm=batch_norm)
+        return plan
+
+    def _planned(self, *, batch_norm: bool) -> Plan:
         answer = self._find()
         if not self.wanted.batch_sizes:
             self._forget_beyond(answer + 1)
