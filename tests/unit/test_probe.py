@@ -214,6 +214,15 @@ def test_fit_predicts_for_a_named_card_and_the_profile_loads_back():
     assert vramfit.Profile.from_json(profile.to_json()) == profile
 
 
+def test_a_card_without_bf16_is_told_of_below_the_table():
+    asked = {"batch_sizes": [2], "schedule": Schedule(images=6)}
+    profile = vramfit.fit(replace(small_job(), amp="bf16"), gpu="t4", **asked)
+    assert any("T4 (compute capability 7.5) has no bf16" in note for note in profile.notes)
+    levered = replace(small_job(), levers=(Lever(name="amp", setting="bf16"),))
+    assert any("has no bf16" in note for note in vramfit.fit(levered, gpu="t4", **asked).notes)
+    assert vramfit.fit(replace(small_job(), amp="bf16"), gpu="rtx3070ti", **asked).notes == ()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -3,10 +3,11 @@
 import re
 from difflib import get_close_matches
 
+from vramfit.cards.precision import precision_note, require_bf16
 from vramfit.cards.table import CARDS, Card
 from vramfit.errors import UnknownCard
 
-__all__ = ["CARDS", "Card", "find_card"]
+__all__ = ["CARDS", "Card", "find_card", "precision_note", "require_bf16"]
 
 
 def find_card(text: str) -> Card:

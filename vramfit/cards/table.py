@@ -23,6 +23,10 @@ from vramfit.cards.families import Family
 from vramfit.records import Record
 from vramfit.units import GIB
 
+# Arithmetic in bf16 and TF32 came with Ampere, tensor cores for fp16 with Volta.
+BF16_CAPABILITY = (8, 0)
+_TENSOR_CORES_CAPABILITY = (7, 0)
+
 
 class Card(Record):
     """A GPU model. Rates are peaks: FLOP/s dense, fp16 on tensor cores with float32 accumulation.
@@ -42,6 +46,16 @@ class Card(Record):
     tf32_flops: PositiveFloat
     fp32_flops: PositiveFloat
     source: str
+
+    @property
+    def has_bf16(self) -> bool:
+        """Whether bf16 is computed as such; older cards compute it in float32."""
+        return self.compute_capability >= BF16_CAPABILITY
+
+    @property
+    def has_tensor_cores(self) -> bool:
+        """Whether fp16 matrices run on tensor cores: the GTX 16 series is of Turing and has none."""
+        return self.compute_capability >= _TENSOR_CORES_CAPABILITY and self.fp16_flops > self.fp32_flops
 
 
 # name, sold GiB, reported GiB (None where no report was found), bus bits, Gbit/s a pin, SMs, boost MHz

@@ -41,7 +41,9 @@ def explain(
     Predicted, without a GPU; the parts sum to the peak to the byte.
     """
     require_free(html, force=force)
+    from vramfit.cards import precision_note
     from vramfit.cli.models import resolve_job
+    from vramfit.jobs.levers import settled
     from vramfit.prediction.explain import explain_trial
     from vramfit.prediction.predict import Predictor, card_budget
 
@@ -55,7 +57,8 @@ def explain(
         from vramfit.report.timeline import timeline_page
 
         written.append(write_result(html, timeline_page(explanation, title), "Timeline"))
-    _report(explanation, predictor.budget.budget_bytes, title=title, as_json=as_json)
+    note = precision_note(card, settled(job).amp)
+    _report(explanation, predictor.budget.budget_bytes, title=title, note=note, as_json=as_json)
     tell(written, as_json=as_json)
 
 
@@ -82,15 +85,15 @@ def _title(job: "Job", card: "Card", micro_batch: int) -> str:
     return f"{job.model_name or job.name} {size}{job.amp or 'fp32'}, batch {micro_batch} on {card.name}"
 
 
-def _report(explanation: "Explanation", budget_bytes: int, *, title: str, as_json: bool) -> None:
+def _report(explanation: "Explanation", budget_bytes: int, *, title: str, note: str | None, as_json: bool) -> None:
     from vramfit.report.explain import modules_table, parts_table, shortage, words
     from vramfit.report.table import show
 
     if as_json:
-        document = {"title": title, **explanation.model_dump(mode="json", exclude={"timeline"})}
+        document = {"title": title, "note": note, **explanation.model_dump(mode="json", exclude={"timeline"})}
         typer.echo(json.dumps(document, indent=2))
         return
-    said = [words(explanation), shortage(explanation, budget_bytes)]
+    said = [words(explanation), shortage(explanation, budget_bytes), note]
     typer.echo("\n".join([title, *filter(None, said), ""]))
     show(parts_table(explanation))
     typer.echo()

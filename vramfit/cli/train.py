@@ -57,6 +57,9 @@ def train(
     amp: Annotated[
         Literal["fp16", "bf16", "off"] | None, typer.Option(help="Mixed precision by its type; fp16 if not given.")
     ] = None,
+    emulated_bf16: Annotated[
+        bool, typer.Option("--emulated-bf16", help="Take bf16 on a card that has none, at float32's speed.")
+    ] = False,
     heatmap_stride: Annotated[int, typer.Option(metavar="1|2|4", help="Image pixels to a heatmap pixel.")] = 4,
     sigma: Annotated[
         float | None, typer.Option(metavar="X", help="Standard deviation of the heatmaps' Gaussians, in their pixels.")
@@ -147,6 +150,7 @@ def train(
         warmup_epochs=warmup_epochs,
         loss=loss,
         amp=_amp(mixed_precision, amp),
+        emulated_bf16=emulated_bf16,
         heatmap_stride=heatmap_stride,
         sigma=sigma,
         weights=weights,

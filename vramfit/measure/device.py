@@ -47,10 +47,14 @@ class Reading:
 
 
 class Device(ABC):
-    """One card. `index` is CUDA's ordinal; `notes` say which figures could not be had."""
+    """One card. `index` is CUDA's ordinal; `notes` say which figures could not be had.
+
+    `compute_capability` is None where the driver does not tell it.
+    """
 
     index: int
     name: str
+    compute_capability: tuple[int, int] | None = None
     driver_version: str | None = None
     driver_model: str | None = None
     notes: tuple[str, ...] = ()
@@ -113,6 +117,8 @@ class NvmlDevice(Device):
         self.index = index
         self._handle = handle
         self.name = _text(_ask(pynvml.nvmlDeviceGetName, handle)) or "GPU of unknown name"
+        capability = _ask(pynvml.nvmlDeviceGetCudaComputeCapability, handle)
+        self.compute_capability = None if capability is None else (int(capability[0]), int(capability[1]))
         self.driver_version = _text(_ask(pynvml.nvmlSystemGetDriverVersion))
         self.driver_model = _driver_model(handle)
 

@@ -20,12 +20,10 @@ from vramfit.prediction.trace_records import OperationRecord, Trace
 from vramfit.prediction.tracing.trace import trace_step
 from vramfit.prediction.transforms.recompute import recomputing
 from vramfit.prediction.transforms.recompute_costs import lay_out
-from vramfit.records import Budget, Lever, Trial, Verdict
+from vramfit.records import Amp, Budget, Lever, Trial, Verdict
 
 # The planner stops looking for time once within this share of the plain step's.
 TOLERANCE = 0.002
-# The first architecture with tensor cores, Volta.
-_TENSOR_CORES = (7, 0)
 _COMPARED = 4  # the micro-batch at which memory orders are compared
 _REFINEMENTS = 5
 _SPARE = 0.012  # of the budget; less is not worth another look
@@ -177,9 +175,11 @@ class LeverSearch:
 def _memory_order(job: Job, card: Card) -> tuple[Lever, ...]:
     """NHWC for half precision on tensor cores, which read it as it is; nothing where it is chosen already."""
     chosen = settled(job).channels_last or setting_of(job.levers, "channels_last") is not None
-    if job.amp is None or chosen or card.compute_capability < _TENSOR_CORES:
-        return ()
-    return (Lever(name="channels_last"),)
+    return () if chosen or not _halves_on_tensor_cores(settled(job).amp, card) else (Lever(name="channels_last"),)
+
+
+def _halves_on_tensor_cores(amp: Amp | None, card: Card) -> bool:
+    return (amp == "fp16" and card.has_tensor_cores) or (amp == "bf16" and card.has_bf16)
 
 
 def _seconds_of(job: Job, card: Card) -> float:

@@ -3,7 +3,9 @@
     operation: kernel time + max(FLOP / (rate x its share), bytes / (bandwidth x its share))
     step:      max(sum of the operations, number of operations x launch time)
 
-The shares are by kind of operation (`kind_of`), fitted to measured steps; the rates are a card's own.
+The shares are by kind of operation (`kind_of`), fitted to measured steps; the rates are a card's own. A card computes
+in float32 what it has no arithmetic for: bf16 before compute capability 8.0, and any FP8. NHWC order is faster on
+tensor cores alone; elsewhere a convolution is timed as in NCHW order, at best.
 """
 
 from collections.abc import Iterable
@@ -11,8 +13,6 @@ from collections.abc import Iterable
 from vramfit.cards import Card
 from vramfit.prediction.constants import CONSTANTS, TimeConstants
 from vramfit.prediction.trace_records import Convolution, OperationRecord
-
-_HALF = ("float16", "bfloat16")
 
 
 def step_time_s(operations: Iterable[OperationRecord], card: Card, constants: TimeConstants = CONSTANTS.time) -> float:
@@ -24,7 +24,7 @@ def step_time_s(operations: Iterable[OperationRecord], card: Card, constants: Ti
 
 def operation_s(operation: OperationRecord, card: Card, constants: TimeConstants = CONSTANTS.time) -> float:
     """Seconds that one operation keeps the card busy."""
-    rate_share, bandwidth_share = constants.shares[kind_of(operation)]
+    rate_share, bandwidth_share = constants.shares[kind_of(operation, tensor_cores=on_tensor_cores(operation, card))]
     computing = operation.flops / (rate(operation, card) * rate_share)
     moving = (operation.read_bytes + operation.written_bytes) / (card.bandwidth_bytes_per_s * bandwidth_share)
     return constants.kernel_s + max(computing, moving)
@@ -32,15 +32,27 @@ def operation_s(operation: OperationRecord, card: Card, constants: TimeConstants
 
 def rate(operation: OperationRecord, card: Card) -> float:
     """A card's peak rate for an operation's dtype, FLOP/s; float32 convolutions run in TF32 where the card has it."""
-    if operation.dtype in _HALF:
+    if operation.dtype == "float16" or (operation.dtype == "bfloat16" and card.has_bf16):
         return card.fp16_flops
-    return card.fp32_flops if operation.convolution is None else card.tf32_flops
+    return card.tf32_flops if _in_tf32(operation) else card.fp32_flops
 
 
-def kind_of(operation: OperationRecord) -> str:
+def on_tensor_cores(operation: OperationRecord, card: Card) -> bool:
+    """Whether a card's tensor cores compute an operation: fp16 everywhere, bf16 and TF32 since Ampere."""
+    if operation.dtype == "float16":
+        return card.has_tensor_cores
+    return card.has_bf16 and (operation.dtype == "bfloat16" or _in_tf32(operation))
+
+
+def _in_tf32(operation: OperationRecord) -> bool:
+    return operation.dtype == "float32" and operation.convolution is not None
+
+
+def kind_of(operation: OperationRecord, *, tensor_cores: bool = True) -> str:
     """What decides how close to its peak an operation comes."""
     if operation.convolution is not None:
-        return f"{_kernel(operation.convolution)} {'nhwc' if operation.convolution.channels_last else 'nchw'}"
+        nhwc = operation.convolution.channels_last and tensor_cores
+        return f"{_kernel(operation.convolution)} {'nhwc' if nhwc else 'nchw'}"
     if operation.flops:
         return "product"
     return "normalisation" if "_norm" in operation.name else "moving"

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from vramfit.cards import Card, find_card
-from vramfit.errors import NotTraceable, NoUsableGpu, UsageError
+from vramfit.cards import Card, find_card, precision_note
+from vramfit.errors import NotTraceable, NoUsableGpu, UnknownCard, UsageError
 from vramfit.jobs.job import Job
 from vramfit.measure.backend import MeasuredBackend
 from vramfit.measure.budget import read_budget
@@ -120,7 +120,19 @@ def open_backend(
     budget = read_budget(device, vram=sizes[0], reserve=sizes[1])
     if mode == "predict":
         return _predicted(built, find_card(device.name), budget, sizes)
-    return MeasuredBackend(source, device, budget, schedule, _guesser(built, device, budget))
+    notes = _precision_notes(built, device.name)
+    return MeasuredBackend(source, device, budget, schedule, _guesser(built, device, budget), notes=notes)
+
+
+def _precision_notes(job: Job, card: str) -> list[str]:
+    """What to know of the job's precision on a card; of one that the table lacks nothing is known."""
+    from vramfit.jobs.levers import settled
+
+    try:
+        note = precision_note(find_card(card), settled(job).amp)
+    except UnknownCard:
+        return []
+    return [note] if note else []
 
 
 def _predicted(job: Job, card: Card, budget: Budget | None, sizes: tuple[int | None, int | None]) -> PredictedBackend:
@@ -133,7 +145,7 @@ def _predicted(job: Job, card: Card, budget: Budget | None, sizes: tuple[int | N
             f"{format_size(budget.reserve_bytes)} are reserved; reserve less."
         )
     machine = read_machine().model_copy(update={"card": card.name})
-    return PredictedBackend(Predictor(job, card, budget), budget, machine)
+    return PredictedBackend(Predictor(job, card, budget), budget, machine, notes=_precision_notes(job, card.name))
 
 
 def _guesser(job: Job, device: Device, budget: Budget) -> Callable[[int], int]:

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 import torch
 
+from vramfit.cards import find_card, require_bf16
 from vramfit.errors import NoUsableGpu, UsageError
 from vramfit.jobs.job import Job, job_key
 from vramfit.landmarks.training.options import TrainOptions
@@ -39,6 +40,7 @@ def choose_device(options: TrainOptions, ranks: Ranks) -> torch.device:
 
     Raises:
         NoUsableGpu: `--device cuda` without one.
+        UsageError: bf16 on a card that only emulates it.
 
     """
     if options.device == "cpu" or (options.device == "auto" and not torch.cuda.is_available()):
@@ -50,8 +52,14 @@ def choose_device(options: TrainOptions, ranks: Ranks) -> torch.device:
             raise
         reason = str(error).removesuffix(".")
         raise NoUsableGpu(f"--device cuda: {reason}, or train with --device cpu.") from None
+    _require_native(options, card.name, card.compute_capability)
     # CUDA itself starts later: while trials are measured, this process is to hold no memory of the card.
     return torch.device("cuda", card.index)
+
+
+def _require_native(options: TrainOptions, name: str, capability: tuple[int, int] | None) -> None:
+    if capability is not None:
+        require_bf16(name, capability, options.amp, insisted=options.emulated_bf16)
 
 
 def decide(
@@ -62,9 +70,12 @@ def decide(
     Raises:
         NothingFits: not even a micro-batch of 1 fits.
         ProfileError: the profile is of another job or a larger card.
-        UsageError: options that make no sense together.
+        UsageError: options that make no sense together, or bf16 planned for a card that only emulates it.
 
     """
+    if options.gpu is not None:
+        planned = find_card(options.gpu)
+        _require_native(options, planned.name, planned.compute_capability)
     schedule = Schedule(images=samples, epochs=options.epochs)
     if options.profile is not None:
         decision = _from_profile(job, options, device, schedule, effective=effective, ranks=ranks)

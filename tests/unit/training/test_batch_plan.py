@@ -8,7 +8,7 @@ import small_runs as small
 import torch
 from scripted_card import ScriptedCard, other_process
 
-from vramfit.errors import NothingFits, NoUsableGpu, ProfileError
+from vramfit.errors import NothingFits, NoUsableGpu, ProfileError, UsageError
 from vramfit.landmarks.training.options import TrainOptions
 from vramfit.measure.budget import read_budget
 from vramfit.measure.machine import read_machine
@@ -242,3 +242,20 @@ def test_cuda_that_is_not_here_is_refused_by_the_options_name():
     with pytest.raises(NoUsableGpu, match=r"--device cuda: .*, or train with --device cpu"):
         choose_device(TrainOptions(dataset_path=Path("films"), device="cuda"), Ranks())
     assert choose_device(TrainOptions(dataset_path=Path("films")), Ranks()) == CPU
+
+
+def test_bf16_is_refused_on_a_card_that_only_emulates_it(card, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    card.compute_capability = (7, 5)
+    options = TrainOptions(dataset_path=Path("films"), amp="bf16")
+    with pytest.raises(UsageError, match="--emulated-bf16"):
+        choose_device(options, Ranks())
+    assert choose_device(replace(options, emulated_bf16=True), Ranks()) == CUDA
+    assert choose_device(replace(options, amp="fp16"), Ranks()) == CUDA
+    card.compute_capability = (8, 6)
+    assert choose_device(options, Ranks()) == CUDA
+
+
+def test_bf16_is_not_planned_for_a_card_that_only_emulates_it():
+    with pytest.raises(UsageError, match=r"T4.*no bf16"):
+        decided(CPU, gpu="t4", amp="bf16")

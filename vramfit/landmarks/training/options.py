@@ -25,6 +25,7 @@ _INCIDENTAL = (
     "cache_dir",
     "grow_back",
     "fresh",
+    "emulated_bf16",
     "film_format",
     "weights",
     "vram",
@@ -49,8 +50,9 @@ class TrainOptions:
     an epoch; `difficulty` is the power of a landmark's running error by which it is weighed; `patience` the epochs
     without a better one after which the run stops; `fold` of `folds` holds the films to validate on; `num_workers` and
     `pin_memory` are None to choose them by what is measured; `resume` is `latest` or a file; `grow_back` takes larger
-    micro-batches again some time after an OOM; `fresh` measures anew whatever an earlier probe found; `watermark` is
-    the share of the budget above which a warning is due.
+    micro-batches again some time after an OOM; `fresh` measures anew whatever an earlier probe found; `emulated_bf16`
+    takes bf16 on a card that computes it in float32; `watermark` is the share of the budget above which a warning is
+    due.
     """
 
     dataset_path: Path
@@ -63,6 +65,7 @@ class TrainOptions:
     warmup_epochs: float = 10
     loss: Literal["adaptive_wing"] = "adaptive_wing"
     amp: Amp | None = "fp16"
+    emulated_bf16: bool = False
     heatmap_stride: int = 4
     sigma: float | None = None
     weights: str = "auto"
