@@ -183,7 +183,7 @@ def _halves_on_tensor_cores(amp: Amp | None, card: Card) -> bool:
 
 
 def _seconds_of(job: Job, card: Card) -> float:
-    trace = trace_step(job, _COMPARED, steps=1, validation=False)
+    trace = trace_step(job, _COMPARED, steps=1, validation=False, capability=card.compute_capability)
     return step_time_s(trace.part("step 1"), card)
 
 

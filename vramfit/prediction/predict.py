@@ -74,7 +74,7 @@ class Predictor:
         self.job = job
         self.card = card
         self.budget = budget
-        self._traces = TraceSeries(partial(trace_step, job))
+        self._traces = TraceSeries(partial(trace_step, job, capability=card.compute_capability))
         self._proven: dict[int, Trial] = {}
         self._drawn: dict[int, Trial] = {}
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from vramfit.prediction.tracing.cuda_kernels import CUDA_KERNELS
+from vramfit.prediction.tracing.cuda_kernels import AMPERE, cuda_kernels
 
 # Run in the autocast dtype on CUDA, and have no kernel (or another one) in the CPU's autocast.
 HALF = """
@@ -53,26 +53,29 @@ Kernel = Callable[..., Any]
 
 
 @contextmanager
-def cuda_autocast() -> Iterator[None]:
-    """Within it, autocast of CPU tensors follows CUDA's rules, and so do operations whose parts differ on CUDA."""
+def cuda_autocast(capability: tuple[int, int] = AMPERE) -> Iterator[None]:
+    """Within it, autocast of CPU tensors follows CUDA's rules, and so do operations whose parts differ on CUDA.
+
+    `capability` is the compute capability of the card whose kernels are chosen.
+    """
     library = torch.library.Library("aten", "IMPL")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _register(library)
+            _register(library, capability)
         yield
     finally:
         library._destroy()
 
 
-def _register(library: torch.library.Library) -> None:
+def _register(library: torch.library.Library, capability: tuple[int, int]) -> None:
     kernels = _kernels()
     for name, kernel in kernels.items():
         library.impl(name, kernel, "AutocastCPU", allow_override=True)
     on_cuda = registered("AutocastCUDA") or set(kernels)
     for name in registered("AutocastCPU") - on_cuda - set(kernels):
         library.impl(name, torch.library.fallthrough_kernel, "AutocastCPU", allow_override=True)
-    for name, kernel in CUDA_KERNELS.items():
+    for name, kernel in cuda_kernels(capability).items():
         library.impl(name, kernel, "AutogradCPU", allow_override=True)
 
 

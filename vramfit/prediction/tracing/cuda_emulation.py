@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vramfit.jobs.job import Job, empty_model
 from vramfit.prediction.tracing.autocast import cuda_autocast
+from vramfit.prediction.tracing.cuda_kernels import AMPERE
 from vramfit.prediction.tracing.op_schema import Nature, nature_of, written_argument
 from vramfit.prediction.tracing.recorder import Recorder
 
@@ -20,12 +21,15 @@ _READERS = ("numpy", "data_ptr", "__dlpack__")
 
 
 @contextmanager
-def cuda_everywhere() -> Iterator[None]:
-    """Autocast, optimizers and clipping choose for CPU tensors what they choose on a card; none can be read."""
+def cuda_everywhere(capability: tuple[int, int] = AMPERE) -> Iterator[None]:
+    """Autocast, kernels, optimizers and clipping are for CPU tensors what they are on a card; none can be read.
+
+    `capability` is the card's compute capability.
+    """
     benchmark = torch.backends.cudnn.benchmark
     with ExitStack() as stack:
         stack.callback(setattr, torch.backends.cudnn, "benchmark", benchmark)
-        stack.enter_context(cuda_autocast())
+        stack.enter_context(cuda_autocast(capability))
         foreach = _foreach_utils._get_foreach_kernels_supported_devices
         for module in (optimizer, _foreach_utils):
             _swap(stack, module, "_get_foreach_kernels_supported_devices", lambda: [*foreach(), "cpu"])

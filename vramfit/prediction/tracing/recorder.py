@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vramfit.prediction.trace_records import Call, Kind, OperationRecord, StorageRecord, Trace, TracePhase
+from vramfit.prediction.tracing.cuda_kernels import AMPERE
 from vramfit.prediction.tracing.fake_tensors import Operations, storageless, tensors_given, tensors_in
 from vramfit.prediction.tracing.op_costs import convolution_of, flops_of
 from vramfit.prediction.tracing.op_schema import Nature, nature_of
+from vramfit.prediction.tracing.workspaces import workspaces_of
 
 _ATEN = torch.ops.aten
 
@@ -21,12 +23,14 @@ class Recorder(TorchDispatchMode):
     """A dispatch mode that runs operations without their kernels and fills a `Trace`.
 
     `phase` says which part of the step runs. A tensor is on the card if the recorder made it, else on the host.
+    `capability` is the card's compute capability.
     """
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, capability: tuple[int, int] = AMPERE) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no types there
         self.trace = trace
         self.phase: TracePhase = "setup"
+        self._capability = capability
         self._operations = Operations(self._on_card, self._made)
         self._making: tuple[str, Kind, str] = ("", "temporary", "")
         self._live: dict[int, int] = {}  # address of a storage -> its number in the trace
@@ -50,8 +54,16 @@ class Recorder(TorchDispatchMode):
         name = func.name().removeprefix("aten::")
         self._making = (name, self._kind(func, args), module)
         out = self._operations.run(func, args, kwargs, given)
+        self._making = (name, "temporary", module)
+        _held = [self._take(size) for size in workspaces_of(func, args, self._capability) if size]
         self._record_operation(func, args, kwargs, given, out)
         return out
+
+    def _take(self, size_bytes: int) -> Tensor:
+        """Memory that a kernel holds while it runs."""
+        taken = storageless((size_bytes,), (1,), torch.uint8)
+        self._made(taken)
+        return taken
 
     def move(self, tensor: Tensor, kind: Kind, module: str = "") -> Tensor:
         """The card's copy of a tensor from the host."""

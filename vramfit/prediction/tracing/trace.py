@@ -22,13 +22,18 @@ from vramfit.jobs.levers import on_card
 from vramfit.jobs.step import Precision, Step, batch_size
 from vramfit.prediction.trace_records import Trace, TracePhase
 from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere, storageless_model
+from vramfit.prediction.tracing.cuda_kernels import AMPERE
 from vramfit.prediction.tracing.recorder import Recorder
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, None: None}
 
 
-def trace_step(job: Job, micro_batch: int, *, steps: int = 2, validation: bool = True) -> Trace:
+def trace_step(
+    job: Job, micro_batch: int, *, steps: int = 2, validation: bool = True, capability: tuple[int, int] = AMPERE
+) -> Trace:
     """Record `steps` optimizer steps of a job, and then a validation step, at one micro-batch.
+
+    `capability` is the compute capability of the card, which decides the kernels of attention.
 
     Raises:
         NotTraceable: the step reads a value back, has a shape that depends on values, or fails on tensors
@@ -39,8 +44,8 @@ def trace_step(job: Job, micro_batch: int, *, steps: int = 2, validation: bool =
     trace = Trace(micro_batch)
     with _explained(job):
         host = job.batch(micro_batch)
-        recorder = Recorder(trace)
-        with cuda_everywhere():
+        recorder = Recorder(trace, capability)
+        with cuda_everywhere(capability):
             _run(_set_up(job, recorder), recorder, host, steps=steps, validation=validation)
         recorder.stop()
     _order_frees(trace)
