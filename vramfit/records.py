@@ -57,7 +57,7 @@ class Record(BaseModel):
 class Lever(Record):
     """A setting that trades time for memory.
 
-    `name` is a name of `vramfit.plan.levers`; `modules` are the dotted module names it applies to, all when empty.
+    `name` is a name of `vramfit.jobs.levers`; `modules` are the dotted module names it applies to, all when empty.
     """
 
     name: str

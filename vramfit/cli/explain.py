@@ -43,7 +43,7 @@ def explain(
     require_free(html, force=force)
     from vramfit.cards import precision_note
     from vramfit.cli.models import resolve_job
-    from vramfit.jobs.levers import settled
+    from vramfit.jobs.levers.apply import settled
     from vramfit.prediction.explain import explain_trial
     from vramfit.prediction.predict import Predictor, card_budget
 

@@ -61,7 +61,7 @@ class Question:
     def job(self, case: Case) -> "Job":
         """The job, with the levers that are named."""
         from vramfit.cli.models import resolve_job
-        from vramfit.plan.levers import in_order, parse_levers
+        from vramfit.jobs.levers.text import in_order, parse_levers
 
         named = () if self.levers == AUTO else parse_levers(self.levers)
         job = resolve_job(self.model, image_size=case.image_size, amp=self.amp, channels_last=self.channels_last)
@@ -134,7 +134,7 @@ def checked_memory(size: str | None) -> str | None:
 
 def checked_levers(levers: str) -> str:
     """The levers as they are, once they are known to be some."""
-    from vramfit.plan.levers import parse_levers
+    from vramfit.jobs.levers.text import parse_levers
 
     if levers != AUTO:
         parse_levers(levers)

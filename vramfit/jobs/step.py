@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Batch, Job, Tree
-from vramfit.jobs.levers import apply_allocator, apply_levers, setting_of, settled
+from vramfit.jobs.levers.apply import apply_to_allocator, apply_to_network, apply_to_step, settled
 from vramfit.jobs.param_groups import freeze, scale_rates, train_mode
 from vramfit.records import Amp
 
@@ -45,12 +45,12 @@ class Step:
     def __init__(self, job: Job, device: torch.device | str, *, precision: Precision | None = None) -> None:
         self.job = job = settled(job)
         self.device = torch.device(device)
-        apply_allocator(job.levers, self.device)
+        apply_to_allocator(job.levers, self.device)
         self.precision = precision or Precision.of(job, self.device)
         self.model: nn.Module = job.model().to(self.device).train()
         if job.channels_last:
             self.model.to(memory_format=torch.channels_last)
-        apply_levers(self.model, job.levers)
+        apply_to_network(self.model, job.levers)
         freeze(self.model, job.frozen)
         learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         if not learning:
@@ -59,9 +59,9 @@ class Step:
             )
         self.optimizer = job.optimizer(learning)
         scale_rates(self.optimizer, self.model, dict(job.rate_scales))
-        home = torch.device("cpu") if setting_of(job.levers, "ema_on_host") else None
-        self.average = AveragedModel(self.model, job.ema_decay, home) if job.ema_decay else None
+        self.average = AveragedModel(self.model, job.ema_decay) if job.ema_decay else None
         torch.backends.cudnn.benchmark = job.cudnn_benchmark
+        apply_to_step(self, job.levers)
 
     def train(self, batch: Batch, micro_batch: int) -> Tensor:
         """One optimizer step on a host batch in parts of `micro_batch` samples; the mean loss, on the device."""
@@ -173,13 +173,16 @@ class AveragedModel:
     the card only while it is evaluated.
     """
 
-    def __init__(self, model: nn.Module, decay: float, home: torch.device | None = None) -> None:
+    def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
         self.steps = 0
+        self.home: torch.device | None = None
+
+    def live_on(self, home: torch.device) -> None:
+        """Keep the copy on a device of its own; it comes to the network's only while it is evaluated."""
         self.home = home
-        if home is not None:
-            self.model.to(home)
+        self.model.to(home)
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:

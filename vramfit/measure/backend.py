@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 
 from vramfit.errors import NotTraceable, UnknownCard
 from vramfit.jobs.job import Job
+from vramfit.jobs.levers.text import with_levers
 from vramfit.measure.device import Device, Reading
 from vramfit.measure.machine import read_machine
 from vramfit.measure.spill import mark_spill
 from vramfit.measure.worker import JobSource, Runner, measure_trial, run_on_card
-from vramfit.plan.levers import with_levers
 from vramfit.records import Budget, Lever, Machine, Schedule, Source, Trial
 from vramfit.units import MIB, format_size
 

@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 
 from vramfit.errors import NothingFits
+from vramfit.jobs.levers.text import describe_levers
 from vramfit.plan.choose import choose_trial
-from vramfit.plan.levers import describe_levers
 from vramfit.prediction.lever_search import Fitted, LeverSearch
 from vramfit.records import Lever, Objective, Record, Trial
 from vramfit.units import format_size

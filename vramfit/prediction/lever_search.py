@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 from vramfit.cards import Card
 from vramfit.jobs.job import Job, empty_model, has_batch_norm
-from vramfit.jobs.levers import free_levers, setting_of, settled
+from vramfit.jobs.levers.apply import free_levers, levers_to_compare
+from vramfit.jobs.levers.text import in_order
 from vramfit.jobs.recompute import find_recomputable
-from vramfit.plan.levers import in_order
 from vramfit.plan.recomputation import Layout, Selection, choose_parts, smallest_budget, uniform
 from vramfit.prediction.predict import Predictor
 from vramfit.prediction.roofline import step_time_s
@@ -20,11 +20,11 @@ from vramfit.prediction.trace_records import OperationRecord, Trace
 from vramfit.prediction.tracing.trace import trace_step
 from vramfit.prediction.transforms.recompute import recomputing
 from vramfit.prediction.transforms.recompute_costs import lay_out
-from vramfit.records import Amp, Budget, Lever, Trial, Verdict
+from vramfit.records import Budget, Lever, Trial, Verdict
 
 # The planner stops looking for time once within this share of the plain step's.
 TOLERANCE = 0.002
-_COMPARED = 4  # the micro-batch at which memory orders are compared
+_COMPARED = 4  # the micro-batch at which a lever is judged by its time
 _REFINEMENTS = 5
 _SPARE = 0.012  # of the budget; less is not worth another look
 # Of the budget, kept free: a rewritten trace is not quite what a traced recomputation takes (see `levered`).
@@ -55,7 +55,7 @@ class LeverSearch:
     def __init__(self, job: Job, card: Card, budget: Budget) -> None:
         kept = tuple(lever for lever in job.levers if lever.name != "recompute")
         self.as_it_is = Predictor(replace(job, levers=kept), card, budget)
-        self.plain = self._freed(replace(job, levers=kept), _memory_order(job, card))
+        self.plain = self._freed(replace(job, levers=kept))
         self.levers = self.plain.job.levers
         self.budget = budget
         self.card = card
@@ -69,13 +69,14 @@ class LeverSearch:
         self._fitted: dict[int, Fitted | None] = {}
         self._recomputed: dict[tuple[int, tuple[Lever, ...]], Fitted] = {}
 
-    def _freed(self, job: Job, memory_order: tuple[Lever, ...]) -> Predictor:
-        """The job with every free lever; the memory order only where it is predicted to be no slower."""
+    def _freed(self, job: Job) -> Predictor:
+        """The job with every free lever, those that may be slower only where they are predicted not to be."""
         card, budget = self.as_it_is.card, self.as_it_is.budget
         freed = replace(job, levers=in_order((*job.levers, *free_levers(job))))
-        ordered = replace(freed, levers=in_order((*freed.levers, *memory_order)))
-        if memory_order and _seconds_of(ordered, card) <= _seconds_of(freed, card):
-            return Predictor(ordered, card, budget)
+        for lever in levers_to_compare(job, card):
+            with_it = replace(freed, levers=in_order((*freed.levers, lever)))
+            if _seconds_of(with_it, card) <= _seconds_of(freed, card):
+                freed = with_it
         return Predictor(freed, card, budget) if freed.levers != job.levers else self.as_it_is
 
     def without(self, micro_batch: int) -> Fitted:
@@ -170,16 +171,6 @@ class LeverSearch:
         first, second = (smallest_budget(self.layout(size)) for size in (small, large))
         limit = second * self.budget.budget_bytes / _high(self.smallest(large).trial)
         return int(small + (limit - first) * (large - small) / max(1, second - first))
-
-
-def _memory_order(job: Job, card: Card) -> tuple[Lever, ...]:
-    """NHWC for half precision on tensor cores, which read it as it is; nothing where it is chosen already."""
-    chosen = settled(job).channels_last or setting_of(job.levers, "channels_last") is not None
-    return () if chosen or not _halves_on_tensor_cores(settled(job).amp, card) else (Lever(name="channels_last"),)
-
-
-def _halves_on_tensor_cores(amp: Amp | None, card: Card) -> bool:
-    return (amp == "fp16" and card.has_tensor_cores) or (amp == "bf16" and card.has_bf16)
 
 
 def _seconds_of(job: Job, card: Card) -> float:

@@ -9,7 +9,7 @@ from math import hypot
 from vramfit.cards import Card, find_card
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Job
-from vramfit.jobs.levers import setting_of
+from vramfit.jobs.levers.apply import allocator_options
 from vramfit.plan.search import CEILING
 from vramfit.prediction.allocator.allocator import Settings
 from vramfit.prediction.constants import CONSTANTS, Bands
@@ -61,7 +61,7 @@ def card_budget(card: Card, *, vram: str | int | None = None, reserve: str | int
 
 def allocator_settings(job: Job) -> Settings:
     """How the allocator is set when a job runs with its levers."""
-    return Settings(expandable_segments=setting_of(job.levers, "expandable_segments") is not None)
+    return Settings.parse(allocator_options(job.levers))
 
 
 class Predictor:

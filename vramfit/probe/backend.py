@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from vramfit.cards import Card, find_card, precision_note
 from vramfit.errors import NotTraceable, NoUsableGpu, UnknownCard, UsageError
 from vramfit.jobs.job import Job
+from vramfit.jobs.levers.text import with_levers
 from vramfit.measure.backend import MeasuredBackend
 from vramfit.measure.budget import read_budget
 from vramfit.measure.device import Device, local_device
 from vramfit.measure.machine import read_machine
 from vramfit.measure.worker import JobSource
-from vramfit.plan.levers import with_levers
 from vramfit.records import Budget, Lever, Machine, Schedule, Source, Trial, Verdict
 from vramfit.units import format_size
 
@@ -126,7 +126,7 @@ def open_backend(
 
 def _precision_notes(job: Job, card: str) -> list[str]:
     """What to know of the job's precision on a card; of one that the table lacks nothing is known."""
-    from vramfit.jobs.levers import settled
+    from vramfit.jobs.levers.apply import settled
 
     try:
         note = precision_note(find_card(card), settled(job).amp)

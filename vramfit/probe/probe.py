@@ -8,8 +8,8 @@ from torch import nn
 from vramfit._version import __version__
 from vramfit.errors import NothingFits, VramfitError
 from vramfit.jobs.job import Job, empty_model, has_batch_norm, job_key
+from vramfit.jobs.levers.text import in_order
 from vramfit.plan.choose import choose_memory_order, choose_trial, make_plan
-from vramfit.plan.levers import in_order
 from vramfit.plan.search import CEILING, Search, Tried, table_sizes
 from vramfit.probe.backend import Backend, PredictedBackend
 from vramfit.records import Lever, Objective, Plan, Profile, Schedule, Trial, Verdict

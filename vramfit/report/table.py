@@ -14,7 +14,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
 from rich.table import Column, Table
 
-from vramfit.plan.levers import kind_of
+from vramfit.jobs.levers.apply import settled_key
+from vramfit.jobs.levers.registry import kind_of
 from vramfit.records import Budget, Lever, Profile, Schedule, Trial, Verdict
 from vramfit.units import GIB, format_duration, format_size
 
@@ -82,10 +83,8 @@ def headline(profile: Profile) -> str:
 
 def precision_and_order(profile: Profile) -> tuple[str, str]:
     """`fp16`, `bf16` or `fp32`, and `channels_last` or nothing: the job's own, or what the plan's levers make of it."""
-    levers = {lever.name: lever.setting for lever in profile.plan.levers}
-    amp = levers.get("amp", profile.job.amp or "off")
-    order = levers.get("channels_last", "on" if profile.job.channels_last else "off")
-    return "fp32" if amp == "off" else amp, "channels_last" if order == "on" else ""
+    job = settled_key(profile.job, profile.plan.levers)
+    return job.amp or "fp32", "channels_last" if job.channels_last else ""
 
 
 def budget_sentence(budget: Budget) -> str:

@@ -6,7 +6,7 @@ With the cap first, Windows refuses an allocation beyond the budget where it wou
 import torch
 
 from vramfit.jobs.job import Job
-from vramfit.jobs.levers import apply_allocator
+from vramfit.jobs.levers.apply import apply_to_allocator
 from vramfit.landmarks.training.options import TrainOptions
 from vramfit.measure.budget import read_budget, who_took
 from vramfit.measure.device import Device, local_device
@@ -34,7 +34,7 @@ def claim_card(
         return MemoryWatch(device), []
     # Read before CUDA starts in this process: a context that the driver attributes to nobody would count as another's.
     budget, notes = budget_now(local_device(device.index or 0), options, planned)
-    apply_allocator(job.levers, device)
+    apply_to_allocator(job.levers, device)
     memory = MemoryWatch(device, budget, options.watermark)
     torch.cuda.set_device(device)
     return memory, notes

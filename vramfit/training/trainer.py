@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from vramfit.errors import UsageError
-from vramfit.jobs.compiled import compile_network
-from vramfit.jobs.levers import setting_of
+from vramfit.jobs.levers.compile import compile_network
 from vramfit.jobs.step import Step
 from vramfit.landmarks.data.folds import Fold
 from vramfit.landmarks.training.options import TrainOptions
@@ -154,7 +153,7 @@ def _build_step(
     ranks.share_weights(step.model)
     if step.average is not None:
         step.average.model.load_state_dict(step.model.state_dict())
-    if options.compile and setting_of(task.job.levers, "compile") is None:
+    if options.compile and step.model._compiled_call_impl is None:
         compile_network(step.model, 1.0)
     _seed(options.seed + ranks.rank)
     return step, notes

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Job
+from vramfit.jobs.levers.text import parse_levers
 from vramfit.jobs.recompute import find_recomputable, frozen_statistics, recompute, recomputed
 from vramfit.jobs.step import Step
 from vramfit.landmarks.model.job import LandmarkOptions, landmark_job
-from vramfit.plan.levers import parse_levers
 
 OPTIONS = LandmarkOptions(model="hrnet_w18_small", image_size=(64, 64), landmarks=4, amp=None, learning_rate=1e-3)
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Job, job_key
-from vramfit.jobs.levers import free_levers
+from vramfit.jobs.levers.apply import free_levers
 from vramfit.jobs.step import Precision, Step, split
 
 

@@ -68,7 +68,7 @@ def test_the_allocator_is_set_up_then_capped_then_used(monkeypatch):
     monkeypatch.setattr(claim, "local_device", lambda _: card)
     monkeypatch.setattr(watch, "local_device", lambda _: card)
     monkeypatch.setattr(watch, "CudaMemory", Memory)
-    monkeypatch.setattr(claim, "apply_allocator", lambda levers, _: order.append(levers[0]))
+    monkeypatch.setattr(claim, "apply_to_allocator", lambda levers, _: order.append(levers[0]))
     monkeypatch.setattr(torch.cuda, "set_device", lambda _: order.append("device"))
     claim_card(Job(), options(vram="6GB"), torch.device("cuda", 0), None)
     assert order == ["a lever", "first tensor", "cap 6", "device"]

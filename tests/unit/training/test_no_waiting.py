@@ -9,9 +9,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vramfit.jobs.levers.text import parse_levers
 from vramfit.jobs.step import Precision, Step
 from vramfit.landmarks.model.job import LandmarkOptions, landmark_job
-from vramfit.plan.levers import parse_levers
 from vramfit.training.monitors import LossWatch
 
 # Operations whose result, or the shape of it, the host needs before it can go on.

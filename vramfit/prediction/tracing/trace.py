@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from vramfit.errors import NotTraceable, VramfitError
 from vramfit.jobs.job import Batch, Job
-from vramfit.jobs.levers import on_card
+from vramfit.jobs.levers.apply import job_to_trace
 from vramfit.jobs.step import Precision, Step, batch_size
 from vramfit.prediction.trace_records import Trace, TracePhase
 from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere, storageless_model
@@ -40,7 +40,7 @@ def trace_step(
             without storage; names the operation and the line.
 
     """
-    job = on_card(job)
+    job = job_to_trace(job)
     trace = Trace(micro_batch)
     with _explained(job):
         host = job.batch(micro_batch)

@@ -8,10 +8,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from vramfit.jobs.levers.text import parse_levers
 from vramfit.jobs.recompute import find_recomputable
 from vramfit.jobs.step import Step
 from vramfit.landmarks.model.job import LandmarkOptions, landmark_job
-from vramfit.plan.levers import parse_levers
 from vramfit.plan.recomputation import choose_parts, judge, smallest_budget, uniform
 from vramfit.prediction.tracing.trace import trace_step
 from vramfit.prediction.transforms.recompute import recomputing

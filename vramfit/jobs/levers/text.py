@@ -1,97 +1,14 @@
-"""The levers: settings that make a job fit, by name, in the order in which they are tried.
-
-Those that cost nothing come first, then those that cost time. `vramfit.jobs.levers` applies them;
-`vramfit.plan.recomputation` chooses among them.
-"""
+"""Levers as people write them: `half_upsample,recompute=block@stage3.0+stage3.1`."""
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 from vramfit.errors import UsageError
+from vramfit.jobs.levers.registry import kind_of, kinds
 from vramfit.records import Lever
 
-Cost = Literal["free", "time"]
-
-
-@dataclass(frozen=True)
-class LeverKind:
-    """What one lever is.
-
-    Attributes:
-        name: what `--levers` and a profile call it.
-        settings: what it may be set to; the first is the default.
-        cost: `free` costs no time, `time` takes some.
-        exact: the run's numbers are those of the run without it, up to the order of additions.
-        per_module: may name the modules that it applies to.
-        help: one line for people.
-
-    """
-
-    name: str
-    settings: tuple[str, ...]
-    cost: Cost
-    exact: bool
-    help: str
-    per_module: bool = False
-
-
-KINDS: tuple[LeverKind, ...] = (
-    LeverKind(
-        "expandable_segments",
-        ("on",),
-        "free",
-        True,
-        "the allocator grows its segments page by page, so that less lies idle between them (Linux)",
-    ),
-    LeverKind(
-        "fused_optimizer", ("on",), "free", True, "one kernel for the optimizer: no copy of the weights on the way"
-    ),
-    LeverKind(
-        "half_upsample",
-        ("on",),
-        "free",
-        False,
-        "upsampling layers stay in half precision; CUDA's autocast would make it, and the sums after it, float32",
-    ),
-    LeverKind("channels_last", ("on", "off"), "free", True, "NHWC memory order, which tensor cores read as it is"),
-    LeverKind("amp", ("fp16", "bf16", "off"), "free", False, "the dtype of automatic mixed precision"),
-    LeverKind("ema_on_host", ("on",), "time", True, "the averaged weights live in host memory; each step copies to it"),
-    LeverKind(
-        "recompute",
-        ("selective", "block", "module"),
-        "time",
-        True,
-        "run parts of the forward pass again in the backward pass in place of keeping their activations",
-        per_module=True,
-    ),
-    LeverKind(
-        "compile",
-        ("100", "75", "50", "25", "0"),
-        "time",
-        False,
-        "torch.compile; the setting is the percent of its activations that it may keep. Measured, never predicted",
-    ),
-)
-NAMES = tuple(kind.name for kind in KINDS)
-# The compiler chooses itself what to run again, and cannot see through a checkpoint of ours.
-_EXCLUDE_EACH_OTHER = ("recompute", "compile")
 _ITEM = re.compile(r"(?P<name>[a-z_-]+)(=(?P<setting>[a-z0-9]+))?(@(?P<modules>[\w.]+(\+[\w.]+)*))?")
-
-
-def kind_of(name: str) -> LeverKind:
-    """The lever of a name; hyphens count as underscores.
-
-    Raises:
-        UsageError: there is none; the message lists them.
-
-    """
-    found = next((kind for kind in KINDS if kind.name == name.replace("-", "_")), None)
-    if found is None:
-        raise UsageError(f"'{name}' is not a lever; use one of {', '.join(NAMES)}.")
-    return found
 
 
 def check_lever(lever: Lever) -> Lever:
@@ -129,7 +46,7 @@ def describe_levers(levers: Iterable[Lever]) -> str:
 
 
 def in_order(levers: Iterable[Lever]) -> tuple[Lever, ...]:
-    """Levers checked and in the order of `KINDS`, so that equal choices make equal records.
+    """Levers checked and in the order in which they are tried, so that equal choices make equal records.
 
     Raises:
         UsageError: one that makes no sense, or two that contradict each other.
@@ -149,7 +66,7 @@ def with_levers(levers: Iterable[Lever], more: Iterable[Lever]) -> tuple[Lever, 
 
 def _rank(lever: Lever) -> tuple[int, int, tuple[str, ...]]:
     kind = kind_of(lever.name)
-    return KINDS.index(kind), kind.settings.index(lever.setting), lever.modules
+    return kinds().index(kind), kind.settings.index(lever.setting), lever.modules
 
 
 def _parse_lever(item: str) -> Lever:
@@ -172,5 +89,8 @@ def _refuse_contradictions(levers: Sequence[Lever]) -> None:
         if before.name == lever.name and not (before.modules and lever.modules):
             each = "name the modules of each, or " if kind_of(lever.name).per_module else ""
             raise UsageError(f"{lever.name} is given twice; {each}give it once.")
-    if {lever.name for lever in levers}.issuperset(_EXCLUDE_EACH_OTHER):
-        raise UsageError("compile chooses itself what to run again; leave recompute away, or compile.")
+    used = {lever.name for lever in levers}
+    for lever in levers:
+        for other, sentence in kind_of(lever.name).conflicts.items():
+            if other in used:
+                raise UsageError(sentence)

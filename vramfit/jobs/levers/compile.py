@@ -6,18 +6,61 @@ the forward pass moves, such as BatchNorm's statistics, move once. What it keeps
 is measured, never predicted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import nn
+from vramfit.errors import NotTraceable, UsageError
+from vramfit.jobs.levers.kind import LeverKind
+from vramfit.jobs.levers.registry import register
 
-from vramfit.errors import UsageError
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from vramfit.jobs.job import Job
+    from vramfit.records import Lever
 
 
-def compile_network(model: nn.Module, share: float) -> None:
+@register
+class Compile(LeverKind):
+    """torch.compile, with a bound on what the backward pass may keep."""
+
+    name = "compile"
+    settings = ("100", "75", "50", "25", "0")
+    cost = "time"
+    order = 30
+    exact = False
+    # A compiler cannot see through a checkpoint of ours.
+    conflicts: ClassVar[Mapping[str, str]] = {
+        "recompute": "compile chooses itself what to run again; leave recompute away, or compile."
+    }
+    help = "torch.compile; the setting is the percent of its activations that it may keep. Measured, never predicted"
+
+    def on_network(self, model: "nn.Module", lever: "Lever") -> None:
+        """Compile the network at its first call.
+
+        Raises:
+            UsageError: the network is on a card without Triton.
+
+        """
+        compile_network(model, int(lever.setting) / 100)
+
+    def on_trace(self, job: "Job", lever: "Lever") -> "Job":
+        """Nothing that could be traced.
+
+        Raises:
+            NotTraceable: always.
+
+        """
+        raise NotTraceable(
+            f"the step of '{job.name}' is compiled: torch.compile fuses operations and chooses what to keep only once "
+            "it runs, so nothing can be predicted; measure it on a card, or leave the compile lever away."
+        )
+
+
+def compile_network(model: "nn.Module", share: float) -> None:
     """Make a network, in place, compile itself at its first call; weights, buffers and their names stay.
 
     Args:
@@ -44,7 +87,7 @@ class Keeping:
     share: float
     compiler: str = "inductor"
 
-    def __call__(self, graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+    def __call__(self, graph: "torch.fx.GraphModule", inputs: "list[torch.Tensor]") -> Callable[..., Any]:
         """The compiled graph."""
         from torch._dynamo import lookup_backend
         from torch._functorch import config

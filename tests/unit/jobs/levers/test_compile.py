@@ -9,11 +9,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from vramfit.errors import NotTraceable, UsageError
-from vramfit.jobs import compiled
-from vramfit.jobs.compiled import Keeping, compile_network
 from vramfit.jobs.job import Job
+from vramfit.jobs.levers import compile as compiled
+from vramfit.jobs.levers.compile import Keeping, compile_network
+from vramfit.jobs.levers.text import parse_levers
 from vramfit.jobs.step import Step
-from vramfit.plan.levers import parse_levers
 from vramfit.prediction.tracing.trace import trace_step
 
 # The compiler of torch 2.11 uses what torch 2.11 itself deprecates.

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Job, job_key
-from vramfit.jobs.levers import FusedOptimizer, apply_allocator, apply_levers, settled
+from vramfit.jobs.levers.apply import apply_to_allocator, apply_to_network, settled
+from vramfit.jobs.levers.fused_optimizer import Fused
+from vramfit.jobs.levers.text import parse_levers
 from vramfit.jobs.step import Step
-from vramfit.plan.levers import parse_levers
 
 
 def network():
@@ -73,7 +74,7 @@ def test_levers_are_part_of_what_a_profile_is_valid_for():
 
 
 def test_the_fused_optimizer_keeps_every_setting_and_pickles():
-    build = FusedOptimizer(partial(torch.optim.AdamW, lr=0.01, betas=(0.8, 0.9)))
+    build = Fused(partial(torch.optim.AdamW, lr=0.01, betas=(0.8, 0.9)))
     weight, bias = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(1))
     groups = [{"params": [weight], "weight_decay": 0.3}, {"params": [bias], "weight_decay": 0.0}]
     optimizer = pickle.loads(pickle.dumps(build))(groups)
@@ -90,7 +91,7 @@ def test_an_optimizer_without_a_fused_form_is_refused():
 def test_half_upsampling_runs_outside_autocast(monkeypatch):
     seen = []
     model = network()
-    apply_levers(model, parse_levers("half_upsample"))
+    apply_to_network(model, parse_levers("half_upsample"))
     model = copy.deepcopy(model)
 
     def forward(self, value):
@@ -120,9 +121,9 @@ def test_expandable_segments_leave_the_settings_of_the_environment(monkeypatch):
     monkeypatch.setenv("PYTORCH_ALLOC_CONF", "max_split_size_mb:128,expandable_segments:False")
     monkeypatch.delenv("PYTORCH_CUDA_ALLOC_CONF", raising=False)
     wanted = parse_levers("expandable_segments")
-    apply_allocator(wanted, torch.device("cuda"))
+    apply_to_allocator(wanted, torch.device("cuda"))
     monkeypatch.delenv("PYTORCH_ALLOC_CONF")
-    apply_allocator(wanted, torch.device("cuda"))
-    apply_allocator(wanted, torch.device("cpu"))
-    apply_allocator((), torch.device("cuda"))
+    apply_to_allocator(wanted, torch.device("cuda"))
+    apply_to_allocator(wanted, torch.device("cpu"))
+    apply_to_allocator((), torch.device("cuda"))
     assert said == ["max_split_size_mb:128,expandable_segments:True", "expandable_segments:True"]

@@ -1,15 +1,16 @@
 import pytest
 
 from vramfit.errors import UsageError
-from vramfit.plan.levers import KINDS, NAMES, describe_levers, in_order, parse_levers
+from vramfit.jobs.levers.registry import kinds, names
+from vramfit.jobs.levers.text import describe_levers, in_order, parse_levers
 from vramfit.records import Lever
 
 
 def test_levers_that_cost_nothing_come_first():
     order = ["free", "time"]
-    ranks = [order.index(kind.cost) for kind in KINDS]
+    ranks = [order.index(kind.cost) for kind in kinds()]
     assert ranks == sorted(ranks)
-    assert len(set(NAMES)) == len(NAMES)
+    assert len(set(names())) == len(names())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,123 @@
+"""Levers used on a job: its settings, its network, its step, its trace and the allocator.
+
+`vramfit.jobs.step.Step` calls these, so a job with levers is predicted, measured and trained with them alike.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from vramfit.jobs.levers.kind import LeverKind
+from vramfit.jobs.levers.registry import kind_of, kinds
+from vramfit.jobs.levers.text import in_order
+from vramfit.records import JobKey, Lever
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from vramfit.cards import Card
+    from vramfit.jobs.job import Job
+    from vramfit.jobs.step import Step
+
+
+def settled(job: "Job") -> "Job":
+    """The job with the settings that its levers ask for: AMP, memory order, optimizer.
+
+    Raises:
+        UsageError: a lever that makes no sense.
+
+    """
+    job = replace(job, levers=in_order(job.levers))
+    for kind, lever in _used(job.levers):
+        job = kind.on_job(job, lever)
+    return job
+
+
+def settled_key(key: JobKey, levers: Iterable[Lever]) -> JobKey:
+    """What a profile says of its job, with the settings of levers in place of the job's own."""
+    for kind, lever in _used(levers):
+        fields = kind.job_fields(lever)
+        key = key.model_copy(update={name: value for name, value in fields.items() if name in JobKey.model_fields})
+    return key
+
+
+def job_to_trace(job: "Job") -> "Job":
+    """The settled job as the card sees it, operation by operation: without what its levers keep on the host.
+
+    Raises:
+        NotTraceable: its step is compiled.
+
+    """
+    job = settled(job)
+    for kind, lever in _used(job.levers):
+        job = kind.on_trace(job, lever)
+    return job
+
+
+def free_levers(job: "Job") -> tuple[Lever, ...]:
+    """The levers that cost this job nothing and that it does not use yet."""
+    job = settled(job)
+    free = [kind for kind in _unused(job.levers) if kind.is_available() and kind.is_free_for(job)]
+    return tuple(Lever(name=kind.name, setting=kind.settings[0]) for kind in free)
+
+
+def levers_to_compare(job: "Job", card: "Card") -> tuple[Lever, ...]:
+    """The levers that the job does not use yet and that may make its step on a card faster, or slower."""
+    job = settled(job)
+    open_ones = [kind for kind in _unused(job.levers) if kind.is_available() and kind.may_be_faster(job, card)]
+    return tuple(Lever(name=kind.name, setting=kind.settings[0]) for kind in open_ones)
+
+
+def apply_to_network(model: "nn.Module", levers: Iterable[Lever]) -> None:
+    """Change a network in place as its levers say.
+
+    Raises:
+        UsageError: a module that the network does not have, or that cannot be recomputed; or no compiler.
+
+    """
+    for kind, lever in _used(levers):
+        kind.on_network(model, lever)
+
+
+def apply_to_step(step: "Step", levers: Iterable[Lever]) -> None:
+    """Change a step in place, once all of it is built."""
+    for kind, lever in _used(levers):
+        kind.on_step(step, lever)
+
+
+def allocator_options(levers: Iterable[Lever]) -> str:
+    """What levers ask of the CUDA caching allocator, as PYTORCH_ALLOC_CONF has it; empty for nothing."""
+    return ",".join(options for kind, lever in _used(levers) if (options := kind.allocator_options(lever)))
+
+
+def apply_to_allocator(levers: Iterable[Lever], device: "torch.device") -> None:
+    """Set the CUDA caching allocator up as the levers ask; before the first tensor on the card.
+
+    Does nothing on other devices, and leaves out what the allocator of this system does not know.
+    """
+    options = allocator_options(lever for kind, lever in _used(levers) if kind.is_available())
+    if device.type == "cuda" and options:
+        import torch
+
+        torch._C._accelerator_setAllocatorSettings(_with_options(os.environ, options))
+
+
+def _with_options(environment: Mapping[str, str], options: str) -> str:
+    """The allocator's settings of the environment, with options in place of those of the same name.
+
+    Torch puts every option that it is not given back to its default, so those of the environment are given again.
+    """
+    given = environment.get("PYTORCH_ALLOC_CONF") or environment.get("PYTORCH_CUDA_ALLOC_CONF") or ""
+    named = tuple(option.partition(":")[0] for option in options.split(","))
+    return ",".join([*(part for part in given.split(",") if part and not part.startswith(named)), options])
+
+
+def _used(levers: Iterable[Lever]) -> Iterator[tuple[LeverKind, Lever]]:
+    return ((kind_of(lever.name), lever) for lever in levers)
+
+
+def _unused(levers: Iterable[Lever]) -> list[LeverKind]:
+    used = {lever.name for lever in levers}
+    return [kind for kind in kinds() if kind.name not in used]

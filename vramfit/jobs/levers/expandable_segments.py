@@ -1,0 +1,34 @@
+"""Segments of the allocator that grow, so that less memory lies idle between them."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from vramfit.jobs.levers.kind import LeverKind
+from vramfit.jobs.levers.registry import register
+
+if TYPE_CHECKING:
+    from vramfit.jobs.job import Job
+    from vramfit.records import Lever
+
+
+@register
+class ExpandableSegments(LeverKind):
+    """PyTorch's `expandable_segments`. Known limitation: the allocator has none on Windows, and ignores the lever."""
+
+    name = "expandable_segments"
+    cost = "free"
+    order = 10
+    exact = True
+    help = "the allocator grows its segments page by page, so that less lies idle between them (Linux)"
+
+    def is_available(self) -> bool:
+        """On any system but Windows."""
+        return sys.platform != "win32"
+
+    def is_free_for(self, job: "Job") -> bool:
+        """For every job."""
+        return True
+
+    def allocator_options(self, lever: "Lever") -> str:
+        """PyTorch's option of the same name."""
+        return "expandable_segments:True"

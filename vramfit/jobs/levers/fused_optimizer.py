@@ -1,0 +1,70 @@
+"""An optimizer that takes each step in one kernel, without a copy of the weights on the way."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from vramfit.errors import UsageError
+from vramfit.jobs.levers.kind import LeverKind
+from vramfit.jobs.levers.registry import register
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from vramfit.jobs.job import Job
+    from vramfit.records import Lever
+
+
+@register
+class FusedOptimizer(LeverKind):
+    """The optimizer's `fused` form, for those of torch.optim that have one."""
+
+    name = "fused_optimizer"
+    cost = "free"
+    order = 20
+    exact = True
+    help = "one kernel for the optimizer: no copy of the weights on the way"
+
+    def is_free_for(self, job: "Job") -> bool:
+        """Where the optimizer has a fused form and does not use it."""
+        import torch
+
+        optimizer = job.optimizer([torch.nn.Parameter(torch.zeros(1))])
+        return optimizer.defaults.get("fused", True) in (False, None)
+
+    def on_job(self, job: "Job", lever: "Lever") -> "Job":
+        """The job with its optimizer fused once that is built."""
+        return job if isinstance(job.optimizer, Fused) else replace(job, optimizer=Fused(job.optimizer))
+
+
+@dataclass(frozen=True)
+class Fused:
+    """An optimizer factory whose optimizer takes each step in one kernel; pickles where the factory does.
+
+    A fused optimizer also reads the scaler's verdict on the card, so the step waits for nothing.
+    """
+
+    build: "Callable[[Iterable[nn.Parameter]], Optimizer]"
+
+    def __call__(self, parameters: "Iterable[nn.Parameter]") -> "Optimizer":
+        """The optimizer of these parameters, fused.
+
+        Raises:
+            UsageError: it has no fused form.
+
+        """
+        optimizer = self.build(parameters)
+        if "fused" not in optimizer.defaults:
+            raise UsageError(f"{type(optimizer).__name__} has no fused form; leave the fused_optimizer lever away.")
+        return optimizer if optimizer.defaults["fused"] else _rebuilt(optimizer)
+
+
+def _rebuilt(optimizer: "Optimizer") -> "Optimizer":
+    """The same optimizer made anew: its constructor is where torch prepares a fused step."""
+    fused = {"foreach": False, "fused": True}
+    make: Any = type(optimizer)
+    known = inspect.signature(make).parameters
+    defaults = {key: value for key, value in {**optimizer.defaults, **fused}.items() if key in known}
+    return make([{**group, **fused} for group in optimizer.param_groups], **defaults)  # type: ignore[no-any-return]
