@@ -21,7 +21,7 @@ from vramfit.prediction.replay_trace import Peaks, replay_trace
 from vramfit.prediction.trace_records import OperationRecord, Trace
 from vramfit.prediction.transforms.rescale import AffineTrace
 from vramfit.records import Verdict
-from vramfit.units import GIB
+from vramfit.units import GIB, MemoryLimits
 
 # Before CUDA 11.7 every kernel was loaded at once: contexts of more than 1 GB are reported. The rows are of CUDA 11.3.
 OLD_CONTEXT_BYTES = GIB
@@ -77,7 +77,8 @@ class _Traced(Predictor):
 
     def __init__(self, row: LadderRow, line: AffineTrace) -> None:
         card = find_card("rtx3090")
-        super().__init__(job_of(row.key), card, card_budget(card, reserve=OLD_CONTEXT_BYTES - context_bytes(card)))
+        limits = MemoryLimits(reserve_bytes=OLD_CONTEXT_BYTES - context_bytes(card))
+        super().__init__(job_of(row.key), card, card_budget(card, limits))
         self._line = line
         self._channels_last = row.channels_last
 

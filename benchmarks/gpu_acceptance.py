@@ -40,10 +40,11 @@ from vramfit.oom import release_memory
 from vramfit.prediction.predict import Predictor
 from vramfit.prediction.snapshots.compare import compare
 from vramfit.prediction.snapshots.snapshot import load_snapshot
-from vramfit.probe import fit, levers_for
+from vramfit.probe.fit import fit, levers_for
+from vramfit.probe.request import ProbeRequest
 from vramfit.records import Budget, OomEvent, Trial, Verdict
 from vramfit.training.recovery import Recovery
-from vramfit.units import GIB, format_duration, format_size
+from vramfit.units import GIB, MemoryLimits, format_duration, format_size
 
 Report = dict[str, Any]
 HELD_BYTES = 2 * GIB
@@ -93,7 +94,7 @@ def main() -> None:
 
 def table(job: Job, device: Device, vram: str) -> Report:
     """Every batch from 1 to the first that does not fit, predicted beside measured, under the cap."""
-    budget = read_budget(device, vram=vram)
+    budget = read_budget(device, MemoryLimits.parse(vram=vram))
     predictor = _predictor(job, device, budget)
     rows: list[Report] = []
     micro_batch = 1
@@ -120,14 +121,14 @@ def without_cap(job: Job) -> Report:
 
 def beside_another_process(device: Device, vram: str) -> Report:
     """The budget before another process takes 2 GB, and while it holds them."""
-    before = read_budget(device, vram=vram)
+    before = read_budget(device, MemoryLimits.parse(vram=vram))
     command = [sys.executable, "-c", _HOLDER, str(HELD_BYTES)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdin
         assert holder.stdout
         if holder.stdout.readline().strip() != "held":
             raise VramfitError("the other process could not take its memory")
-        during = read_budget(device, vram=vram)
+        during = read_budget(device, MemoryLimits.parse(vram=vram))
         holder.stdin.write("\n")
         holder.stdin.flush()
     seen = during.other_processes_bytes - before.other_processes_bytes
@@ -137,8 +138,10 @@ def beside_another_process(device: Device, vram: str) -> Report:
 def frontier(job: Job, device: Device, vram: str, report: Report) -> Report:
     """What levers make of twice the batch that fits: every choice that is not predicted to fail, beside its measure."""
     size = 2 * max(1, report["capped"].get("limit", 1))
-    choices = [row for row in levers_for(job, vram=vram, batch_size=size).rows if row.accumulation_steps == 1]
-    budget = read_budget(device, vram=vram)
+    limits = MemoryLimits.parse(vram=vram)
+    request = ProbeRequest(limits=limits, batch_sizes=(size,), choose_levers=True)
+    choices = [row for row in levers_for(job, request).rows if row.accumulation_steps == 1]
+    budget = read_budget(device, limits)
     rows: list[Report] = []
     for choice in choices:
         if choice.trial.verdict is Verdict.OVER_BUDGET:
@@ -153,7 +156,7 @@ def recovery(job: Job, device: Device, vram: str, report: Report) -> Report:
     """One optimizer step on twice the batch that fits: it must run out, split anew, and give the same loss."""
     limit = max(1, report["capped"].get("limit", 1))
     memory = CudaMemory(device)
-    memory.start(read_budget(device, vram=vram))
+    memory.start(read_budget(device, MemoryLimits.parse(vram=vram)))
     events: list[OomEvent] = []
     batch = job.batch(2 * limit)
     try:

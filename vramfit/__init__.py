@@ -12,7 +12,7 @@ from vramfit._version import __version__ as __version__
 _HOMES = {
     "Job": "vramfit.jobs.job",
     "predict": "vramfit.prediction.predict",
-    "fit": "vramfit.probe",
+    "fit": "vramfit.probe.fit",
     "find_batch_size": "vramfit.measure.find",
     "SearchResult": "vramfit.measure.find",
     **dict.fromkeys(
@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     from vramfit.measure.find import SearchResult as SearchResult
     from vramfit.measure.find import find_batch_size as find_batch_size
     from vramfit.prediction.predict import predict as predict
-    from vramfit.probe import fit as fit
+    from vramfit.probe.fit import fit as fit
     from vramfit.records import Budget as Budget
     from vramfit.records import EpochRecord as EpochRecord
     from vramfit.records import JobKey as JobKey

@@ -20,11 +20,11 @@ from pydantic import (
     model_validator,
 )
 
+from vramfit.choices import EPOCHS, IMAGES, Objective
 from vramfit.errors import ProfileError
 
 Amp = Literal["fp16", "bf16"]
 Source = Literal["predicted", "measured"]
-Objective = Literal["fastest", "largest"]
 Phase = Literal["forward", "backward", "optimizer", "validation"]
 Bytes = Annotated[int, Field(ge=0)]
 Band = tuple[int, int]
@@ -197,8 +197,8 @@ class Loading(Record):
 class Schedule(Record):
     """How long the run is: images an epoch and epochs; `loading` is None where it was not measured."""
 
-    images: PositiveInt = 700
-    epochs: PositiveInt = 200
+    images: PositiveInt = IMAGES
+    epochs: PositiveInt = EPOCHS
     loading: Loading | None = None
 
     def epoch_time_s(self, images_per_s: float) -> float:

@@ -1,7 +1,8 @@
-"""Sizes and durations: parsing what a person writes, and writing what a person reads."""
+"""Sizes, limits and durations: parsing what a person writes, and writing what a person reads."""
 
 import math
 import re
+from dataclasses import dataclass, replace
 
 from vramfit.errors import UsageError
 
@@ -30,18 +31,56 @@ def parse_size(text: str) -> int:
     return size
 
 
-def size_in_bytes(size: str | int | None) -> int | None:
-    """Bytes of a size given as text or bytes; None stays None.
+@dataclass(frozen=True, kw_only=True)
+class MemoryLimits:
+    """What a person says of a card's memory, read once from what was typed.
 
     Raises:
-        UsageError: not a size, or fewer bytes than 1 MiB: who passes 8 means 8 GB.
+        UsageError: fewer bytes than 1 MiB: who passes 8 means 8 GB.
 
     """
-    if size is None or isinstance(size, str):
-        return None if size is None else parse_size(size)
-    if size < MIB:
-        raise UsageError(f"{size} bytes is too little for a memory size; write '8GB', or 8 * 2**30 bytes.")
-    return size
+
+    vram_bytes: int | None = None
+    """The most that the job may use at device level, its CUDA context included; None for all that is free."""
+
+    reserve_bytes: int | None = None
+    """What stays free for a desktop and other programs, beside what they hold already; None for nothing."""
+
+    def __post_init__(self) -> None:
+        for name, size in (("vram", self.vram_bytes), ("reserve", self.reserve_bytes)):
+            if size is not None and size < MIB:
+                raise UsageError(
+                    f"{name} is {size} bytes, too little for a memory size; write '8GB', or 8 * 2**30 bytes."
+                )
+
+    @classmethod
+    def parse(cls, *, vram: str | int | None = None, reserve: str | int | None = None) -> "MemoryLimits":
+        """The limits from texts such as `8GB`, or bytes; None sets no limit.
+
+        >>> MemoryLimits.parse(vram="8GB", reserve="600MB")
+        MemoryLimits(vram_bytes=8589934592, reserve_bytes=629145600)
+
+        Raises:
+            UsageError: not a size, or fewer bytes than 1 MiB; names which of the two.
+
+        """
+        return cls(vram_bytes=_read_size("vram", vram), reserve_bytes=_read_size("reserve", reserve))
+
+    def or_vram(self, vram_bytes: int | None) -> "MemoryLimits":
+        """These limits, with another `vram_bytes` where they have none."""
+        return self if self.vram_bytes is not None else replace(self, vram_bytes=vram_bytes)
+
+
+NO_LIMITS = MemoryLimits()
+
+
+def _read_size(name: str, size: str | int | None) -> int | None:
+    if not isinstance(size, str):
+        return size
+    try:
+        return parse_size(size)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from None
 
 
 def format_size(size_bytes: int | None) -> str:

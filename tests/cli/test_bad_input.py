@@ -9,7 +9,7 @@ import pytest
 from made_records import make_profile
 
 from vramfit import files
-from vramfit.cli.question import Question
+from vramfit.cli.probe_request import Case
 from vramfit.landmarks.sample.make import make_sample
 
 SENIOR = Path("Annotations/Cephalometric Landmarks/Senior Orthodontists")
@@ -183,7 +183,7 @@ def full(monkeypatch):
 
 
 def test_no_space_for_a_profile(vramfit, full, monkeypatch, tmp_path):
-    monkeypatch.setattr(Question, "answer", lambda *_: make_profile())
+    monkeypatch.setattr(Case, "answer", lambda *_: make_profile())
     outcome = vramfit("probe", "--export", str(tmp_path / "profile.json"))
     assert_one_sentence(outcome, 8, "profile.json", "No space left")
     assert list(tmp_path.iterdir()) == []

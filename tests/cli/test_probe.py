@@ -6,9 +6,10 @@ import pytest
 from made_records import make_profile, make_trial
 from pages import require_sound
 
-from vramfit.cli.question import Question
+from vramfit.cli.probe_request import Case
 from vramfit.errors import NothingFits
-from vramfit.records import Profile
+from vramfit.probe.request import MemoryLimits, ProbeRequest
+from vramfit.records import Profile, Schedule
 
 
 @pytest.fixture
@@ -16,13 +17,13 @@ def asked(monkeypatch):
     """The cases that reach the engine, which answers each with the same profile."""
     cases = []
 
-    def answer(self, case, on_trial):
-        cases.append((self, case))
+    def answer(self, on_trial, frontier=None):
+        cases.append(self)
         for trial in make_profile().trials:
             on_trial(trial)
         return make_profile()
 
-    monkeypatch.setattr(Question, "answer", answer)
+    monkeypatch.setattr(Case, "answer", answer)
     return cases
 
 
@@ -50,21 +51,24 @@ def test_options_reach_the_engine(vramfit, asked):
         *("--effective-batch", "12", "--amp", "off", "--channels-last", "--epochs", "3", "--images", "70"),
     )
     assert outcome.code == 0, outcome.err
-    ((question, case),) = asked
-    assert (case.image_size, case.gpu) == ((512, 640), "rtx3070ti")
-    assert question == Question(
-        model="timm:resnet50",
-        vram="8GB",
-        reserve="600MB",
-        mode="predict",
-        batch_sizes=[6, 5, 4],
-        objective="largest",
-        effective_batch=12,
-        amp=None,
-        channels_last=True,
-        epochs=3,
-        images=70,
-    )
+    assert asked == [
+        Case(
+            label="rtx3070ti",
+            request=ProbeRequest(
+                limits=MemoryLimits.parse(vram="8GB", reserve="600MB"),
+                gpu="rtx3070ti",
+                mode="predict",
+                batch_sizes=(6, 5, 4),
+                objective="largest",
+                effective_batch=12,
+                schedule=Schedule(images=70, epochs=3),
+            ),
+            model="timm:resnet50",
+            image_size=(512, 640),
+            amp=None,
+            channels_last=True,
+        )
+    ]
 
 
 def test_json_is_one_document_that_loads_back(vramfit, asked):
@@ -74,7 +78,7 @@ def test_json_is_one_document_that_loads_back(vramfit, asked):
 
 def test_image_sizes_make_the_second_table(vramfit, asked):
     out = vramfit("probe", "--image-sizes", "256,512,768,512x640").out
-    assert [case.image_size for _, case in asked] == [(256, 256), (512, 512), (768, 768), (512, 640)]
+    assert [case.image_size for case in asked] == [(256, 256), (512, 512), (768, 768), (512, 640)]
     assert out.splitlines()[0].split()[0] == "image"
     assert [line.split()[0] for line in out.splitlines()[1:5]] == ["256x256", "512x512", "768x768", "512x640"]
 
@@ -160,11 +164,11 @@ def test_what_makes_no_sense_is_refused_before_anything_loads(vramfit, asked, wo
 
 
 def test_nothing_fits_still_shows_what_was_tried(vramfit, monkeypatch):
-    def answer(self, case, on_trial):
+    def answer(self, on_trial, frontier=None):
         on_trial(make_trial(1, budget_gib=1.0))
         raise NothingFits("batch 1 needs 0.4 GiB more.")
 
-    monkeypatch.setattr(Question, "answer", answer)
+    monkeypatch.setattr(Case, "answer", answer)
     outcome = vramfit("probe")
     assert outcome.code == 3
     assert "over budget" in outcome.out
@@ -173,12 +177,12 @@ def test_nothing_fits_still_shows_what_was_tried(vramfit, monkeypatch):
 
 
 def test_one_size_that_does_not_fit_is_a_row(vramfit, monkeypatch):
-    def answer(self, case, on_trial):
-        if case.image_size[0] > 512:
+    def answer(self, on_trial, frontier=None):
+        if self.image_size[0] > 512:
             raise NothingFits("no")
         return make_profile()
 
-    monkeypatch.setattr(Question, "answer", answer)
+    monkeypatch.setattr(Case, "answer", answer)
     outcome = vramfit("probe", "--image-sizes", "512,1024")
     assert outcome.code == 0
     assert "nothing fits" in outcome.out.splitlines()[2]

@@ -15,7 +15,7 @@ from vramfit.measure.memory import CudaMemory
 from vramfit.measure.trial import run_trial
 from vramfit.measure.worker import measure_trial
 from vramfit.records import Schedule, Verdict
-from vramfit.units import GIB, MIB
+from vramfit.units import GIB, MIB, MemoryLimits
 
 pytestmark = pytest.mark.gpu
 
@@ -59,7 +59,7 @@ def test_the_card_reads_like_cuda():
 
 def test_a_trial_in_this_process_under_a_cap():
     card = local_device()
-    budget = read_budget(card, vram="4GB")
+    budget = read_budget(card, MemoryLimits.parse(vram="4GB"))
     before = torch.get_rng_state(), torch.cuda.get_rng_state(), torch.backends.cudnn.benchmark
     made = run_trial(make_job(), 4, budget, CudaMemory(card), last_batch=3)
     assert made.verdict is Verdict.FITS, made.note
@@ -75,7 +75,7 @@ def test_a_trial_in_this_process_under_a_cap():
 def test_the_cap_is_hard_and_memory_comes_back():
     card = local_device()
     memory = CudaMemory(card)
-    made = run_trial(make_job(), 4096, read_budget(card, vram="2GB"), memory)
+    made = run_trial(make_job(), 4096, read_budget(card, MemoryLimits.parse(vram="2GB")), memory)
     assert made.verdict is Verdict.OOM
     assert made.peak_reserved_bytes <= 2 * GIB
     assert torch.cuda.memory_allocated() < 64 * MIB
@@ -86,7 +86,7 @@ def test_a_child_holds_the_memory_and_the_parent_does_not():
     card = local_device()
     torch.cuda.empty_cache()
     before = card.free_bytes
-    made = measure_trial(make_job, 4, read_budget(card, vram="4GB"))
+    made = measure_trial(make_job, 4, read_budget(card, MemoryLimits.parse(vram="4GB")))
     assert card.free_bytes > before - 64 * MIB
     assert made.verdict is Verdict.FITS, made.note
     assert made.note == ""

@@ -10,7 +10,8 @@ from vramfit.measure import trial
 from vramfit.measure.budget import read_budget
 from vramfit.measure.memory import MemoryFigures
 from vramfit.measure.trial import judge, run_trial
-from vramfit.probe import Probe, Wanted
+from vramfit.probe.probe import Probe
+from vramfit.probe.request import ProbeRequest
 from vramfit.records import Budget, Verdict
 from vramfit.training.memory_limit import budget_now
 from vramfit.units import GIB, MIB
@@ -26,7 +27,7 @@ def test_what_others_take_is_read_before_a_trial(monkeypatch):
     crowded = ScriptedCard(others=(other_process(2 * GIB),))
     backend = measured_backend(crowded, monkeypatch)
     assert backend.budget.other_processes_bytes == 2 * GIB
-    assert Probe(backend, Wanted(objective="largest"), lambda _: None).plan().micro_batch == 5
+    assert Probe(backend, ProbeRequest(objective="largest"), lambda _: None).plan().micro_batch == 5
 
 
 def test_what_others_take_during_a_trial_is_read_after_it(monkeypatch):
@@ -96,7 +97,7 @@ def test_a_cliff_of_the_step_time_is_a_spill_and_the_setting_is_named(monkeypatc
 def test_a_cliff_is_made_visible_by_a_smaller_batch_tried_beside_the_largest(monkeypatch, guessed):
     """Though everything up to 19 runs to its end, and even where the prediction is of twice what fits."""
     backend = measured_backend(laptop(), monkeypatch, guessed)
-    under_way = Probe(backend, Wanted(objective="largest"), lambda _: None)
+    under_way = Probe(backend, ProbeRequest(objective="largest"), lambda _: None)
     assert under_way.plan().micro_batch == 7
     assert min(one.micro_batch for one in under_way.trials) <= 3
     assert len(under_way.trials) <= 9
@@ -104,7 +105,7 @@ def test_a_cliff_is_made_visible_by_a_smaller_batch_tried_beside_the_largest(mon
 
 def test_a_cliff_is_seen_in_a_users_list_too_and_the_answer_is_from_the_list(monkeypatch):
     """12 and 10 run, but beside 6 and 5 they are slow."""
-    under_way = Probe(measured_backend(laptop(), monkeypatch), Wanted(batch_sizes=(12, 10, 5)), lambda _: None)
+    under_way = Probe(measured_backend(laptop(), monkeypatch), ProbeRequest(batch_sizes=(12, 10, 5)), lambda _: None)
     assert under_way.plan().micro_batch == 5
     assert [one.micro_batch for one in under_way.trials] == [12, 6, 10, 5, 2]
 

@@ -67,7 +67,7 @@ def test_another_process_is_seen_by_what_it_holds(acceptance, monkeypatch):
     """The process that holds 2 GB is real, but for the memory."""
     monkeypatch.setattr(acceptance, "_HOLDER", "print('held', flush=True); input()")
     budgets = [ScriptedCard(), ScriptedCard(others=(other_process(2 * GIB),))]
-    monkeypatch.setattr(acceptance, "read_budget", lambda *_, vram: read_budget(budgets.pop(0), vram=vram))
+    monkeypatch.setattr(acceptance, "read_budget", lambda _, limits: read_budget(budgets.pop(0), limits))
     seen = acceptance.beside_another_process(None, "8GB")
     assert (seen["seen_bytes"], seen["noticed"]) == (2 * GIB, True)
 

@@ -16,9 +16,9 @@ from vramfit.jobs.job import Job, job_key
 from vramfit.measure import backend as backend_module
 from vramfit.measure.backend import MeasuredBackend
 from vramfit.measure.budget import read_budget
-from vramfit.probe import Probe, Wanted
 from vramfit.probe.backend import PredictedBackend, _guesser
-from vramfit.probe.probe import CHANNELS_LAST
+from vramfit.probe.probe import CHANNELS_LAST, Probe
+from vramfit.probe.request import MemoryLimits, ProbeRequest
 from vramfit.records import Budget, Lever, Machine, Schedule
 from vramfit.units import GIB
 
@@ -46,7 +46,7 @@ class ScriptedBackend:
 
 
 def probe(card, guessed=None, **wanted):
-    return Probe(ScriptedBackend(card, guessed), Wanted(**wanted), lambda _: None)
+    return Probe(ScriptedBackend(card, guessed), ProbeRequest(**wanted), lambda _: None)
 
 
 def test_the_table_runs_from_one_to_one_past_and_every_row_was_measured():
@@ -79,13 +79,13 @@ def test_a_users_list_is_tried_in_order_and_the_first_that_fits_is_taken():
 
 
 def test_the_data_set_and_the_effective_batch_are_limits():
-    small = probe(ScriptedCard(), guessed=7, maximum=3)
+    small = probe(ScriptedCard(), guessed=7, schedule=Schedule(images=3))
     assert small.plan().micro_batch <= 3
     assert max(small.backend.card.sizes) == 3
 
 
 def test_an_effective_batch_is_split_into_a_size_that_was_run():
-    under_way = probe(ScriptedCard(), objective="largest", effective_batch=9, maximum=9)
+    under_way = probe(ScriptedCard(), objective="largest", effective_batch=9)
     plan = under_way.plan(batch_norm=True)
     assert (plan.micro_batch, plan.accumulation_steps, plan.effective_batch) == (5, 2, 9)
     assert plan.last_micro_batch == 4
@@ -96,7 +96,7 @@ def test_an_effective_batch_is_split_into_a_size_that_was_run():
 
 def test_nothing_fits_and_every_trial_was_told():
     told = []
-    under_way = Probe(ScriptedBackend(ScriptedCard(fixed_bytes=8 * GIB), 4), Wanted(), told.append)
+    under_way = Probe(ScriptedBackend(ScriptedCard(fixed_bytes=8 * GIB), 4), ProbeRequest(), told.append)
     with pytest.raises(NothingFits, match=r"Not even batch 1 fits 8\.00 GiB"):
         under_way.plan()
     assert [trial.micro_batch for trial in told] == under_way.backend.card.sizes
@@ -110,7 +110,7 @@ def test_a_child_killed_once_costs_one_trial():
             self.card.killed_at = (7,) if 7 not in self.card.sizes else ()
             return super().trial(micro_batch)
 
-    under_way = Probe(KilledOnce(ScriptedCard(), 7), Wanted(objective="largest"), lambda _: None)
+    under_way = Probe(KilledOnce(ScriptedCard(), 7), ProbeRequest(objective="largest"), lambda _: None)
     assert under_way.plan().micro_batch == 7
     assert under_way.backend.card.sizes.count(7) == 2
 
@@ -141,7 +141,7 @@ def test_a_predicted_table_stops_one_past_the_largest_that_fits():
     )
     backend = PredictedBackend(predictor, Budget(total_bytes=49 * GIB), Machine(torch="2.15.0"))
     tried = []
-    under_way = Probe(backend, Wanted(objective="largest"), lambda trial: tried.append(trial.micro_batch))
+    under_way = Probe(backend, ProbeRequest(objective="largest"), lambda trial: tried.append(trial.micro_batch))
     assert under_way.plan().reason.startswith("batch 48: 49 exceeds")
     assert max(tried) > 49
     assert max(trial.micro_batch for trial in under_way.trials) == 49
@@ -176,7 +176,7 @@ def test_the_search_begins_from_the_likeliest_size_and_not_from_the_safest(monke
     card = ScriptedCard()
     assert _guesser(None, card, read_budget(card))(100) == 7
     assert _guesser(None, card, read_budget(card))(6) == 6
-    assert _guesser(None, card, read_budget(card, vram="20GB"))(1) == 1
+    assert _guesser(None, card, read_budget(card, MemoryLimits.parse(vram="20GB")))(1) == 1
 
 
 def batch(size):
@@ -252,7 +252,7 @@ def conv_job(**changes):
     return replace(job, **changes)
 
 
-def ordered(monkeypatch, nhwc, job=None, **wanted):
+def ordered(monkeypatch, nhwc, job=None, **known):
     """The profile of a measured probe, and the levers of each trial; `nhwc` is the card with channels_last."""
     tried = []
 
@@ -264,9 +264,9 @@ def ordered(monkeypatch, nhwc, job=None, **wanted):
 
     monkeypatch.setattr(backend_module, "measure_trial", measure)
     job, card = job or conv_job(), ScriptedCard()
-    backend = MeasuredBackend(job, card, read_budget(card), Schedule(images=20), lambda _: 5)
-    profile = Probe(backend, Wanted(objective="largest", **wanted), lambda _: None).profile(job, Schedule(images=20))
-    return profile, tried
+    request = ProbeRequest(objective="largest", schedule=Schedule(images=20))
+    backend = MeasuredBackend(job, card, read_budget(card), request.schedule, lambda _: 5)
+    return Probe(backend, request, lambda _: None, **known).profile(job), tried
 
 
 def test_channels_last_is_used_where_it_was_measured_to_be_faster(monkeypatch):

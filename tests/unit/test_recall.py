@@ -15,6 +15,7 @@ from vramfit.probe import backend as places
 from vramfit.probe import recall
 from vramfit.probe.probe import CHANNELS_LAST
 from vramfit.probe.recall import fit_or_recall
+from vramfit.probe.request import MemoryLimits, ProbeRequest
 from vramfit.records import Schedule
 from vramfit.units import GIB
 
@@ -36,7 +37,8 @@ def card(monkeypatch, tmp_path):
 def probed(card, job=JOB, **asked):
     """What a probe answers and says, and the sizes that it tried for it."""
     card.sizes.clear()
-    profile, said = fit_or_recall(job, objective="largest", schedule=Schedule(images=40, epochs=2), **asked)
+    request = ProbeRequest(objective="largest", schedule=Schedule(images=40, epochs=2), **asked)
+    profile, said = fit_or_recall(job, request)
     assert profile.notes[0] == said
     return profile.plan.micro_batch, said, list(card.sizes)
 
@@ -109,7 +111,7 @@ def test_allocator_settings_and_another_card_are_another_question(card, monkeypa
     assert probed(card)[1].startswith("Probed, for no earlier probe")
     monkeypatch.setenv("PYTORCH_ALLOC_CONF", "max_split_size_mb:64")
     assert probed(card)[1].startswith("Probed, for no earlier probe")
-    assert probed(card, vram="6GB")[1].startswith("Probed, for no earlier probe")
+    assert probed(card, limits=MemoryLimits.parse(vram="6GB"))[1].startswith("Probed, for no earlier probe")
 
 
 def test_a_job_of_ones_own_is_always_proved(card):
@@ -136,8 +138,8 @@ def test_a_cache_that_cannot_be_written_costs_no_probe(card, tmp_path):
 
 
 def test_a_prediction_is_neither_kept_nor_recalled(card, tmp_path, monkeypatch):
-    monkeypatch.setattr(recall, "fit", lambda *_, **__: "predicted")
-    assert fit_or_recall(JOB, gpu="rtx3070ti") == ("predicted", None)
+    monkeypatch.setattr(recall, "run_probe", lambda *_: "predicted")
+    assert fit_or_recall(JOB, ProbeRequest(gpu="rtx3070ti")) == ("predicted", None)
     assert list(tmp_path.iterdir()) == []
 
 

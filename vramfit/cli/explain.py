@@ -66,7 +66,7 @@ def _card(gpu: str | None) -> "Card":
     from vramfit.cards import find_card
     from vramfit.errors import NoUsableGpu
     from vramfit.measure.device import local_device
-    from vramfit.probe import DEFAULT_CARD
+    from vramfit.probe.backend import DEFAULT_CARD
 
     if gpu is not None:
         return find_card(gpu)

@@ -3,24 +3,16 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vramfit.choices import EPOCHS, IMAGES, Mode, Objective
 from vramfit.cli.options import AsJson, ChannelsLast, ImageSize, MixedPrecision, ModelOrFactory
-from vramfit.cli.question import (
-    Case,
-    Mode,
-    Question,
-    cases_of,
-    checked_levers,
-    checked_memory,
-    mode_for,
-    numbers,
-    one_size,
-)
+from vramfit.cli.probe_request import AUTO, Case, cases_of, named_levers, sizes_to_try
 from vramfit.cli.results import require_free, tell, write_result
 from vramfit.errors import NothingFits, UsageError
+from vramfit.probe.request import MemoryLimits, ProbeRequest
 from vramfit.units import format_size
 
 if TYPE_CHECKING:
@@ -60,21 +52,23 @@ def probe(
             metavar="LIST",
         ),
     ] = "none",
-    mode: Annotated[Mode, typer.Option(help="auto measures where there is a GPU, else predicts.")] = "auto",
+    mode: Annotated[Mode, typer.Option(help="auto measures where there is a GPU, else predicts.")] = ProbeRequest.mode,
     objective: Annotated[
-        Literal["fastest", "largest"],
+        Objective,
         typer.Option(help="fastest: the smallest batch within 2 % of the best throughput; largest: the largest."),
-    ] = "fastest",
+    ] = ProbeRequest.objective,
     effective_batch: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Samples per optimizer step; split into micro-batches that fit."),
     ] = None,
     amp: MixedPrecision = "fp16",
     channels_last: ChannelsLast = False,
-    epochs: Annotated[int, typer.Option(min=1, metavar="N", help="Epochs of the run, for the column of totals.")] = 200,
+    epochs: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Epochs of the run, for the column of totals.")
+    ] = EPOCHS,
     images: Annotated[
         int, typer.Option(min=1, metavar="N", help="Training images, for the column of epoch times.")
-    ] = 700,
+    ] = IMAGES,
     export: Annotated[Path | None, typer.Option(help="Write the profile to this JSON file.", metavar="FILE")] = None,
     html: Annotated[
         Path | None, typer.Option(help="Draw memory and time against the batch on this page.", metavar="FILE")
@@ -82,54 +76,55 @@ def probe(
     force: Annotated[bool, typer.Option("--force", help="Let --export and --html overwrite a file.")] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Measure anew, whatever an earlier probe on this card found.")
-    ] = False,
+    ] = ProbeRequest.fresh,
     as_json: AsJson = False,
 ) -> None:
     """Find the batch that fits the card, and the time it will take.
 
     Measured on the GPU of this machine where there is one; with --gpu, or without a GPU, predicted.
     """
-    cases = cases_of(image_size, image_sizes, gpu or [])
+    from vramfit.records import Schedule
+
+    request = ProbeRequest(
+        limits=MemoryLimits.parse(vram=vram, reserve=reserve),
+        mode=mode,
+        batch_sizes=sizes_to_try(batch_size, batch_sizes),
+        objective=objective,
+        effective_batch=effective_batch,
+        schedule=Schedule(images=images, epochs=epochs),
+        choose_levers=levers == AUTO,
+        fresh=fresh,
+    )
+    case = Case(
+        request=request,
+        model=model,
+        image_size=image_size,
+        amp=None if amp == "off" else amp,
+        channels_last=channels_last,
+        levers=named_levers(levers),
+    )
+    cases = cases_of(case, image_sizes, gpu or [])
     if export is not None and len(cases) > 1:
         raise UsageError("--export writes one profile; give it with one image size and one card.")
     require_free(export, html, force=force)
-    question = Question(
-        model=model,
-        vram=checked_memory(vram),
-        reserve=checked_memory(reserve),
-        mode=mode_for(mode, gpu),
-        batch_sizes=numbers(batch_sizes) if batch_sizes is not None else None,
-        batch_size=one_size(batch_size, batch_sizes, levers),
-        levers=checked_levers(levers),
-        objective=objective,
-        effective_batch=effective_batch,
-        fresh=fresh,
-        amp=None if amp == "off" else amp,
-        channels_last=channels_last,
-        epochs=epochs,
-        images=images,
-    )
     if len(cases) == 1:
-        _one(cases[0], question, export=export, html=html, as_json=as_json)
+        _one(cases[0], export=export, html=html, as_json=as_json)
     else:
-        _several(cases, question, label="card" if image_sizes is None else "image", html=html, as_json=as_json)
+        _several(cases, label="card" if image_sizes is None else "image", html=html, as_json=as_json)
 
 
-def _one(case: Case, question: Question, *, export: Path | None, html: Path | None, as_json: bool) -> None:
+def _one(case: Case, *, export: Path | None, html: Path | None, as_json: bool) -> None:
     from vramfit.report.table import show, show_profile, trial_table
 
     trials: list[Trial] = []
-    frontier = question.frontier(case)
+    frontier = case.frontier()
     if frontier is not None and not as_json:
-        _show_frontier(frontier, question.schedule_of(case))
+        _show_frontier(frontier, case.schedule())
     try:
-        if frontier is None:
-            profile = question.answer(case, _watch(trials))
-        else:
-            profile = question.proven(case, _watch(trials), frontier)
+        profile = case.answer(_watch(trials), frontier)
     except NothingFits:
         if trials and not as_json:
-            show(trial_table(trials, None, question.schedule))
+            show(trial_table(trials, None, case.request.schedule))
         raise
     written = [write_result(export, profile.to_json(), "Profile")] if export is not None else []
     written += [write_result(html, _page(profile, frontier), "Report")] if html is not None else []
@@ -161,14 +156,14 @@ def _one_document(profile: "Profile", frontier: "Frontier | None") -> str:
     return json.dumps(both, indent=2) + "\n"
 
 
-def _several(cases: list[Case], question: Question, *, label: str, html: Path | None, as_json: bool) -> None:
+def _several(cases: list[Case], *, label: str, html: Path | None, as_json: bool) -> None:
     from vramfit.report.plans import plan_sentences, shared_remarks
     from vramfit.report.table import plan_table, show
 
     results: list[tuple[Case, Profile | None]] = []
     for case in cases:
         _progress(f"{label} {case.label}")
-        results.append((case, _or_nothing(case, question)))
+        results.append((case, _or_nothing(case)))
     found = [(case.label, profile) for case, profile in results if profile is not None]
     written = []
     if html is not None and found:
@@ -190,9 +185,9 @@ def _cases_page(label: str, results: "list[tuple[Case, Profile | None]]") -> str
     return cases_page(label, [(case.label, profile) for case, profile in results])
 
 
-def _or_nothing(case: Case, question: Question) -> "Profile | None":
+def _or_nothing(case: Case) -> "Profile | None":
     try:
-        return question.answer(case, _watch([]))
+        return case.answer(_watch([]))
     except NothingFits as error:
         _progress(str(error))
         return None

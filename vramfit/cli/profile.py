@@ -151,8 +151,9 @@ def _judged(profile: "Profile", model: str | None) -> "tuple[tuple[str, ...], Tr
 def _tried(profile: "Profile", job: "Job", device: "Device") -> "Trial":
     from vramfit.measure.budget import read_budget
     from vramfit.measure.worker import measure_trial
+    from vramfit.units import MemoryLimits
 
-    budget = read_budget(device, vram=profile.budget.requested_bytes)
+    budget = read_budget(device, MemoryLimits(vram_bytes=profile.budget.requested_bytes))
     micro_batch = profile.plan.micro_batch
     last_batch = profile.schedule.images % micro_batch or None
     return measure_trial(job, micro_batch, budget, device_index=device.index, last_batch=last_batch)

@@ -5,7 +5,7 @@ import os
 from vramfit.errors import UsageError
 from vramfit.measure.device import Device, DeviceProcess, Reading
 from vramfit.records import Budget
-from vramfit.units import MIB, format_size, size_in_bytes
+from vramfit.units import MIB, NO_LIMITS, MemoryLimits, format_size
 
 # Stands in for a CUDA context that already exists and that the driver does not attribute to a process.
 USUAL_CONTEXT_BYTES = 450 * MIB
@@ -13,16 +13,11 @@ USUAL_CONTEXT_BYTES = 450 * MIB
 EMULATED_BELOW = 0.7
 
 
-def read_budget(device: Device, *, vram: str | int | None = None, reserve: str | int | None = None) -> Budget:
+def read_budget(device: Device, limits: MemoryLimits = NO_LIMITS) -> Budget:
     """What a job may use of a card now: min(vram, total - driver - other processes - reserve).
 
-    Args:
-        device: the card.
-        vram: an upper bound, such as `8GB` or bytes.
-        reserve: what to leave free beside what others take already, such as `600MB` or bytes.
-
     Raises:
-        UsageError: a size that is none, or nothing is left.
+        UsageError: nothing is left.
 
     """
     reading = device.read()
@@ -30,10 +25,10 @@ def read_budget(device: Device, *, vram: str | int | None = None, reserve: str |
     others = tuple(process for process in reading.processes if process.pid != os.getpid())
     budget = Budget(
         total_bytes=reading.total_bytes,
-        requested_bytes=size_in_bytes(vram),
+        requested_bytes=limits.vram_bytes,
         driver_bytes=reading.driver_bytes,
         other_processes_bytes=max(0, reading.used_bytes - own_bytes),
-        reserve_bytes=size_in_bytes(reserve) or 0,
+        reserve_bytes=limits.reserve_bytes or 0,
         notes=(*device.notes, *_notes(others)),
     )
     if budget.budget_bytes == 0:

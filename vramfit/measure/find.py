@@ -48,6 +48,20 @@ def find_batch_size(
 
     Random states of python, numpy, torch and CUDA are the same after as before.
 
+    Known limitations:
+        It sees what `try_batch` does and no more: run a validation pass in it, and the largest sample that can come,
+        if a run has them. What other programs hold of the card counts as it is now. A driver that moves memory to the
+        system's RAM (Windows) raises nothing: return the peak and name `budget_bytes`. An error that breaks the CUDA
+        context ends the process's use of the card; such steps are for `fit`, which tries each in a child process.
+
+    >>> import torch
+    >>> def try_batch(n):  # in place of a training step: 40 samples fit
+    ...     if n > 40:
+    ...         raise torch.OutOfMemoryError("CUDA out of memory.")
+    >>> result = vramfit.find_batch_size(try_batch, start=32)
+    >>> result.batch_size, result.reason
+    (40, 'batch 40: 41 runs out of memory.')
+
     Raises:
         NothingFits: `minimum` itself does not run.
         UsageError: sizes below 1, or in no order.

@@ -6,8 +6,9 @@ Pure: records in, a trial or a plan out, with the reason as a sentence.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from vramfit.choices import Objective
 from vramfit.errors import NothingFits, UsageError
-from vramfit.records import Objective, Plan, Trial, Verdict
+from vramfit.records import Plan, Trial, Verdict
 from vramfit.units import format_duration, format_size
 
 # Throughputs closer than this share of the best are the same to a user, and a smaller batch is safer.
@@ -116,6 +117,12 @@ def make_plan(
         reason=reason,
         notes=tuple(notes),
     )
+
+
+def division_note(plan: Plan) -> str:
+    """The sentence of a plan for one card that says how its effective batch is made; `make_plan` notes it if asked."""
+    division = Division(plan.micro_batch, plan.accumulation_steps, plan.last_micro_batch, remainder=0)
+    return division.note(plan.effective_batch, plan.world_size)
 
 
 def choose_memory_order(without: Trial, with_it: Trial) -> tuple[bool, str]:

@@ -6,11 +6,12 @@ Sizes in bytes, times in seconds; every row is predicted.
 import math
 from collections.abc import Sequence
 
+from vramfit.choices import Objective
 from vramfit.errors import NothingFits
 from vramfit.jobs.levers.text import describe_levers
 from vramfit.plan.choose import choose_trial
 from vramfit.prediction.lever_search import Fitted, LeverSearch
-from vramfit.records import Lever, Objective, Record, Trial
+from vramfit.records import Lever, Record, Trial
 from vramfit.units import format_size
 
 _SIDE_MULTIPLE = 32

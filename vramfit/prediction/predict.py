@@ -22,7 +22,7 @@ from vramfit.prediction.trace_series import TraceSeries
 from vramfit.prediction.tracing.trace import trace_step
 from vramfit.prediction.transforms.accumulate import accumulating
 from vramfit.records import Band, Budget, Trial, Verdict
-from vramfit.units import size_in_bytes
+from vramfit.units import NO_LIMITS, MemoryLimits
 
 
 def predict(
@@ -37,6 +37,26 @@ def predict(
         vram: the most the job may use at device level, such as `8GB` or bytes; None for what the card has.
         reserve: what a desktop or another process keeps of the card, such as `600MB` or bytes.
 
+    Known limitations:
+        It knows the cards of `vramfit.cards`, and of what libraries allocate beside the step (context, workspaces of
+        cuDNN and cuBLAS) a fitted share, whose error the trial's bands show. One card, one process: the buckets of DDP
+        are not in it. What a step does on values that only a card has cannot be followed, nor torch.compile. The size
+        of the samples is that of the job's `batch`.
+
+    >>> from torch import nn, optim, randn
+    >>> job = vramfit.Job(
+    ...     model=lambda: nn.Linear(4096, 4096),
+    ...     batch=lambda n: (randn(n, 4096), randn(n, 4096)),
+    ...     loss=nn.functional.mse_loss,
+    ...     optimizer=lambda parameters: optim.SGD(parameters, lr=0.1),
+    ...     amp=None,
+    ... )
+    >>> trial = vramfit.predict(job, micro_batch=64, gpu="rtx3060", vram="1GB")
+    >>> trial.source, str(trial.verdict)
+    ('predicted', 'fits')
+    >>> str(vramfit.predict(job, micro_batch=64, gpu="rtx3060", vram="200MB").verdict)
+    'over_budget'
+
     Raises:
         UnknownCard: no such card.
         UsageError: `vram` or `reserve` is not a size, or `micro_batch` is less than 1.
@@ -46,15 +66,16 @@ def predict(
     if micro_batch < 1:
         raise UsageError(f"micro_batch is {micro_batch}; use 1 or more.")
     card = find_card(gpu)
-    return Predictor(job, card, card_budget(card, vram=vram, reserve=reserve)).trial(micro_batch)
+    limits = MemoryLimits.parse(vram=vram, reserve=reserve)
+    return Predictor(job, card, card_budget(card, limits)).trial(micro_batch)
 
 
-def card_budget(card: Card, *, vram: str | int | None = None, reserve: str | int | None = None) -> Budget:
-    """What a job may use on a card that is not here; sizes in bytes, or as `parse_size` reads them."""
+def card_budget(card: Card, limits: MemoryLimits = NO_LIMITS) -> Budget:
+    """What a job may use on a card that is not here."""
     return Budget(
         total_bytes=card.memory_bytes,
-        requested_bytes=size_in_bytes(vram),
-        reserve_bytes=size_in_bytes(reserve) or 0,
+        requested_bytes=limits.vram_bytes,
+        reserve_bytes=limits.reserve_bytes or 0,
         context_bytes=context_bytes(card),
     )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from vramfit.cards import Card, find_card, precision_note
 from vramfit.errors import NotTraceable, NoUsableGpu, UnknownCard, UsageError
@@ -13,13 +13,13 @@ from vramfit.measure.budget import read_budget
 from vramfit.measure.device import Device, local_device
 from vramfit.measure.machine import read_machine
 from vramfit.measure.worker import JobSource
-from vramfit.records import Budget, Lever, Machine, Schedule, Source, Trial, Verdict
-from vramfit.units import format_size
+from vramfit.probe.request import ProbeRequest
+from vramfit.records import Budget, Lever, Machine, Source, Trial, Verdict
+from vramfit.units import MemoryLimits, format_size
 
 if TYPE_CHECKING:
     from vramfit.prediction.predict import Predictor
 
-Mode = Literal["auto", "measure", "predict"]
 # Stands in where there is no card and none is named: the card of the guide that this project replaces.
 DEFAULT_CARD = "rtx3070ti"
 
@@ -97,31 +97,50 @@ class PredictedBackend:
         return micro_batch in self.known or self.predictor.holds(micro_batch)
 
 
-def open_backend(
-    source: JobSource,
-    built: Job,
-    schedule: Schedule,
-    sizes: tuple[int | None, int | None],
-    *,
-    gpu: str | None,
-    mode: Mode,
-) -> Backend:
-    """The backend for a card; `sizes` are what was asked for and what is to be reserved, in bytes."""
-    if gpu is not None:
-        return _predicted(built, find_card(gpu), None, sizes)
+def open_backend(source: JobSource, built: Job, request: ProbeRequest) -> Backend:
+    """Where the trials of a request are made.
+
+    Args:
+        source: what a child process builds the job from.
+        built: the job itself.
+        request: its `gpu` and `mode` choose the backend, its limits the budget.
+
+    Raises:
+        NoUsableGpu: `measure` without a usable GPU.
+        UnknownCard: no such card.
+        UsageError: nothing of the card is left.
+
+    """
+    if request.gpu is None and request.mode != "predict":
+        try:
+            device = local_device()
+        except NoUsableGpu:
+            if request.mode == "measure":
+                raise
+        else:
+            budget = read_budget(device, request.limits)
+            guesser, notes = _guesser(built, device, budget), _precision_notes(built, device.name)
+            return MeasuredBackend(source, device, budget, request.schedule, guesser, notes=notes)
+    return open_predicted(built, request)
+
+
+def open_predicted(job: Job, request: ProbeRequest) -> PredictedBackend:
+    """Predictions for the card that is named, for what is free of the one that is here, or for the default card.
+
+    Raises:
+        UnknownCard: no such card.
+        UsageError: nothing of the card is left.
+
+    """
+    if request.gpu is not None:
+        return _on_card(job, find_card(request.gpu), request.limits)
     try:
         device = local_device()
     except NoUsableGpu:
-        if mode == "measure":
-            raise
-        backend = _predicted(built, find_card(DEFAULT_CARD), None, sizes)
+        backend = _on_card(job, find_card(DEFAULT_CARD), request.limits)
         backend.notes.append(f"No GPU is here and none was named: predicted for the {backend.machine.card}.")
         return backend
-    budget = read_budget(device, vram=sizes[0], reserve=sizes[1])
-    if mode == "predict":
-        return _predicted(built, find_card(device.name), budget, sizes)
-    notes = _precision_notes(built, device.name)
-    return MeasuredBackend(source, device, budget, schedule, _guesser(built, device, budget), notes=notes)
+    return _predicted(job, find_card(device.name), read_budget(device, request.limits))
 
 
 def _precision_notes(job: Job, card: str) -> list[str]:
@@ -135,15 +154,21 @@ def _precision_notes(job: Job, card: str) -> list[str]:
     return [note] if note else []
 
 
-def _predicted(job: Job, card: Card, budget: Budget | None, sizes: tuple[int | None, int | None]) -> PredictedBackend:
-    from vramfit.prediction.predict import Predictor, card_budget
+def _on_card(job: Job, card: Card, limits: MemoryLimits) -> PredictedBackend:
+    from vramfit.prediction.predict import card_budget
 
-    budget = budget or card_budget(card, vram=sizes[0], reserve=sizes[1])
+    budget = card_budget(card, limits)
     if budget.budget_bytes == 0:
         raise UsageError(
             f"Nothing of the {card.name} is left: it has {format_size(budget.total_bytes)}, and "
             f"{format_size(budget.reserve_bytes)} are reserved; reserve less."
         )
+    return _predicted(job, card, budget)
+
+
+def _predicted(job: Job, card: Card, budget: Budget) -> PredictedBackend:
+    from vramfit.prediction.predict import Predictor
+
     machine = read_machine().model_copy(update={"card": card.name})
     return PredictedBackend(Predictor(job, card, budget), budget, machine, notes=_precision_notes(job, card.name))
 

@@ -12,33 +12,36 @@ from vramfit.jobs.levers.text import in_order
 from vramfit.plan.choose import choose_memory_order, choose_trial, make_plan
 from vramfit.plan.search import CEILING, Search, Tried, table_sizes
 from vramfit.probe.backend import Backend, PredictedBackend
-from vramfit.records import Lever, Objective, Plan, Profile, Schedule, Trial, Verdict
+from vramfit.probe.request import ProbeRequest
+from vramfit.records import Lever, Plan, Profile, Trial, Verdict
 from vramfit.units import format_size
 
+OnTrial = Callable[[Trial], None]
 CHANNELS_LAST = Lever(name="channels_last")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What is asked of the answer; `order_is_predicted`: a prediction, and no user, put channels_last on."""
-
-    batch_sizes: tuple[int, ...] = ()
-    objective: Objective = "fastest"
-    effective_batch: int | None = None
-    maximum: int = CEILING
-    order_is_predicted: bool = False
 
 
 @dataclass
 class Probe:
-    """One probe under way on one backend."""
+    """One probe under way on one backend.
+
+    `host_limit` is the largest micro-batch whose samples the host's memory holds, None where that limits nothing;
+    `order_is_predicted`: a prediction, and no user, put channels_last on.
+    """
 
     backend: Backend
-    wanted: Wanted
-    on_trial: Callable[[Trial], None]
+    request: ProbeRequest
+    on_trial: OnTrial
+    host_limit: int | None = None
+    order_is_predicted: bool = False
     trials: list[Trial] = field(default_factory=list)
 
-    def profile(self, job: Job, schedule: Schedule) -> Profile:
+    @property
+    def maximum(self) -> int:
+        """The largest micro-batch that is tried."""
+        most = min(self.request.maximum, CEILING)
+        return most if self.host_limit is None else min(most, self.host_limit)
+
+    def profile(self, job: Job) -> Profile:
         """Search, fill the table's rows, choose, and write it all down."""
         model = empty_model(job)
         plan = self.plan(batch_norm=has_batch_norm(model)).model_copy(update={"levers": job.levers})
@@ -52,7 +55,7 @@ class Probe:
             job=job_key(job, model),
             machine=backend.machine,
             budget=backend.budget,
-            schedule=schedule,
+            schedule=self.request.schedule,
             plan=plan,
             trials=tuple(self._latest()),
             notes=(*backend.budget.notes, *backend.notes),
@@ -73,24 +76,24 @@ class Probe:
 
     def _planned(self, *, batch_norm: bool) -> Plan:
         answer = self._find()
-        if not self.wanted.batch_sizes:
+        if not self.request.batch_sizes:
             self._forget_beyond(answer + 1)
             self._fill_rows(answer)
             self._note_if_odd(answer)
         trials = self._latest()
-        objective = "largest" if self.wanted.batch_sizes else self.wanted.objective
+        objective = "largest" if self.request.batch_sizes else self.request.objective
         # Of a user's list the first that fits, and not what was tried beside it to see it spill.
-        asked = [trial for trial in trials if not self.wanted.batch_sizes or trial.micro_batch == answer]
-        chosen = choose_trial(asked, objective, accumulate=self.wanted.effective_batch is not None)
-        plan = make_plan(chosen, trials, objective, effective_batch=self.wanted.effective_batch, batch_norm=batch_norm)
-        return self._proven(plan).model_copy(update={"objective": self.wanted.objective})
+        asked = [trial for trial in trials if not self.request.batch_sizes or trial.micro_batch == answer]
+        chosen = choose_trial(asked, objective, accumulate=self.request.effective_batch is not None)
+        plan = make_plan(chosen, trials, objective, effective_batch=self.request.effective_batch, batch_norm=batch_norm)
+        return self._proven(plan).model_copy(update={"objective": self.request.objective})
 
     def _other_order(self, job: Job, model: nn.Module) -> Lever | None:
         """The memory order to measure beside the plan's, where it is open: no list of cards or layers tells it."""
         if self.backend.source != "measured" or all(parameter.dim() != 4 for parameter in model.parameters()):
             return None
         lever = next((lever for lever in job.levers if lever.name == CHANNELS_LAST.name), None)
-        if lever is not None and self.wanted.order_is_predicted:
+        if lever is not None and self.order_is_predicted:
             return lever.model_copy(update={"setting": "off"})
         return CHANNELS_LAST if lever is None and not job.channels_last else None
 
@@ -120,13 +123,12 @@ class Probe:
         return answer
 
     def _search(self) -> Search:
-        maximum = self.wanted.maximum
-        if self.wanted.batch_sizes:
-            return Search(candidates=self.wanted.batch_sizes, maximum=maximum, anchored=self.backend.can_spill)
-        guess = self.backend.guess(maximum)
+        if self.request.batch_sizes:
+            return Search(candidates=self.request.batch_sizes, maximum=self.maximum, anchored=self.backend.can_spill)
+        guess = self.backend.guess(self.maximum)
         # A prediction costs nothing more and is exact about itself: begin with its answer.
         budget = self.backend.budget.budget_bytes if self.backend.source == "measured" else None
-        return Search(maximum=maximum, guess=guess or None, budget_bytes=budget, anchored=self.backend.can_spill)
+        return Search(maximum=self.maximum, guess=guess or None, budget_bytes=budget, anchored=self.backend.can_spill)
 
     def _forget_beyond(self, past: int) -> None:
         """Leave out predictions that only led the search; what a card was seen to do is kept."""
@@ -135,10 +137,10 @@ class Probe:
 
     def _fill_rows(self, answer: int) -> None:
         """Try the table's other rows; a choice by speed needs them, a job that fails in one does not end the probe."""
-        if self.backend.source == "measured" and self.wanted.objective == "largest":
+        if self.backend.source == "measured" and self.request.objective == "largest":
             return
         tried = {trial.micro_batch for trial in self.trials}
-        for size in table_sizes(answer, self.wanted.maximum):
+        for size in table_sizes(answer, self.maximum):
             if size not in tried:
                 self._try_row(size)
 
@@ -182,10 +184,10 @@ class Probe:
         last = self.trials[-1]
         if last.verdict is Verdict.FAILED:
             return VramfitError(f"Batch {last.micro_batch} could not be tried: {last.note}.")
-        sizes = ", ".join(str(size) for size in self.wanted.batch_sizes)
-        which = "Not even batch 1" if not self.wanted.batch_sizes else f"No batch of {sizes}"
+        sizes = self.request.batch_sizes or ()
+        which = f"No batch of {', '.join(map(str, sizes))}" if sizes else "Not even batch 1"
         verb = "fits" if last.source == "measured" else "is sure to fit"
-        smaller = "name a smaller batch, " if self.wanted.batch_sizes and min(self.wanted.batch_sizes) > 1 else ""
+        smaller = "name a smaller batch, " if sizes and min(sizes) > 1 else ""
         high = last.device_used_band_bytes[1] if last.device_used_band_bytes else last.device_used_bytes
         needs = f", the last tried may take up to {format_size(high)}" if high else ""
         return NothingFits(

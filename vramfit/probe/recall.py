@@ -6,7 +6,6 @@ new probe.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,78 +23,31 @@ from vramfit.measure.device import Device, local_device
 from vramfit.measure.machine import read_machine
 from vramfit.measure.worker import JobSource
 from vramfit.plan.reuse import judge_reuse
-from vramfit.probe import fit, with_loading
-from vramfit.probe.backend import Mode, open_backend
-from vramfit.records import Budget, Objective, Profile, Schedule, Trial, Verdict
-from vramfit.units import format_size, size_in_bytes
+from vramfit.probe.backend import open_backend
+from vramfit.probe.fit import run_probe, tell_nobody, with_loading
+from vramfit.probe.probe import OnTrial
+from vramfit.probe.request import ProbeRequest
+from vramfit.records import Budget, Profile, Verdict
+from vramfit.units import format_size
 
 # Of these the key tells all that memory depends on; the code of another job may change under the same names.
 _OURS = ("landmark", "backbone")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What a probe is asked, as `fit` takes it; sizes in bytes."""
-
-    vram: int | None
-    reserve: int | None
-    batch_sizes: tuple[int, ...]
-    objective: Objective
-    effective_batch: int | None
-    schedule: Schedule
-
-
-def fit_or_recall(
-    job: JobSource,
-    *,
-    fresh: bool = False,
-    vram: str | int | None = None,
-    gpu: str | None = None,
-    reserve: str | int | None = None,
-    mode: Mode = "auto",
-    batch_sizes: Sequence[int] | None = None,
-    objective: Objective = "fastest",
-    effective_batch: int | None = None,
-    schedule: Schedule | None = None,
-    on_trial: Callable[[Trial], None] | None = None,
-) -> tuple[Profile, str | None]:
-    """What `fit` gives, or gave before, and one sentence of which and why; None where nothing is measured or kept.
-
-    Args:
-        job, vram, gpu, reserve, mode, batch_sizes, objective, effective_batch, schedule, on_trial: as `fit` takes them.
-        fresh: make a new probe whatever is kept.
+def fit_or_recall(job: JobSource, request: ProbeRequest, on_trial: OnTrial = tell_nobody) -> tuple[Profile, str | None]:
+    """The profile of a request, new or kept, and one sentence of which and why; None where nothing is measured or kept.
 
     Raises:
         As `fit` does.
 
     """
-    asked = Asked(
-        vram=size_in_bytes(vram),
-        reserve=size_in_bytes(reserve),
-        batch_sizes=tuple(batch_sizes or ()),
-        objective=objective,
-        effective_batch=effective_batch,
-        schedule=schedule or Schedule(),
-    )
-    again = partial(
-        fit,
-        job,
-        vram=vram,
-        gpu=gpu,
-        reserve=reserve,
-        mode=mode,
-        batch_sizes=batch_sizes,
-        objective=objective,
-        effective_batch=effective_batch,
-        schedule=schedule,
-        on_trial=on_trial,
-    )
-    device = None if gpu is not None or mode == "predict" else _device()
+    predicts = request.gpu is not None or request.mode == "predict"
+    device = None if predicts or request.choose_levers else _device()
     if device is None:
-        return again(), None
-    recall = _Recall(job, job if isinstance(job, Job) else job(), asked, device, on_trial or (lambda _: None))
-    kept, sentence = (None, "Probed anew, as was asked.") if fresh else recall.profile()
-    profile = kept or again()
+        return run_probe(job, request, on_trial), None
+    recall = _Recall(job, job if isinstance(job, Job) else job(), request, device, on_trial)
+    kept, sentence = (None, "Probed anew, as was asked.") if request.fresh else recall.profile()
+    profile = kept or run_probe(job, request, on_trial)
     if kept is None:
         sentence += recall.keep(profile)
     return profile.model_copy(update={"notes": (sentence, *profile.notes)}), sentence
@@ -103,18 +55,20 @@ def fit_or_recall(
 
 @dataclass
 class _Recall:
-    """One question to one card, and the file that keeps its answer."""
+    """One request to one card, and the file that keeps its answer."""
 
     source: JobSource
     job: Job
-    asked: Asked
+    request: ProbeRequest
     device: Device
-    on_trial: Callable[[Trial], None]
+    on_trial: OnTrial
 
     @property
     def file(self) -> Path:
         machine = read_machine(self.device)
-        parts = (machine.card, self.device.total_bytes, machine.allocator_settings, job_key(self.job), self.asked)
+        # A fresh probe, or one that had to measure, answers the same question.
+        asked = replace(self.request, mode=ProbeRequest.mode, fresh=ProbeRequest.fresh)
+        parts = (machine.card, self.device.total_bytes, machine.allocator_settings, job_key(self.job), asked)
         digest = hashlib.sha256(repr((parts, _described(self.job))).encode()).hexdigest()[:24]
         return user_cache_folder() / "profiles" / f"{digest}.json"
 
@@ -139,7 +93,7 @@ class _Recall:
 
     def _judge(self, kept: Profile) -> tuple[str | None, list[str]]:
         """Why a profile cannot be used, if so, and the doubts that one trial settles."""
-        now = read_budget(self.device, vram=self.asked.vram, reserve=self.asked.reserve)
+        now = read_budget(self.device, self.request.limits)
         # What the probe added, such as channels_last, is its answer and no other job.
         key = job_key(replace(self.job, levers=kept.plan.levers))
         try:
@@ -164,9 +118,8 @@ class _Recall:
 
     def _proved(self, kept: Profile, made: str, doubts: str) -> tuple[Profile | None, str]:
         """The profile with one new trial, or None where that does not fit."""
-        schedule = with_loading(self.asked.schedule, self.job)
-        sizes = self.asked.vram, self.asked.reserve
-        backend = open_backend(self.source, self.job, schedule, sizes, gpu=None, mode="measure")
+        request = replace(with_loading(self.request, self.job), mode="measure")
+        backend = open_backend(self.source, self.job, request)
         added = tuple(lever for lever in kept.plan.levers if lever not in self.job.levers)
         trial = backend.trial(kept.plan.micro_batch, added)
         self.on_trial(trial)

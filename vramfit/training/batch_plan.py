@@ -12,14 +12,15 @@ from vramfit.landmarks.training.options import TrainOptions
 from vramfit.measure.budget import read_budget, who_took
 from vramfit.measure.device import Device, local_device
 from vramfit.measure.machine import read_machine
-from vramfit.plan.choose import divide_batch, learning_rate_offer
+from vramfit.plan.choose import divide_batch, division_note, learning_rate_offer
 from vramfit.plan.reuse import judge_reuse
-from vramfit.probe import fit
+from vramfit.probe.fit import run_probe
 from vramfit.probe.recall import fit_or_recall
-from vramfit.records import Budget, Lever, Profile, Schedule
+from vramfit.probe.request import ProbeRequest
+from vramfit.records import Budget, Lever, Plan, Profile, Schedule
 from vramfit.shipped import load_profile
 from vramfit.training.distributed import Ranks
-from vramfit.units import format_size
+from vramfit.units import MemoryLimits, format_size
 
 DEFAULT_BATCH = 6
 
@@ -105,11 +106,14 @@ def _from_probe(job: Job, options: TrainOptions, schedule: Schedule, effective: 
     profile, said = _probe(job, options, schedule, each) if ranks.local_rank == 0 else (None, None)
     micro_batch = ranks.minimum(profile.plan.micro_batch if profile else samples_limit(schedule))
     chosen = wanted or micro_batch * ranks.world_size
-    # A plan for a batch begins its notes with how this rank's share is divided; `_over_ranks` tells of the whole.
-    notes = (profile.plan.reason, *profile.plan.notes[0 if wanted is None else 1 :]) if profile else ()
-    notes = (*notes, said) if said else notes
+    notes = (*(_notes(profile.plan) if profile else ()), *([said] if said else []))
     offer = learning_rate_offer(options.learning_rate, DEFAULT_BATCH, chosen) if options.auto_batch else None
     return Decision(chosen, micro_batch, profile, (*notes, *([offer] if offer else [])))
+
+
+def _notes(plan: Plan) -> tuple[str, ...]:
+    """Why this plan; how this rank's share is divided is left out, for `_over_ranks` tells of the whole batch."""
+    return (plan.reason, *(note for note in plan.notes if note != division_note(plan)))
 
 
 def samples_limit(schedule: Schedule) -> int:
@@ -118,17 +122,20 @@ def samples_limit(schedule: Schedule) -> int:
 
 
 def _probe(job: Job, options: TrainOptions, schedule: Schedule, effective: int | None) -> tuple[Profile, str | None]:
-    return fit_or_recall(
-        job,
-        fresh=options.fresh,
-        vram=options.vram,
+    request = ProbeRequest(
+        limits=_limits(options),
         gpu=options.gpu,
-        reserve=options.reserve,
         # A batch that is asked for is split only where it does not fit, whatever would be faster.
         objective="fastest" if effective is None else "largest",
         effective_batch=effective,
         schedule=schedule,
+        fresh=options.fresh,
     )
+    return fit_or_recall(job, request)
+
+
+def _limits(options: TrainOptions) -> MemoryLimits:
+    return MemoryLimits.parse(vram=options.vram, reserve=options.reserve)
 
 
 def _from_profile(
@@ -157,19 +164,19 @@ def _proved(
     """The profile's decision where it holds now; a new one where less is free, or where a trial says otherwise."""
     profile = decision.profile
     assert profile is not None
-    now = read_budget(card, vram=options.vram or profile.budget.requested_bytes, reserve=options.reserve)
+    limits = _limits(options).or_vram(profile.budget.requested_bytes)
+    now = read_budget(card, limits)
     if not verify and _still_fits(profile, decision.micro_batch, now):
         return decision
     taken = who_took(profile.budget, now, card.processes) if now.budget_bytes < profile.budget.budget_bytes else None
-    proved = fit(
-        job,
-        vram=now.requested_bytes,
-        reserve=options.reserve,
+    request = ProbeRequest(
+        limits=limits,
         # The profile's own batch first: where it holds, one trial is all. Smaller ones should it not.
-        batch_sizes=list(range(decision.micro_batch, 0, -1)),
+        batch_sizes=tuple(range(decision.micro_batch, 0, -1)),
         effective_batch=-(-decision.effective_batch // ranks.world_size),
         schedule=schedule,
     )
+    proved = run_probe(job, request)
     micro_batch = proved.plan.micro_batch
     verdict = "Proved by a trial" if micro_batch == decision.micro_batch else "Planned anew"
     note = f"{verdict}: micro-batch {micro_batch} within {format_size(now.budget_bytes)}."

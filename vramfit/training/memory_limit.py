@@ -12,7 +12,7 @@ from vramfit.measure.budget import read_budget, who_took
 from vramfit.measure.device import Device, local_device
 from vramfit.records import Budget
 from vramfit.training.monitors import MemoryWatch
-from vramfit.units import format_size
+from vramfit.units import MemoryLimits, format_size
 
 
 def claim_card(
@@ -47,8 +47,8 @@ def budget_now(card: Device, options: TrainOptions, planned: Budget | None) -> t
         UsageError: nothing is left.
 
     """
-    requested = planned.requested_bytes if planned else None
-    now = read_budget(card, vram=options.vram or requested, reserve=options.reserve)
+    limits = MemoryLimits.parse(vram=options.vram, reserve=options.reserve)
+    now = read_budget(card, limits.or_vram(planned.requested_bytes if planned else None))
     if planned is None:
         return now, []
     if now.budget_bytes >= planned.budget_bytes:

@@ -3,12 +3,12 @@ from scripted_card import ScriptedCard, other_process, this_process
 
 from vramfit.errors import UsageError
 from vramfit.measure.budget import is_emulated, read_budget, who_took
-from vramfit.units import GIB, MIB
+from vramfit.units import GIB, MIB, MemoryLimits
 
 
 def test_every_part_is_shown():
     card = ScriptedCard(driver_bytes_kept=300 * MIB, others=(other_process(GIB),))
-    budget = read_budget(card, vram="7GB", reserve="600MB")
+    budget = read_budget(card, MemoryLimits.parse(vram="7GB", reserve="600MB"))
     assert budget.total_bytes == 8 * GIB
     assert budget.driver_bytes == 300 * MIB
     assert budget.other_processes_bytes == GIB
@@ -22,10 +22,10 @@ def test_every_part_is_shown():
 
 
 def test_what_was_asked_for_is_the_limit_where_it_is_free():
-    budget = read_budget(ScriptedCard(capacity_bytes=24 * GIB), vram="8GB")
+    budget = read_budget(ScriptedCard(capacity_bytes=24 * GIB), MemoryLimits.parse(vram="8GB"))
     assert budget.budget_bytes == 8 * GIB
     assert is_emulated(budget)
-    assert not is_emulated(read_budget(ScriptedCard(), vram="8GB"))
+    assert not is_emulated(read_budget(ScriptedCard(), MemoryLimits.parse(vram="8GB")))
     assert not is_emulated(read_budget(ScriptedCard()))
 
 
@@ -49,7 +49,7 @@ def test_nothing_left():
 @pytest.mark.parametrize("size", ["8 bananas", 0, -5])
 def test_sizes_that_are_none(size):
     with pytest.raises(UsageError):
-        read_budget(ScriptedCard(), vram=size)
+        read_budget(ScriptedCard(), MemoryLimits.parse(vram=size))
 
 
 def test_memory_that_was_free_before_is_missed_by_name():

@@ -18,7 +18,7 @@ from vramfit.prediction.roofline import kind_of, operation_s, step_time_s
 from vramfit.prediction.trace_records import Convolution, OperationRecord
 from vramfit.prediction.tracing.trace import trace_step
 from vramfit.records import Trial, Verdict
-from vramfit.units import GIB, MIB
+from vramfit.units import GIB, MIB, MemoryLimits
 
 WIDTH = 512
 
@@ -35,7 +35,7 @@ def job(**changes) -> Job:
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
     card = find_card("rtx3070ti")
-    return Predictor(job(), card, card_budget(card, vram="4GB"))
+    return Predictor(job(), card, card_budget(card, MemoryLimits.parse(vram="4GB")))
 
 
 def test_memory_and_time_grow_with_the_batch(predictor) -> None:
@@ -71,7 +71,7 @@ def test_largest_that_fits_fits_and_the_next_does_not(predictor) -> None:
 
 def test_nothing_fits() -> None:
     card = find_card("rtx3070ti")
-    assert Predictor(job(), card, card_budget(card, vram="100MB")).largest_that_fits() == 0
+    assert Predictor(job(), card, card_budget(card, MemoryLimits.parse(vram="100MB"))).largest_that_fits() == 0
 
 
 def test_verdicts_follow_the_band() -> None:
@@ -162,7 +162,7 @@ def test_what_runs_only_while_the_cache_is_released_is_risky() -> None:
     card = find_card("rtx3070ti")
 
     def trial(vram: int | None = None) -> Trial:
-        return Predictor(landmark_job(options), card, card_budget(card, vram=vram)).trial(16)
+        return Predictor(landmark_job(options), card, card_budget(card, MemoryLimits.parse(vram=vram))).trial(16)
 
     free = trial()
     low, least = free.device_used_band_bytes[0], free.peak_allocated_bytes + free.context_bytes

@@ -12,7 +12,8 @@ from vramfit.errors import NothingFits, NoUsableGpu, ProfileError, UsageError
 from vramfit.landmarks.training.options import TrainOptions
 from vramfit.measure.budget import read_budget
 from vramfit.measure.machine import read_machine
-from vramfit.probe import Probe, Wanted
+from vramfit.probe.probe import Probe
+from vramfit.probe.request import ProbeRequest
 from vramfit.records import Lever
 from vramfit.training import batch_plan as planning
 from vramfit.training.batch_plan import choose_device, decide
@@ -47,18 +48,16 @@ class ScriptedBackend:
 def fit_on(card, source="measured"):
     """The probe, with its real search, on a scripted card."""
 
-    def fit(job, *, schedule, vram=None, gpu=None, reserve=None, batch_sizes=(), effective_batch=None, **wanted):
-        assert gpu is None
-        maximum = min(schedule.images, effective_batch or 64)
-        asked = Wanted(batch_sizes=tuple(batch_sizes), effective_batch=effective_batch, maximum=maximum, **wanted)
-        backend = ScriptedBackend(card, read_budget(card, vram=vram, reserve=reserve), source)
-        return Probe(backend, asked, lambda _: None).profile(job, schedule)
+    def run_probe(job, request):
+        assert request.gpu is None
+        backend = ScriptedBackend(card, read_budget(card, request.limits), source)
+        return Probe(backend, request, lambda _: None).profile(job)
 
-    return fit
+    return run_probe
 
 
-def recalled(fit):
-    return lambda *job, fresh, **asked: (fit(*job, **asked), "Probed anew, as was asked." if fresh else None)
+def recalled(run_probe):
+    return lambda job, request: (run_probe(job, request), "Probed anew, as was asked." if request.fresh else None)
 
 
 @pytest.fixture
@@ -66,7 +65,7 @@ def card(monkeypatch):
     """A card on which seven samples fit, and on which planning makes its trials."""
     card = ScriptedCard()
     monkeypatch.setattr(planning, "local_device", lambda _: card)
-    monkeypatch.setattr(planning, "fit", fit_on(card))
+    monkeypatch.setattr(planning, "run_probe", fit_on(card))
     monkeypatch.setattr(planning, "fit_or_recall", recalled(fit_on(card)))
     return card
 
@@ -99,8 +98,8 @@ def kept(profile, folder):
     return str(path)
 
 
-def probed(card, source="measured", **wanted):
-    return fit_on(card, source)(JOB, schedule=planning.Schedule(images=40, epochs=2), **wanted)
+def probed(card, source="measured", job=JOB, **wanted):
+    return fit_on(card, source)(job, ProbeRequest(schedule=planning.Schedule(images=40, epochs=2), **wanted))
 
 
 def test_a_cpu_trains_the_guides_batch_and_says_that_nothing_was_checked():
@@ -219,7 +218,7 @@ def test_a_profile_of_a_larger_card_is_refused(card, tmp_path):
 
 def test_a_profile_of_another_model_is_refused(card, tmp_path):
     other = replace(JOB, model_name="other")
-    profile = fit_on(card)(other, schedule=planning.Schedule(images=40, epochs=2), effective_batch=6)
+    profile = probed(card, job=other, effective_batch=6)
     with pytest.raises(ProfileError, match=r"job\.model is other"):
         decided(profile=kept(profile, tmp_path))
 

@@ -12,7 +12,7 @@ from vramfit.measure.budget import read_budget
 from vramfit.training import memory_limit as claim
 from vramfit.training import monitors as watch
 from vramfit.training.memory_limit import budget_now, claim_card
-from vramfit.units import GIB
+from vramfit.units import GIB, MemoryLimits
 
 
 def options(**changes):
@@ -21,7 +21,7 @@ def options(**changes):
 
 def test_a_plan_that_still_holds_is_the_budget():
     card = ScriptedCard()
-    planned = read_budget(card, vram="6GB")
+    planned = read_budget(card, MemoryLimits.parse(vram="6GB"))
     assert budget_now(card, options(), planned) == (planned, [])
 
 

@@ -1,0 +1,129 @@
+"""What `vramfit probe` is asked: a case for each row of its table, read from options."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from vramfit.errors import UsageError
+from vramfit.probe.request import ProbeRequest
+
+if TYPE_CHECKING:
+    from vramfit.jobs.job import Job
+    from vramfit.prediction.frontier import Frontier
+    from vramfit.probe.probe import OnTrial
+    from vramfit.records import Lever, Profile, Schedule
+
+Size = tuple[int, int]
+AUTO = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One job, as the command line names it, and what is asked about it."""
+
+    label: str = "this machine"
+    """What it is called in a table of several cases."""
+
+    request: ProbeRequest
+    """What is asked."""
+
+    model: str
+    """The job, as `resolve_job` takes it."""
+
+    image_size: Size
+    """(height, width) in pixels."""
+
+    amp: Literal["fp16", "bf16"] | None
+    """Mixed precision of the step, None for float32."""
+
+    channels_last: bool
+    """NHWC memory order."""
+
+    levers: "tuple[Lever, ...]" = ()
+    """What is named of levers."""
+
+    def job(self) -> "Job":
+        """The job, with the levers that are named."""
+        from vramfit.cli.models import resolve_job
+        from vramfit.jobs.levers.text import in_order
+
+        job = resolve_job(self.model, image_size=self.image_size, amp=self.amp, channels_last=self.channels_last)
+        return replace(job, levers=in_order((*job.levers, *self.levers)))
+
+    def schedule(self) -> "Schedule":
+        """The length of the run, and how fast this machine would load its samples."""
+        from vramfit.probe.fit import with_loading
+
+        return with_loading(self.request, self.job()).schedule
+
+    def frontier(self) -> "Frontier | None":
+        """What every choice of levers makes of the job, where the choice is left to vramfit."""
+        from vramfit.probe.fit import levers_for
+
+        return levers_for(self.job(), self.request) if self.request.choose_levers else None
+
+    def answer(self, on_trial: "OnTrial", frontier: "Frontier | None" = None) -> "Profile":
+        """The profile: of a frontier's pick where it is known already; `on_trial` is called with each trial."""
+        from vramfit.probe.fit import fit_choice
+        from vramfit.probe.recall import fit_or_recall
+
+        if frontier is not None:
+            return fit_choice(self.job(), frontier.choice, self.request, on_trial)
+        profile, _ = fit_or_recall(self.job(), self.request, on_trial)
+        return profile
+
+
+def cases_of(case: Case, image_sizes: str | None, gpus: list[str]) -> list[Case]:
+    """The case for each of several image sizes, or for each card.
+
+    Raises:
+        UsageError: several sizes and several cards, no size, or a request that a card contradicts.
+
+    """
+    if image_sizes is not None and len(gpus) > 1:
+        raise UsageError("one table is over image sizes or over cards: give --image-sizes with at most one --gpu.")
+    if image_sizes is None:
+        _check_size(case.image_size, "{} {}".format(*case.image_size))
+        return [_on_gpu(case, gpu) for gpu in dict.fromkeys(gpus)] or [case]
+    case = _on_gpu(case, gpus[0]) if gpus else case
+    sizes = dict.fromkeys(map(_size, image_sizes.split(",")))
+    return [replace(case, label="x".join(map(str, size)), image_size=size) for size in sizes]
+
+
+def sizes_to_try(batch_size: int | None, batch_sizes: str | None) -> tuple[int, ...] | None:
+    """The micro-batches of --batch-size or --batch-sizes; None where neither is given."""
+    if batch_size is not None and batch_sizes is not None:
+        raise UsageError("--batch-size names the one batch that is wanted; give it or --batch-sizes, not both.")
+    if batch_size is not None:
+        return (batch_size,)
+    return _numbers(batch_sizes) if batch_sizes is not None else None
+
+
+def named_levers(levers: str) -> "tuple[Lever, ...]":
+    """The levers of --levers; none where the choice is left to vramfit."""
+    from vramfit.jobs.levers.text import parse_levers
+
+    return () if levers == AUTO else parse_levers(levers)
+
+
+def _on_gpu(case: Case, gpu: str) -> Case:
+    return replace(case, label=gpu, request=replace(case.request, gpu=gpu))
+
+
+def _size(text: str) -> Size:
+    parts = text.strip().lower().split("x")
+    if not all(part.isdecimal() for part in parts) or len(parts) > 2:
+        raise UsageError(f"'{text}' is not an image size; write 768, or HEIGHTxWIDTH such as 512x640.")
+    return _check_size((int(parts[0]), int(parts[-1])), text)
+
+
+def _check_size(size: Size, text: str) -> Size:
+    if min(size) < 32:
+        raise UsageError(f"image size '{text}' is too small for a network; give at least 32 pixels each way.")
+    return size
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    found = [int(part) for part in text.split(",") if part.strip().isdecimal()]
+    if len(found) != len(text.split(",")) or min(found) < 1:
+        raise UsageError(f"--batch-sizes '{text}' is not a list of whole numbers above 0; write them as 6,5,4.")
+    return tuple(found)
