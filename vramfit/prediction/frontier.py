@@ -15,13 +15,14 @@ from vramfit.records import Lever, Record, Trial
 from vramfit.units import format_size
 
 _SIDE_MULTIPLE = 32
+_SMALLER_MODEL = "use a smaller model"
 _EVERYWHERE = ("selective", "block", "module")
 _STEPS_BETWEEN = 4  # rows between the largest batch without and with recomputation
 CEILING = 1024
 
 
 class FrontierRow(Record):
-    """One choice of levers: what it is called, the levers, its trial, and what speaks for or against it."""
+    """One choice of levers: its label and levers, its trial, and why it was picked or not."""
 
     label: str
     levers: tuple[Lever, ...]
@@ -155,20 +156,26 @@ def _reasoned(row: FrontierRow, picked: FrontierRow, search: LeverSearch) -> Fro
 def _for(row: FrontierRow, search: LeverSearch) -> str:
     if row.accumulation_steps > 1:
         seen = f"; BatchNorm sees {row.trial.micro_batch} images at a time" if search.batch_norm else ""
-        return f"no levers fit the batch at once{seen}"
+        return f"the whole batch does not fit at once with any levers{seen}"
     slower = _share(row.trial, search.without(row.trial.micro_batch).trial)
     if any(lever.name == "recompute" for lever in row.levers):
         return f"fits at {slower:.1%} more time than the same batch without recomputation"
-    return "fits, and nothing that costs time is needed"
+    return "fits, and no lever that costs time is needed"
 
 
 def _against(row: FrontierRow, picked: FrontierRow, *, batch_norm: bool) -> str:
     if row.trial.verdict != "fits":
         return _excess(row.trial)
     slower = _per_image(row.trial) / _per_image(picked.trial) - 1
-    speed = f"{abs(slower):.1%} {'slower' if slower > 0 else 'faster'} an image" if abs(slower) >= 0.0005 else "as fast"
+    speed = (
+        f"{abs(slower):.1%} {'slower' if slower > 0 else 'faster'} per image" if abs(slower) >= 0.0005 else "as fast"
+    )
     if row.accumulation_steps > 1:
-        seen = f"BatchNorm sees {row.trial.micro_batch} images at a time" if batch_norm else "not the batch at once"
+        seen = (
+            f"BatchNorm sees {row.trial.micro_batch} images at a time"
+            if batch_norm
+            else "the batch is not processed at once"
+        )
         return f"{speed}, {'and' if slower > 0 else 'but'} {seen}"
     return speed
 
@@ -191,8 +198,8 @@ def _nothing_fits(search: LeverSearch, micro_batch: int) -> NothingFits:
     short = format_size(_high(least.trial) - least.trial.budget_bytes)
     advice = _cheapest_change(search, least)
     return NothingFits(
-        f"Batch {micro_batch} does not fit {format_size(least.trial.budget_bytes)} with any levers: {short} are "
-        f"missing with every part recomputed that helps; {advice}."
+        f"Batch {micro_batch} does not fit in {format_size(least.trial.budget_bytes)} with any levers: it is {short} "
+        f"short even with as much recomputation as helps; {advice}."
     )
 
 
@@ -203,12 +210,14 @@ def _cheapest_change(search: LeverSearch, least: Fitted) -> str:
     per_image = _high(more.trial) - _high(least.trial)
     fixed = _high(least.trial) - per_image * least.trial.micro_batch
     room = (least.trial.budget_bytes - fixed) / max(1, per_image * least.trial.micro_batch)
-    if size is None or room <= 0:
-        return "a smaller model is needed" if room <= 0 else f"{room:.0%} of the activations would"
+    if room <= 0:
+        return _SMALLER_MODEL
+    if size is None:
+        return f"{room:.0%} of its activations would fit, so use smaller samples or a smaller model"
     shrunk = [int(side * math.sqrt(room)) // _SIDE_MULTIPLE * _SIDE_MULTIPLE for side in size]
     if min(shrunk) < _SIDE_MULTIPLE:
-        return "a smaller model is needed"
-    return f"images of {shrunk[0]}x{shrunk[1]} would fit, or {format_size(_high(least.trial))} of memory"
+        return _SMALLER_MODEL
+    return f"use images of {shrunk[0]}x{shrunk[1]}, or allow {format_size(_high(least.trial))}"
 
 
 def _high(trial: Trial) -> int:

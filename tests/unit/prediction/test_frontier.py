@@ -92,7 +92,7 @@ def test_a_batch_that_fits_as_it_is_is_left_alone():
     frontier = find_frontier(ScriptedSearch(), batch_size=7)
     assert frontier.choice.label == "as it is"
     assert frontier.choice.levers == ()
-    assert "faster an image" in rows(frontier)["free levers"].reason
+    assert "faster per image" in rows(frontier)["free levers"].reason
 
 
 def test_free_levers_come_before_those_that_cost_time():
@@ -107,22 +107,22 @@ def test_recomputation_makes_a_batch_fit_and_every_loser_is_told_why():
     said = {label: row.reason for label, row in rows(frontier).items()}
     assert said["free levers"] == "exceeds the budget by 4.00 GiB"
     assert said["selective, everywhere"] == "exceeds the budget by 1.00 GiB"
-    assert said["block, everywhere"] == "10.0% slower an image"
-    assert said["accumulation"] == "16.7% faster an image, but BatchNorm sees 6 images at a time"
+    assert said["block, everywhere"] == "10.0% slower per image"
+    assert said["accumulation"] == "16.7% faster per image, but BatchNorm sees 6 images at a time"
     assert sum(row.chosen for row in frontier.rows) == 1
 
 
 def test_a_batch_that_no_levers_fit_is_divided():
     choice = find_frontier(ScriptedSearch(), batch_size=24).choice
     assert (choice.label, choice.trial.micro_batch, choice.accumulation_steps) == ("accumulation", 8, 3)
-    assert choice.reason == "no levers fit the batch at once; BatchNorm sees 8 images at a time"
+    assert choice.reason == "the whole batch does not fit at once with any levers; BatchNorm sees 8 images at a time"
 
 
 def test_batch_norm_is_spoken_of_where_there_is_one():
     search = ScriptedSearch(batch_norm=False)
-    assert find_frontier(search, batch_size=24).choice.reason == "no levers fit the batch at once"
+    assert find_frontier(search, batch_size=24).choice.reason == "the whole batch does not fit at once with any levers"
     divided = rows(find_frontier(search, batch_size=12))["accumulation"].reason
-    assert divided == "16.7% faster an image, but not the batch at once"
+    assert divided == "16.7% faster per image, but the batch is not processed at once"
 
 
 def test_without_a_batch_the_objective_picks():
@@ -132,7 +132,7 @@ def test_without_a_batch_the_objective_picks():
 
 
 def test_when_nothing_fits_the_shortfall_and_the_cheapest_change_are_named():
-    with pytest.raises(NothingFits, match=r"2\.00 GiB are missing .* images of 672x672 would fit, or 10\.00 GiB"):
+    with pytest.raises(NothingFits, match=r"2\.00 GiB short .* use images of 672x672, or allow 10\.00 GiB"):
         find_frontier(ScriptedSearch(scale=25), batch_size=1)
 
 

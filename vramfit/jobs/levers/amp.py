@@ -22,7 +22,6 @@ class MixedPrecision(LeverKind):
     cost = "free"
     order = 50
     exact = False
-    help = "the dtype of automatic mixed precision"
 
     def job_fields(self, lever: "Lever") -> Mapping[str, Amp | None]:
         """The job's own setting."""

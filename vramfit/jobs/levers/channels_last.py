@@ -14,14 +14,13 @@ if TYPE_CHECKING:
 
 @register
 class ChannelsLast(LeverKind):
-    """NHWC for the network and for 4-D inputs, or NCHW where the setting is `off`."""
+    """NHWC for the network and its 4-D inputs, which tensor cores read without a conversion; `off` is NCHW."""
 
     name = "channels_last"
     settings = ("on", "off")
     cost = "free"
     order = 40
     exact = True
-    help = "NHWC memory order, which tensor cores read as it is"
 
     def may_be_faster(self, job: "Job", card: "Card") -> bool:
         """In half precision on tensor cores, which read NHWC as it is."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @register
 class Compile(LeverKind):
-    """torch.compile, with a bound on what the backward pass may keep."""
+    """torch.compile; the setting is the percentage of its activations that it may keep. Measured, never predicted."""
 
     name = "compile"
     settings = ("100", "75", "50", "25", "0")
@@ -34,9 +34,8 @@ class Compile(LeverKind):
     exact = False
     # A compiler cannot see through a checkpoint of ours.
     conflicts: ClassVar[Mapping[str, str]] = {
-        "recompute": "compile chooses itself what to run again; leave recompute away, or compile."
+        "recompute": "compile itself chooses what to recompute; use one of the two levers compile and recompute."
     }
-    help = "torch.compile; the setting is the percent of its activations that it may keep. Measured, never predicted"
 
     def on_network(self, model: "nn.Module", lever: "Lever") -> None:
         """Compile the network at its first call.
@@ -56,7 +55,7 @@ class Compile(LeverKind):
         """
         raise NotTraceable(
             f"the step of '{job.name}' is compiled: torch.compile fuses operations and chooses what to keep only once "
-            "it runs, so nothing can be predicted; measure it on a card, or leave the compile lever away."
+            "it runs, so nothing can be predicted; measure it on a card, or remove the compile lever."
         )
 
 
@@ -73,7 +72,9 @@ def compile_network(model: "nn.Module", share: float) -> None:
     """
     on_card = any(parameter.device.type == "cuda" for parameter in model.parameters())
     if on_card and find_spec("triton") is None:
-        raise UsageError("torch.compile needs Triton on a card, and it is not installed here; leave compile away.")
+        raise UsageError(
+            "torch.compile needs Triton on a card, and it is not installed; install it, or do not compile."
+        )
     model.compile(backend=Keeping(share))
 
 

@@ -14,13 +14,12 @@ if TYPE_CHECKING:
 
 @register
 class EmaOnHost(LeverKind):
-    """The moving average of the weights on the host; it is on the card only while it is evaluated."""
+    """The averaged weights in host memory: each step copies the weights there; on the card only to be evaluated."""
 
     name = "ema_on_host"
     cost = "time"
     order = 10
     exact = True
-    help = "the averaged weights live in host memory; each step copies to it"
 
     def on_step(self, step: "Step", lever: "Lever") -> None:
         """Move the average to the host, if the job keeps one."""

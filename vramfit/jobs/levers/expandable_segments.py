@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
 @register
 class ExpandableSegments(LeverKind):
-    """PyTorch's `expandable_segments`. Known limitation: the allocator has none on Windows, and ignores the lever."""
+    """PyTorch's `expandable_segments`: the allocator grows its segments page by page, so less lies idle between them.
+
+    Known limitation: the allocator has none on Windows, where the lever changes nothing.
+    """
 
     name = "expandable_segments"
     cost = "free"
     order = 10
     exact = True
-    help = "the allocator grows its segments page by page, so that less lies idle between them (Linux)"
 
     def is_available(self) -> bool:
         """On any system but Windows."""

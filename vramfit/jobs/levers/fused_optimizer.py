@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 
 @register
 class FusedOptimizer(LeverKind):
-    """The optimizer's `fused` form, for those of torch.optim that have one."""
+    """The optimizer's `fused` form, for those of torch.optim that have one: no copy of the weights in each step."""
 
     name = "fused_optimizer"
     cost = "free"
     order = 20
     exact = True
-    help = "one kernel for the optimizer: no copy of the weights on the way"
 
     def is_free_for(self, job: "Job") -> bool:
         """Where the optimizer has a fused form and does not use it."""
@@ -57,7 +56,7 @@ class Fused:
         """
         optimizer = self.build(parameters)
         if "fused" not in optimizer.defaults:
-            raise UsageError(f"{type(optimizer).__name__} has no fused form; leave the fused_optimizer lever away.")
+            raise UsageError(f"{type(optimizer).__name__} has no fused form; remove the fused_optimizer lever.")
         return optimizer if optimizer.defaults["fused"] else _rebuilt(optimizer)
 
 

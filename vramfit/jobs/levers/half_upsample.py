@@ -15,13 +15,12 @@ if TYPE_CHECKING:
 
 @register
 class HalfUpsample(LeverKind):
-    """Every `nn.Upsample` of the network in the dtype that reaches it."""
+    """Every `nn.Upsample` in the dtype of its input; autocast would make it, and the sums after it, float32."""
 
     name = "half_upsample"
     cost = "free"
     order = 30
     exact = False
-    help = "upsampling layers stay in half precision; CUDA's autocast would make it, and the sums after it, float32"
 
     def is_free_for(self, job: "Job") -> bool:
         """Where a network with upsampling layers is trained in mixed precision."""

@@ -35,7 +35,6 @@ class LeverKind:
         exact: the run's numbers are those of the run without it, up to the order of additions.
         per_module: may name the modules that it applies to.
         conflicts: levers that it cannot be used with, by name, each with the sentence that says so.
-        help: one line for people.
 
     """
 
@@ -46,7 +45,6 @@ class LeverKind:
     exact: ClassVar[bool]
     per_module: ClassVar[bool] = False
     conflicts: ClassVar[Mapping[str, str]] = {}
-    help: ClassVar[str]
 
     def is_available(self) -> bool:
         """Whether this machine knows the lever; where it does not, the lever changes nothing."""

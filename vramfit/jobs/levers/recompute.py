@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 @register
 class Recompute(LeverKind):
-    """Activation checkpointing of modules: all of what they compute, or all but the operations that take the time."""
+    """Activation checkpointing: modules run again in the backward pass, so that what they compute is not kept.
+
+    `selective` keeps the outputs of the operations that take the time; the other settings keep the input alone.
+    """
 
     name = "recompute"
     settings = ("selective", "block", "module")
@@ -21,7 +24,6 @@ class Recompute(LeverKind):
     order = 20
     exact = True
     per_module = True
-    help = "run parts of the forward pass again in the backward pass in place of keeping their activations"
 
     def on_network(self, model: "nn.Module", lever: "Lever") -> None:
         """Recompute the modules that the lever names, or else wherever its setting can be used.

@@ -22,7 +22,7 @@ def check_lever(lever: Lever) -> Lever:
     if lever.setting not in kind.settings:
         raise UsageError(f"{kind.name} cannot be '{lever.setting}'; use {' or '.join(kind.settings)}.")
     if lever.modules and not kind.per_module:
-        raise UsageError(f"{kind.name} applies to the whole job; leave '@{'+'.join(lever.modules)}' away.")
+        raise UsageError(f"{kind.name} applies to the whole job; remove '@{'+'.join(lever.modules)}'.")
     return lever
 
 

@@ -88,7 +88,7 @@ def test_a_copy_is_not_compiled(partitioned):
 
 
 def test_nothing_is_predicted_of_a_compiled_step():
-    with pytest.raises(NotTraceable, match=r"is compiled.*measure it on a card, or leave the compile lever away"):
+    with pytest.raises(NotTraceable, match=r"is compiled.*measure it on a card, or remove the compile lever"):
         trace_step(job("compile=50"), 2)
 
 
@@ -101,5 +101,5 @@ def test_a_card_needs_triton(monkeypatch):
 
 
 def test_compiling_and_recomputing_exclude_each_other():
-    with pytest.raises(UsageError, match="compile chooses itself what to run again"):
+    with pytest.raises(UsageError, match="compile itself chooses what to recompute"):
         parse_levers("recompute=block,compile=50")

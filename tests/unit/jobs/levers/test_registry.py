@@ -38,8 +38,7 @@ class PlainDescent(LeverKind):
     cost = "free"
     order = 15
     exact = False
-    conflicts = {"fused_optimizer": "plain_descent has nothing to fuse; leave fused_optimizer away."}
-    help = "SGD without momentum in place of the optimizer"
+    conflicts = {"fused_optimizer": "plain_descent has nothing to fuse; remove fused_optimizer."}
 
     def is_free_for(self, job):
         return job.clip_norm is None
