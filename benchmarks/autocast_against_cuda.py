@@ -24,11 +24,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vramfit.files import write_atomically
 from vramfit.jobs.backbone import backbone_job
+from vramfit.jobs.job import empty_model
 from vramfit.prediction.trace_records import Trace
-from vramfit.prediction.tracing.cuda_emulation import built_on_meta, cuda_everywhere, storageless_model
-from vramfit.prediction.tracing.fake_tensors import tensors_in
+from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere, storageless_model
 from vramfit.prediction.tracing.op_schema import Nature, nature_of
 from vramfit.prediction.tracing.recorder import Recorder
+from vramfit.prediction.tracing.tensor_trees import tensors_in
 
 BATCH = 2
 RESULTS = Path(__file__).resolve().parent / "results" / "autocast_against_cuda.json"
@@ -71,7 +72,7 @@ def with_cuda(model: str, dtype: torch.dtype = torch.float16) -> Forward:
     """torch's own forward pass on fake cuda tensors."""
     job = backbone_job(model)
     images = job.batch(BATCH)[0]
-    network = built_on_meta(job)
+    network = empty_model(job)
     with FakeTensorMode(allow_non_fake_inputs=True):
         _move_to_fake_cuda(network)
         images = torch.empty(images.shape, device="cuda")
@@ -102,7 +103,7 @@ def with_trace(model: str, dtype: torch.dtype = torch.float16) -> Forward:
     """The trace's forward pass."""
     job = backbone_job(model)
     recorder = Recorder(Trace(BATCH))
-    with cuda_everywhere():
+    with cuda_everywhere(recorder):
         network = storageless_model(job, recorder)
         images = recorder.move(job.batch(BATCH)[0], "input")
         recorder.phase = "forward"

@@ -90,7 +90,8 @@ class Trace:
     """A traced job at one micro-batch: two optimizer steps, then a validation step.
 
     `events[:marks["step 1"]]` sets the job up; `marks` gives the number of events before each part. `calls` is every
-    call of a module in a forward pass of training, in the order of their ends.
+    call of a module in a forward pass of training, in the order of their ends. `assumptions` are what was taken for
+    granted of values that only a card has, each with the line that relies on it.
     """
 
     micro_batch: int
@@ -99,6 +100,7 @@ class Trace:
     operations: list[OperationRecord] = field(default_factory=list)
     marks: dict[str, int] = field(default_factory=dict)
     calls: list["Call"] = field(default_factory=list)
+    assumptions: list[str] = field(default_factory=list)
 
     def allocated_bytes(self) -> list[int]:
         """Bytes held after each event, before any rounding by the allocator."""

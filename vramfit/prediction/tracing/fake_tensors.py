@@ -13,10 +13,14 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from vramfit.prediction.tracing.op_schema import Nature, nature_of, written_argument
+from vramfit.prediction.tracing.address_space import reserve
+from vramfit.prediction.tracing.assumptions import Assumptions, NeedsValues
+from vramfit.prediction.tracing.op_schema import Nature, nature_of, written_argument, written_tensors
+from vramfit.prediction.tracing.tensor_trees import tensors_given, tensors_in
+from vramfit.prediction.tracing.values import Values
 
 _ATEN = torch.ops.aten
-_CPU = torch.device("cpu")
+_COMPARING = {_ATEN.equal, _ATEN.allclose}
 _NUMBERS = (bool, int, float, complex)
 # Arguments that say where a new tensor goes; a meta kernel makes meta tensors.
 _PLACES = {"device", "pin_memory"}
@@ -24,19 +28,10 @@ _PLACES = {"device", "pin_memory"}
 _NEED_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
-class _Nothing(Tensor):
-    """Only ever a source of storages that have a size and no memory."""
-
-    @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]  # torch's stub lacks func
-        raise AssertionError("no operation runs on it")
-
-
 def storageless(size: Sequence[int], stride: Sequence[int], dtype: torch.dtype) -> Tensor:
     """A tensor of the given size and stride without memory; to be used under a `Recorder` alone."""
     numel = 0 if 0 in size else 1 + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
-    source = Tensor._make_wrapper_subclass(_Nothing, (numel,), dtype=dtype, device=_CPU)
-    return torch.empty(0, dtype=dtype).set_(source.untyped_storage(), 0, size, stride)
+    return torch.empty(0, dtype=dtype).set_(reserve(numel * dtype.itemsize), 0, size, stride)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +54,104 @@ class _Same:
 
 
 class Operations:
-    """Runs operations on storage-less tensors, remembering what each returns."""
+    """Runs operations on storage-less tensors, remembering what each returns.
 
-    def __init__(self, on_card: Callable[[Tensor], bool], made: Callable[[Tensor], None]) -> None:
+    A tensor is made on the card where a device is named, or where what it is made of is there; else on the host.
+    """
+
+    def __init__(
+        self,
+        on_card: Callable[[Tensor], bool],
+        made: Callable[[Tensor], None],
+        values: Values,
+        assumptions: Assumptions,
+    ) -> None:
         self._on_card = on_card
         self._made = made
+        self._values = values
+        self._assumptions = assumptions
         self._known: dict[Any, Any] = {}
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor]) -> Any:
         """What an operation returns of `given` tensors; new ones have no storage, and `made` is told of each."""
         nature = nature_of(func)
-        if nature is Nature.VIEW or (given and not any(map(self._on_card, given))):
+        if nature is Nature.VIEW or not (any(map(self._on_card, given)) if given else names_device(kwargs)):
             return func(*args, **kwargs)
         if nature is Nature.WRITE:
-            return written_argument(func, args, kwargs)
-        key = (func, _describe(args), _describe(tuple(kwargs.items())))
-        if key not in self._known:
-            self._known[key] = _ask(func, args, kwargs)
-        return self._make(self._known[key], given)
+            return self._write(func, args, kwargs, given)
+        if func is _ATEN._local_scalar_dense.default:
+            return self._assumptions.number(args[0], str(func))
+        if func.overloadpacket in _COMPARING:
+            return self._assumptions.agree(func, args, kwargs, given)
+        return self._compute(func, args, kwargs, given)
+
+    def _write(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor]) -> Any:
+        written = written_tensors(func, args, kwargs)
+        if written and not any(map(self._on_card, written)):  # the host's copy of what is on the card
+            known = [self._assumptions.read(one, str(func)) if self._on_card(one) else one for one in given]
+            self._values.computed_from(func, args, known, kwargs)
+        else:
+            self._values.write(func, args, kwargs, given)
+        return written_argument(func, args, kwargs)
+
+    def _compute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor]) -> Any:
+        positions: list[Tensor] = []
+        if func is _ATEN.index.Tensor and any(map(_is_mask, args[1])):
+            args, positions = self._without_masks(args)
+            given = tensors_given(args, kwargs)
+        answer, reals, why = self._answer(func, args, kwargs, given)
+        out = self._make(answer, given)
+        del positions
+        before = {tensor.untyped_storage()._cdata for tensor in given}
+        new = [tensor for tensor in tensors_in(out) if tensor.untyped_storage()._cdata not in before]
+        if reals is None:
+            self._values.follow(func, args, kwargs, given, new)
+        else:
+            self._values.take(new, reals, why)
+        unknown = [tensor for tensor in new if self._values.of(tensor) is None]
+        if unknown:
+            self._assumptions.infer(func, args, tensors_in(out))
+        return out
+
+    def _answer(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor]
+    ) -> tuple[Any, list[Tensor] | None, str]:
+        """What an operation returns, its values where they were needed for its shape, and what was assumed."""
+        if _NEED_VALUES.isdisjoint(func.tags) and "nms" not in func.name():
+            key = (func, _describe(args), _describe(tuple(kwargs.items())))
+            try:
+                if key not in self._known:
+                    self._known[key] = _ask(func, args, kwargs)
+            except (NotImplementedError, RuntimeError, ValueError, TypeError) as error:
+                return self._shaped(func, args, kwargs, given, error)
+            return self._known[key], None, ""
+        return self._shaped(func, args, kwargs, given)
+
+    def _shaped(
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        given: list[Tensor],
+        cause: Exception | None = None,
+    ) -> tuple[Any, list[Tensor], str]:
+        try:
+            result, why = self._assumptions.shaped(func, args, kwargs, given)
+        except NeedsValues as error:
+            raise cause or error from None
+        return _answer_of_values(result), tensors_in(result), why
+
+    def _without_masks(self, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Tensor]]:
+        """Indexing by masks as a card does it: by the positions of what they keep, which are found first."""
+        indices: list[Tensor | None] = []
+        positions: list[Tensor] = []
+        for index in args[1]:
+            if _is_mask(index):
+                positions.append(self.run(_ATEN.nonzero.default, (index,), {}, [index]))
+                indices += positions[-1].unbind(1)
+            else:
+                indices.append(index)
+        return (args[0], indices, *args[2:]), positions
 
     def _make(self, answer: Any, given: list[Tensor]) -> Any:
         if isinstance(answer, _New):
@@ -88,25 +163,6 @@ class Operations:
         if isinstance(answer, (list, tuple)):
             return type(answer)(self._make(part, given) for part in answer)
         return answer
-
-
-def tensors_in(value: Any) -> list[Tensor]:
-    """The tensors in nested tuples and lists, in order."""
-    if isinstance(value, Tensor):
-        return [value]
-    found: list[Tensor] = []
-    if isinstance(value, (list, tuple)):
-        for part in value:
-            if isinstance(part, Tensor):
-                found.append(part)
-            elif isinstance(part, (list, tuple)):
-                found += tensors_in(part)
-    return found
-
-
-def tensors_given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-    """The tensors among an operation's arguments, in order."""
-    return tensors_in(args) + tensors_in(tuple(kwargs.values())) if kwargs else tensors_in(args)
 
 
 def _describe(value: Any) -> Any:
@@ -168,6 +224,23 @@ def _makes_from_nothing(func: Any) -> bool:
 
 def _meta(tensor: Tensor) -> Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+def names_device(kwargs: dict[str, Any]) -> bool:
+    """Whether a new tensor was asked for on a device: on the card, for a traced tensor's device is asked for alike."""
+    return kwargs.get("device") is not None
+
+
+def _is_mask(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype in (torch.bool, torch.uint8)
+
+
+def _answer_of_values(result: Any) -> Any:
+    if isinstance(result, Tensor):
+        return _New(tuple(result.shape), torch.empty(result.shape, device="meta").stride(), result.dtype)
+    if isinstance(result, (list, tuple)):
+        return type(result)(map(_answer_of_values, result))
+    return result
 
 
 def _answer(result: Any, sources: list[int]) -> Any:

@@ -5,6 +5,9 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
+
+from vramfit.prediction.tracing.tensor_trees import tensors_in
 
 _ATEN = torch.ops.aten
 
@@ -45,6 +48,23 @@ def written_argument(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     if not results:
         return None
     return results[0] if len(results) == 1 else tuple(results)
+
+
+def written_tensors(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The arguments that an operation writes into, whether it returns them or not."""
+    given = (_given(place, args, kwargs) for place in _targets(func))
+    return [tensor for value in given for tensor in tensors_in(value)]
+
+
+@cache
+def _targets(func: Any) -> tuple[tuple[int, str], ...]:
+    arguments = enumerate(func._schema.arguments)
+    return tuple((position, one.name) for position, one in arguments if one.alias_info and one.alias_info.is_write)
+
+
+def _given(place: tuple[int, str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    position, name = place
+    return kwargs.get(name) if position >= len(args) else args[position]
 
 
 @cache

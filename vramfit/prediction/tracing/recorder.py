@@ -10,10 +10,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vramfit.prediction.trace_records import Call, Kind, OperationRecord, StorageRecord, Trace, TracePhase
+from vramfit.prediction.tracing.assumptions import Assumptions
 from vramfit.prediction.tracing.cuda_kernels import AMPERE
-from vramfit.prediction.tracing.fake_tensors import Operations, storageless, tensors_given, tensors_in
+from vramfit.prediction.tracing.fake_tensors import Operations, storageless
 from vramfit.prediction.tracing.op_costs import convolution_of, flops_of
 from vramfit.prediction.tracing.op_schema import Nature, nature_of
+from vramfit.prediction.tracing.tensor_trees import tensors_given, tensors_in
+from vramfit.prediction.tracing.values import Limit, Values
 from vramfit.prediction.tracing.workspaces import workspaces_of
 
 _ATEN = torch.ops.aten
@@ -26,12 +29,15 @@ class Recorder(TorchDispatchMode):
     `capability` is the card's compute capability.
     """
 
-    def __init__(self, trace: Trace, capability: tuple[int, int] = AMPERE) -> None:
+    def __init__(self, trace: Trace, capability: tuple[int, int] = AMPERE, *, limit: Limit = "small") -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no types there
         self.trace = trace
         self.phase: TracePhase = "setup"
         self._capability = capability
-        self._operations = Operations(self._on_card, self._made)
+        self._values = Values(self.on_card, limit)
+        self._assumptions = Assumptions(self._values, trace.assumptions, strict=limit == "nothing")
+        self._operations = Operations(self.on_card, self._made, self._values, self._assumptions)
+        self._everything = limit == "everything"
         self._making: tuple[str, Kind, str] = ("", "temporary", "")
         self._live: dict[int, int] = {}  # address of a storage -> its number in the trace
         self._references: dict[int, weakref.ref[Any]] = {}
@@ -71,8 +77,20 @@ class Recorder(TorchDispatchMode):
         with torch.utils._python_dispatch._disable_current_modes():
             stride = tensor.stride() if _dense(tensor) else torch.empty(tensor.shape, device="meta").stride()
             copy = storageless(tensor.shape, stride, tensor.dtype)
-        self._made(copy)
+            self._made(copy)
+            if kind != "parameter" or self._everything:
+                self._values.adopt(copy, tensor)
         return copy
+
+    def bring(self, tensor: Tensor) -> Tensor:
+        """The card's copy of a host tensor that the step itself moves."""
+        moved = self.move(tensor, self._kind(None, ()), self._module())
+        return moved.requires_grad_(tensor.requires_grad)
+
+    def read(self, tensor: Tensor, what: str) -> Tensor:
+        """The values of a tensor on the card, known or assumed, as a host tensor that must not be written into."""
+        with torch.utils._python_dispatch._disable_current_modes():
+            return self._assumptions.read(tensor, what)
 
     def mark_kind(self, tensor: Tensor, kind: Kind, module: str = "") -> None:
         """Say what a recorded tensor is for, and of which module it is where that is known."""
@@ -126,10 +144,10 @@ class Recorder(TorchDispatchMode):
     def _record_operation(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor], out: Any
     ) -> None:
-        inputs = [tensor for tensor in given if self._on_card(tensor)]
+        inputs = [tensor for tensor in given if self.on_card(tensor)]
         outputs = tensors_in(out)
         written = outputs or inputs[:1]
-        if not any(map(self._on_card, written)):
+        if not any(map(self.on_card, written)):
             return
         name, _, module = self._making
         self.trace.operations.append(
@@ -147,7 +165,8 @@ class Recorder(TorchDispatchMode):
             )
         )
 
-    def _on_card(self, tensor: Tensor) -> bool:
+    def on_card(self, tensor: Tensor) -> bool:
+        """Whether a tensor is on the card: it is if the recorder made its storage."""
         return tensor.untyped_storage()._cdata in self._live
 
     def _kind(self, func: Any, args: tuple[Any, ...]) -> Kind:
@@ -178,6 +197,7 @@ class Recorder(TorchDispatchMode):
 
     def _free(self, address: int, number: int) -> None:
         self._live.pop(address, None)
+        self._values.drop(address)
         record = self.trace.storages[number]
         if record.kind in ("activation", "loss") and self.phase == record.phase:
             record.kind = "temporary"

@@ -24,28 +24,35 @@ from vramfit.prediction.trace_records import Trace, TracePhase
 from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere, storageless_model
 from vramfit.prediction.tracing.cuda_kernels import AMPERE
 from vramfit.prediction.tracing.recorder import Recorder
+from vramfit.prediction.tracing.values import Limit
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, None: None}
 
 
 def trace_step(
-    job: Job, micro_batch: int, *, steps: int = 2, validation: bool = True, capability: tuple[int, int] = AMPERE
+    job: Job,
+    micro_batch: int,
+    *,
+    steps: int = 2,
+    validation: bool = True,
+    capability: tuple[int, int] = AMPERE,
+    values: Limit = "small",
 ) -> Trace:
     """Record `steps` optimizer steps of a job, and then a validation step, at one micro-batch.
 
     `capability` is the compute capability of the card, which decides the kernels of attention.
 
     Raises:
-        NotTraceable: the step reads a value back, has a shape that depends on values, or fails on tensors
-            without storage; names the operation and the line.
+        NotTraceable: the step fails on tensors without storage, or `values` is "nothing" and it reads one; names the
+            operation and the line.
 
     """
     job = job_to_trace(job)
     trace = Trace(micro_batch)
     with _explained(job):
         host = job.batch(micro_batch)
-        recorder = Recorder(trace, capability)
-        with cuda_everywhere(capability):
+        recorder = Recorder(trace, capability, limit=values)
+        with cuda_everywhere(capability, recorder):
             _run(_set_up(job, recorder), recorder, host, steps=steps, validation=validation)
         recorder.stop()
     _order_frees(trace)

@@ -1,0 +1,247 @@
+"""What is assumed of values that only a card has, as in a healthy run at its largest, and where it was relied on.
+
+A flag answers as when nothing is wrong: values are finite, nothing is empty, nobody leaves early. A count is its
+largest: a mask keeps everything, NMS keeps every box, an index is the last one. A number read back is 1.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vramfit.prediction.tracing.tensor_trees import tensors_in
+from vramfit.prediction.tracing.values import Number, Values
+
+_ATEN = torch.ops.aten
+_FINITE = "values are finite"
+_KEPT = "a mask keeps everything"
+_LAST = "an index found on the card is the last"
+_EQUAL = "tensors that are compared as a whole are equal"
+_DIFFERENT = "all values are different"
+_BOXES = "NMS keeps every box"
+_ORDER = "values on the card are in order"
+_ONE = "a number read from the card is 1"
+_SAMPLE = "sizes are those of the sample batch"
+_NOT_THEIRS = (str(Path(__file__).parents[2]), str(Path(torch.__file__).parent))
+
+Rule = Callable[[Values, Any, Any, list[Tensor]], None]
+
+
+class NeedsValues(RuntimeError):
+    """An operation needs values that only a card has."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} needs values that only a card has")
+        self.func = what
+
+
+class Assumptions:
+    """Answers for values that are not known, and a list of what was assumed: `file:line: what`."""
+
+    def __init__(self, values: Values, noted: list[str], *, strict: bool = False) -> None:
+        self._values = values
+        self._noted = noted
+        self._strict = strict
+
+    def note(self, why: str) -> None:
+        """Remember that the caller's line relies on an assumption; "" is none."""
+        said = f"{_place()}: {why}"
+        if why and said not in self._noted:
+            self._noted.append(said)
+
+    def infer(self, func: Any, args: Any, out: list[Tensor]) -> None:
+        """Say what the results of an operation on unknown values are taken to be, where there is a rule."""
+        if self._strict:
+            return
+        rule = _RULES.get(func.overloadpacket)
+        if rule is not None:
+            rule(self._values, func, args, out)
+        elif _is_flag(args, out):
+            given = [self.values_of(tensor)[0] for tensor in tensors_in(args)]
+            result = self._values.computed_from(func, args, given)
+            if result is not None:
+                self._values.fill(out[0], bool(result), _ONE)
+
+    def values_of(self, tensor: Tensor) -> tuple[Tensor, str]:
+        """The values of a tensor as a host tensor, and what was assumed, "" if they are known."""
+        known = self._values.of(tensor)
+        if known is not None:
+            return known, self._values.why([tensor])
+        number, why = _everywhere(tensor)
+        return torch.tensor(number, dtype=tensor.dtype).expand(tensor.shape), why
+
+    def number(self, tensor: Tensor, what: str) -> Number:
+        """What `.item()` answers; notes what was assumed. `what` names the operation."""
+        number: Number = self.read(tensor, what).item()
+        return number
+
+    def agree(self, func: Any, args: Any, kwargs: Any, given: list[Tensor]) -> bool:
+        """What an operation answers that compares whole tensors: they agree, where that is not known."""
+        self._refuse(str(func))
+        answer = self._values.computed(func, args, kwargs, given)
+        if answer is None:
+            self.note(_EQUAL)
+        return answer is None or bool(answer)
+
+    def read(self, tensor: Tensor, what: str) -> Tensor:
+        """The values as a host tensor that must not be written into; notes what was assumed."""
+        self._refuse(what)
+        value, why = self.values_of(tensor)
+        self.note(why)
+        return value
+
+    def _refuse(self, what: str) -> None:
+        if self._strict:
+            raise NeedsValues(what)
+
+    def shaped(self, func: Any, args: Any, kwargs: Any, given: list[Tensor]) -> tuple[Any, str]:
+        """What an operation whose result's shape depends on values returns, as host tensors, and what was assumed."""
+        self._refuse(str(func))
+        result, why = self._values.computed(func, args, kwargs, given), self._values.why(given)
+        if result is None:
+            largest, words = _LARGEST.get(func.overloadpacket, (None, _ONE))
+            result = largest(args) if largest else self._ran(func, args, kwargs, given)
+            why = why or words
+        if result is None:
+            raise NeedsValues(str(func))
+        self.note(why or _SAMPLE)
+        return result, why
+
+    def _ran(self, func: Any, args: Any, kwargs: Any, given: list[Tensor]) -> Any:
+        if sum(tensor.numel() for tensor in given) > _AFFORDABLE:
+            return None
+        return self._values.computed_from(func, args, [self.values_of(tensor)[0] for tensor in given], kwargs)
+
+
+_AFFORDABLE = 1 << 24  # elements that a kernel on the CPU may work through for the shape of its result
+def _everywhere(tensor: Tensor) -> tuple[Number, str]:
+    return (True, _KEPT) if tensor.dtype is torch.bool else (1, _ONE)
+
+
+def _all_positions(args: Any) -> Tensor:
+    return torch.zeros((), dtype=torch.int64).expand(args[0].numel(), args[0].dim())
+
+
+def _all_chosen(args: Any) -> Tensor:
+    return torch.zeros((), dtype=args[0].dtype).expand(torch.broadcast_shapes(args[0].shape, args[1].shape).numel())
+
+
+def _all_boxes(args: Any) -> Tensor:
+    return torch.zeros((), dtype=torch.int64).expand(args[0].shape[0])
+
+
+def _all_different(args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    whole = torch.zeros((), dtype=torch.int64)
+    length = args[0].numel()
+    inverse, counts = (len(args) > 2 and args[2]), (len(args) > 3 and args[3])
+    values = torch.zeros((), dtype=args[0].dtype).expand(length)
+    return values, whole.expand(args[0].shape if inverse else (0,)), whole.expand(length if counts else 0)
+
+
+def _is_flag(args: Any, out: list[Tensor]) -> bool:
+    """Whether an operation compares single numbers."""
+    single = len(out) == 1 and out[0].dtype is torch.bool and out[0].dim() == 0
+    return single and all(tensor.dim() == 0 for tensor in tensors_in(args))
+
+
+def _place() -> str:
+    """File and line of the innermost caller that is neither torch nor vramfit."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_THEIRS):
+        frame = frame.f_back
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+
+
+def _filled(number: Number, why: str) -> Rule:
+    def rule(values: Values, func: Any, args: Any, out: list[Tensor]) -> None:  # noqa: ARG001  # a rule's signature
+        for tensor in out:
+            values.fill(tensor, number, why)
+
+    return rule
+
+
+def _compared(*, equal: bool) -> Rule:
+    """A value compared with itself, or with infinity or NaN: the tests for what is finite, as torch composes them."""
+
+    def rule(values: Values, func: Any, args: Any, out: list[Tensor]) -> None:  # noqa: ARG001  # a rule's signature
+        this, other = args[0], args[1]
+        if isinstance(other, float) and (other != other or other in (float("inf"), float("-inf"))):
+            values.fill(out[0], not equal, _FINITE)
+        elif isinstance(other, Tensor) and _is_same(this, other):
+            values.fill(out[0], equal, _FINITE)
+        elif _is_flag(args, out):
+            values.fill(out[0], not equal, _ONE)
+
+    return rule
+
+
+def _is_same(this: Tensor, other: Tensor) -> bool:
+    same = this is other or this.untyped_storage()._cdata == other.untyped_storage()._cdata
+    return same and this.storage_offset() == other.storage_offset() and this.stride() == other.stride()
+
+
+def _counted(values: Values, func: Any, args: Any, out: list[Tensor]) -> None:  # noqa: ARG001  # a rule's signature
+    """How many a mask keeps: all that were summed."""
+    if args[0].dtype is torch.bool or func.overloadpacket is _ATEN.count_nonzero:
+        values.fill(out[0], args[0].numel() // max(1, out[0].numel()), _KEPT)
+
+
+def _last(values: Values, func: Any, args: Any, out: list[Tensor]) -> None:  # noqa: ARG001  # a rule's signature
+    """Where an extreme lies: at the end, so that what is cut there is longest."""
+    dim = args[1] if len(args) > 1 and isinstance(args[1], int) else None
+    length = args[0].numel() if dim is None else args[0].shape[dim] if args[0].dim() else 1
+    values.fill(out[-1], max(0, length - 1), _LAST)
+
+
+def _last_along(values: Values, func: Any, args: Any, out: list[Tensor]) -> None:
+    if len(out) == 2:  # else there are no indices
+        _last(values, func, args, out)
+
+
+def _in_order(values: Values, func: Any, args: Any, out: list[Tensor]) -> None:  # noqa: ARG001  # a rule's signature
+    """Indices of a sort along a dimension: as they were."""
+    numbers = [value for value in args[1:] if isinstance(value, int) and not isinstance(value, bool)]
+    dim = numbers[-1] if numbers and (func.overloadpacket is not _ATEN.topk or len(numbers) > 1) else -1
+    for tensor in out:
+        if tensor.dtype is torch.int64 and tensor.dim() and values.small(tensor):
+            shape = [1] * tensor.dim()
+            shape[dim] = tensor.shape[dim]
+            values.set(tensor, torch.arange(tensor.shape[dim]).view(shape).expand(tensor.shape), _ORDER)
+
+
+_RULES: dict[Any, Rule] = {
+    _ATEN.isnan: _filled(number=False, why=_FINITE),
+    _ATEN.isinf: _filled(number=False, why=_FINITE),
+    _ATEN.isposinf: _filled(number=False, why=_FINITE),
+    _ATEN.isneginf: _filled(number=False, why=_FINITE),
+    _ATEN.isfinite: _filled(number=True, why=_FINITE),
+    _ATEN.any: _filled(number=True, why=_KEPT),
+    _ATEN.all: _filled(number=True, why=_KEPT),
+    _ATEN.eq: _compared(equal=True),
+    _ATEN.ne: _compared(equal=False),
+    _ATEN.sum: _counted,
+    _ATEN.count_nonzero: _counted,
+    _ATEN.argmax: _last,
+    _ATEN.argmin: _last,
+    _ATEN.max: _last_along,
+    _ATEN.min: _last_along,
+    _ATEN.sort: _in_order,
+    _ATEN.argsort: _in_order,
+    _ATEN.topk: _in_order,
+}
+
+# What operations return at most, whose results have as many elements as the values say; and the assumption.
+_LARGEST: dict[Any, tuple[Callable[[Any], Any], str]] = {
+    _ATEN.nonzero: (_all_positions, _KEPT),
+    _ATEN.masked_select: (_all_chosen, _KEPT),
+    _ATEN._unique2: (_all_different, _DIFFERENT),
+}
+
+
+def allow_boxes() -> None:
+    """Let the largest result of torchvision's NMS be known, once torchvision has been imported."""
+    if "torchvision" in sys.modules and hasattr(torch.ops.torchvision, "nms"):
+        _LARGEST[torch.ops.torchvision.nms] = (_all_boxes, _BOXES)
