@@ -117,6 +117,8 @@ class Assumptions:
 
 
 _AFFORDABLE = 1 << 24  # elements that a kernel on the CPU may work through for the shape of its result
+
+
 def _everywhere(tensor: Tensor) -> tuple[Number, str]:
     return (True, _KEPT) if tensor.dtype is torch.bool else (1, _ONE)
 
@@ -180,10 +182,10 @@ def _compared(*, equal: bool) -> Rule:
 
 def _is_same(this: Tensor, other: Tensor) -> bool:
     same = this is other or this.untyped_storage()._cdata == other.untyped_storage()._cdata
-    return same and this.storage_offset() == other.storage_offset() and this.stride() == other.stride()
+    return bool(same and this.storage_offset() == other.storage_offset() and this.stride() == other.stride())
 
 
-def _counted(values: Values, func: Any, args: Any, out: list[Tensor]) -> None:  # noqa: ARG001  # a rule's signature
+def _counted(values: Values, func: Any, args: Any, out: list[Tensor]) -> None:  # a rule's signature
     """How many a mask keeps: all that were summed."""
     if args[0].dtype is torch.bool or func.overloadpacket is _ATEN.count_nonzero:
         values.fill(out[0], args[0].numel() // max(1, out[0].numel()), _KEPT)
@@ -201,7 +203,7 @@ def _last_along(values: Values, func: Any, args: Any, out: list[Tensor]) -> None
         _last(values, func, args, out)
 
 
-def _in_order(values: Values, func: Any, args: Any, out: list[Tensor]) -> None:  # noqa: ARG001  # a rule's signature
+def _in_order(values: Values, func: Any, args: Any, out: list[Tensor]) -> None:  # a rule's signature
     """Indices of a sort along a dimension: as they were."""
     numbers = [value for value in args[1:] if isinstance(value, int) and not isinstance(value, bool)]
     dim = numbers[-1] if numbers and (func.overloadpacket is not _ATEN.topk or len(numbers) > 1) else -1

@@ -20,6 +20,8 @@ from vramfit.prediction.tracing.tensor_trees import tensors_given, tensors_in
 from vramfit.prediction.tracing.values import Values
 
 _ATEN = torch.ops.aten
+# The host's memory, in the way that no tensor says it: what is asked for on a traced tensor's device is on the card.
+HOST = torch.device("cpu", 0)
 _COMPARING = {_ATEN.equal, _ATEN.allclose}
 _NUMBERS = (bool, int, float, complex)
 # Arguments that say where a new tensor goes; a meta kernel makes meta tensors.
@@ -75,7 +77,9 @@ class Operations:
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor]) -> Any:
         """What an operation returns of `given` tensors; new ones have no storage, and `made` is told of each."""
         nature = nature_of(func)
-        if nature is Nature.VIEW or not (any(map(self._on_card, given)) if given else names_device(kwargs)):
+        if not given and (kwargs.get("device") or "card") == HOST:
+            return func(*args, **{**kwargs, "device": torch.device("cpu")})
+        if nature is Nature.VIEW or (given and not any(map(self._on_card, given))):
             return func(*args, **kwargs)
         if nature is Nature.WRITE:
             return self._write(func, args, kwargs, given)
@@ -117,7 +121,7 @@ class Operations:
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor]
     ) -> tuple[Any, list[Tensor] | None, str]:
         """What an operation returns, its values where they were needed for its shape, and what was assumed."""
-        if _NEED_VALUES.isdisjoint(func.tags) and "nms" not in func.name():
+        if not _needs_values(func):
             key = (func, _describe(args), _describe(tuple(kwargs.items())))
             try:
                 if key not in self._known:
@@ -178,7 +182,7 @@ def _describe(value: Any) -> Any:
 def _ask(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What the operation's meta kernel returns, as `_New` and `_Same`."""
     try:
-        if _NEED_VALUES.isdisjoint(func.tags):
+        if not _needs_values(func):
             answer = _ask_meta(func, args, kwargs, _meta, "meta")
             return _in_order_of_weight(answer, args) if func is _ATEN.convolution_backward.default else answer
     except NotImplementedError:
@@ -226,9 +230,10 @@ def _meta(tensor: Tensor) -> Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
-def names_device(kwargs: dict[str, Any]) -> bool:
-    """Whether a new tensor was asked for on a device: on the card, for a traced tensor's device is asked for alike."""
-    return kwargs.get("device") is not None
+def _needs_values(func: Any) -> bool:
+    """Whether a result's shape is in the values; indexing is asked without masks."""
+    by_values = not _NEED_VALUES.isdisjoint(func.tags) and func is not _ATEN.index.Tensor
+    return by_values or func.name() == "torchvision::nms"
 
 
 def _is_mask(value: Any) -> bool:

@@ -11,9 +11,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._device import _device_constructors
 from torch.utils._pytree import tree_map
 
 from vramfit.prediction.tracing.address_space import is_reserved
+from vramfit.prediction.tracing.fake_tensors import HOST
 
 _HOST_LIMIT_BYTES = 64 << 20  # a larger copy on the host reads as zeros and holds no memory
 
@@ -45,7 +48,30 @@ def two_memories(memories: Memories) -> Iterator[None]:
             swap(stack, Tensor, name, _method(access.reader(name), getattr(Tensor, name)))
         for name in ("tensor", "as_tensor", "asarray"):
             swap(stack, torch, name, _method(access.tensor_of, getattr(torch, name)))
+        stack.enter_context(_Factories())
         yield
+
+
+class _Factories(TorchFunctionMode):
+    """Says of a new tensor on the host that it is: torch fills in the device where a call names none."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in _FACTORIES:
+            kwargs = {**(kwargs or {}), "device": _device((kwargs or {}).get("device"))}
+        return func(*args, **(kwargs or {}))
+
+
+_FACTORIES = _device_constructors() - {torch.tensor, torch.as_tensor, torch.asarray}
+
+
+def _device(named: Any) -> torch.device:
+    """Where a new tensor goes: no device and the word "cpu" are the host; "cuda" and a device object the card."""
+    if named is None or (named == "cpu" and isinstance(named, str)):
+        return HOST
+    device = torch.device(named)
+    return torch.device("cpu") if device.type == "cuda" else device
 
 
 def swap(stack: ExitStack, owner: Any, name: str, value: Any) -> None:

@@ -21,8 +21,10 @@ from vramfit.jobs.job import Batch, Job
 from vramfit.jobs.levers.apply import job_to_trace
 from vramfit.jobs.step import Precision, Step, batch_size
 from vramfit.prediction.trace_records import Trace, TracePhase
+from vramfit.prediction.tracing.address_space import release
 from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere, storageless_model
 from vramfit.prediction.tracing.cuda_kernels import AMPERE
+from vramfit.prediction.tracing.randomness import repeatable_randomness
 from vramfit.prediction.tracing.recorder import Recorder
 from vramfit.prediction.tracing.values import Limit
 
@@ -49,12 +51,13 @@ def trace_step(
     """
     job = job_to_trace(job)
     trace = Trace(micro_batch)
-    with _explained(job):
+    with _explained(job), repeatable_randomness():
         host = job.batch(micro_batch)
         recorder = Recorder(trace, capability, limit=values)
         with cuda_everywhere(capability, recorder):
             _run(_set_up(job, recorder), recorder, host, steps=steps, validation=validation)
         recorder.stop()
+        release()
     _order_frees(trace)
     return trace
 

@@ -146,7 +146,7 @@ def test_reading_values_names_the_operation_and_the_line(read, named) -> None:
     import_module("torch._meta_registrations")  # as much else does; its kernel of `item` fails in words of its own
 
     with pytest.raises(NotTraceable, match=named) as caught:
-        trace_step(job(model=partial(Reading, read)), 2)
+        trace_step(job(model=partial(Reading, read)), 2, values="nothing")
     assert "test_trace.py:" in str(caught.value)
 
 
