@@ -4,6 +4,7 @@ A flag answers as when nothing is wrong: values are finite, nothing is empty, no
 largest: a mask keeps everything, NMS keeps every box, an index is the last one. A number read back is 1.
 """
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -170,7 +171,7 @@ def _compared(*, equal: bool) -> Rule:
 
     def rule(values: Values, func: Any, args: Any, out: list[Tensor]) -> None:  # noqa: ARG001  # a rule's signature
         this, other = args[0], args[1]
-        if isinstance(other, float) and (other != other or other in (float("inf"), float("-inf"))):
+        if isinstance(other, float) and not math.isfinite(other):
             values.fill(out[0], not equal, _FINITE)
         elif isinstance(other, Tensor) and _is_same(this, other):
             values.fill(out[0], equal, _FINITE)
