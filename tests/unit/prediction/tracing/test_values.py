@@ -49,6 +49,11 @@ def seen(touch: Callable[[Tensor], object], **options) -> object:
     return found[0]
 
 
+def run_compiled(values: Tensor) -> Tensor:
+    compiled: Tensor = torch.jit.trace(nn.Linear(WIDTH, WIDTH), torch.zeros(2, WIDTH))(values)
+    return compiled
+
+
 def nothing(values: Tensor) -> None:
     del values
 
@@ -76,7 +81,7 @@ def nothing(values: Tensor) -> None:
         lambda x: x.detach().pin_memory(),
         lambda x: torch.tensor([x.mean(), x.sum()]),
         lambda x: torch.testing.assert_close(x, x),
-        torch.jit.trace(nn.Linear(WIDTH, WIDTH), torch.zeros(2, WIDTH)),
+        run_compiled,
     ],
 )
 def test_no_way_of_touching_a_tensor_ends_the_process(touch) -> None:
