@@ -103,7 +103,7 @@ def with_trace(model: str, dtype: torch.dtype = torch.float16) -> Forward:
     """The trace's forward pass."""
     job = backbone_job(model)
     recorder = Recorder(Trace(BATCH))
-    with cuda_everywhere(recorder):
+    with cuda_everywhere(memories=recorder):
         network = storageless_model(job, recorder)
         images = recorder.move(job.batch(BATCH)[0], "input")
         recorder.phase = "forward"
