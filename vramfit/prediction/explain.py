@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from vramfit.prediction.allocator.allocator import CachingAllocator, Settings
 from vramfit.prediction.constants import CONSTANTS
 from vramfit.prediction.overheads import context_bytes, convolution_workspaces, kept_workspaces
-from vramfit.prediction.predict import Predictor, allocator_settings
+from vramfit.prediction.predict import TracePredictor
 from vramfit.prediction.timeline import WORKSPACE, Hidden, Timeline, draw_timeline, part_at
 from vramfit.prediction.trace_records import Trace
 from vramfit.records import Bytes, Record
@@ -63,7 +63,7 @@ class Explanation(Record):
         return sum(part.size_bytes for part in self.kinds)
 
 
-def explain_trial(predictor: Predictor, micro_batch: int) -> Explanation:
+def explain_trial(predictor: TracePredictor, micro_batch: int) -> Explanation:
     """The parts of what a predictor says of a micro-batch; they sum to its trial's `device_used_bytes`.
 
     Raises:
@@ -73,7 +73,7 @@ def explain_trial(predictor: Predictor, micro_batch: int) -> Explanation:
     trace = predictor.rehearsal(micro_batch)
     parts = CONSTANTS.hidden.replayed_parts
     workspaces = convolution_workspaces(
-        trace.operations, benchmark=predictor.job.cudnn_benchmark, part=sum(parts) / len(parts)
+        trace.operations, benchmark=predictor.cudnn_benchmark, part=sum(parts) / len(parts)
     )
     hidden = Hidden(
         workspaces=workspaces,
@@ -81,7 +81,7 @@ def explain_trial(predictor: Predictor, micro_batch: int) -> Explanation:
         context_bytes=context_bytes(predictor.card),
     )
     reserved = predictor.trial(micro_batch).peak_reserved_bytes
-    return explain(trace, hidden, allocator_settings(predictor.job), reserved_bytes=reserved)
+    return explain(trace, hidden, predictor.settings, reserved_bytes=reserved)
 
 
 def explain(

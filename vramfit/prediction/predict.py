@@ -85,17 +85,26 @@ def allocator_settings(job: Job) -> Settings:
     return Settings.parse(allocator_options(job.levers))
 
 
-class Predictor:
-    """Predicts trials of one job on one card.
+class TracePredictor:
+    """Predicts trials on one card from traces of whatever trains there.
 
     A verdict of `fits` rests on a trace of that micro-batch, or of a larger one; see `TraceSeries`.
     """
 
-    def __init__(self, job: Job, card: Card, budget: Budget) -> None:
-        self.job = job
+    def __init__(
+        self,
+        traces: TraceSeries,
+        card: Card,
+        budget: Budget,
+        *,
+        cudnn_benchmark: bool = False,
+        settings: Settings | None = None,
+    ) -> None:
         self.card = card
         self.budget = budget
-        self._traces = TraceSeries(partial(trace_step, job, capability=card.compute_capability))
+        self.cudnn_benchmark = cudnn_benchmark
+        self.settings = settings or Settings()
+        self._traces = traces
         self._proven: dict[int, Trial] = {}
         self._drawn: dict[int, Trial] = {}
 
@@ -164,20 +173,21 @@ class Predictor:
         return self._rehearsed(self.trace(micro_batch))
 
     def _rehearsed(self, trace: Trace) -> Trace:
-        return accumulating(trace)
+        """What a trial does beyond what was traced; nothing, unless a job's step is known."""
+        return trace
 
     def _replay(self, trace: Trace, part: float, limit_bytes: int | None = None) -> Peaks:
         """The peaks with a part of the most workspace that cuDNN may take."""
         return replay_trace(
             trace,
-            convolution_workspaces(trace.operations, benchmark=self.job.cudnn_benchmark, part=part),
+            convolution_workspaces(trace.operations, benchmark=self.cudnn_benchmark, part=part),
             kept_bytes=kept_workspaces(trace, self.card),
             limit_bytes=limit_bytes,
-            settings=allocator_settings(self.job),
+            settings=self.settings,
         )
 
     def trial_of(self, trace: Trace) -> Trial:
-        """The trial of a trace of this job, however it was made."""
+        """The trial of a trace, however it was made."""
         rehearsed = self._rehearsed(trace)
         peaks = Spread.of([self._replay(rehearsed, part) for part in CONSTANTS.hidden.replayed_parts])
         context = context_bytes(self.card)
@@ -185,7 +195,7 @@ class Predictor:
         used = reserved + context
         bands = CONSTANTS.bands
         band = memory_band(used, peaks.spread_bytes)
-        time_s = step_time_s(trace.part("step 2"), self.card)
+        time_s = step_time_s(trace.part("step 2" if "step 2" in trace.marks else "step 1"), self.card)
         return Trial(
             source="predicted",
             micro_batch=trace.micro_batch,
@@ -212,6 +222,23 @@ class Predictor:
         room = self.budget.budget_bytes - context_bytes(self.card)
         limit = max(0, int(room / CONSTANTS.hidden.slack))
         return self._replay(trace, min(CONSTANTS.hidden.replayed_parts), limit).fits
+
+
+class Predictor(TracePredictor):
+    """Predicts trials of one job on one card."""
+
+    def __init__(self, job: Job, card: Card, budget: Budget) -> None:
+        self.job = job
+        super().__init__(
+            TraceSeries(partial(trace_step, job, capability=card.compute_capability)),
+            card,
+            budget,
+            cudnn_benchmark=job.cudnn_benchmark,
+            settings=allocator_settings(job),
+        )
+
+    def _rehearsed(self, trace: Trace) -> Trace:
+        return accumulating(trace)
 
 
 def memory_band(used_bytes: int, spread_bytes: int, bands: Bands = CONSTANTS.bands) -> Band:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 _SPAN_BYTES = 1 << 44  # more than any card's memory; x86-64 has 2**47 for a process
+# Kept, for a script that is traced is told other addresses.
+_data_ptr = torch.UntypedStorage.data_ptr
 _NO_RESERVE = {"linux": 0x4000, "darwin": 0x40}  # mmap.MAP_NORESERVE, which Python names since 3.13
 
 
@@ -40,7 +42,7 @@ def is_reserved(storage: torch.UntypedStorage) -> bool:
     if storage.nbytes() == 0:
         return False
     try:
-        return storage.data_ptr() == _address()
+        return _data_ptr(storage) == _address()
     except RuntimeError:  # it has no address at all
         return True
 
@@ -55,7 +57,7 @@ def release() -> None:
 @cache
 def _address() -> int:
     space = _space()
-    return 0 if space is None else torch.frombuffer(space, dtype=torch.uint8, count=1).data_ptr()
+    return 0 if space is None else _data_ptr(torch.frombuffer(space, dtype=torch.uint8, count=1).untyped_storage())
 
 
 @cache

@@ -58,7 +58,7 @@ def trace_step(
             _run(_set_up(job, recorder), recorder, host, steps=steps, validation=validation)
         recorder.stop()
         release()
-    _order_frees(trace)
+    order_frees(trace)
     return trace
 
 
@@ -74,7 +74,7 @@ def _run(traced: "TracedStep", recorder: Recorder, host: Batch, *, steps: int, v
         recorder.mark("end")
 
 
-def _order_frees(trace: Trace) -> None:
+def order_frees(trace: Trace) -> None:
     """Give frees in a row one order: autocast empties its cache in the order of addresses, which is chance.
 
     The order makes no difference to an allocator: what is free afterwards is the same. What an operation lies between
