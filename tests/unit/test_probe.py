@@ -17,10 +17,12 @@ from vramfit.measure import backend as backend_module
 from vramfit.measure.backend import MeasuredBackend
 from vramfit.measure.budget import read_budget
 from vramfit.probe.backend import PredictedBackend, _guesser
-from vramfit.probe.probe import CHANNELS_LAST, Probe
+from vramfit.probe.probe import Probe
 from vramfit.probe.request import MemoryLimits, ProbeRequest
 from vramfit.records import Budget, Lever, Machine, Schedule
 from vramfit.units import GIB
+
+CHANNELS_LAST = Lever(name="channels_last")
 
 
 @dataclass
@@ -312,12 +314,12 @@ def test_a_memory_order_that_was_asked_for_or_means_nothing_is_not_tried(monkeyp
 
 def test_a_memory_order_that_was_only_predicted_is_measured_both_ways(monkeypatch):
     predicted, slow = conv_job(levers=(CHANNELS_LAST,)), ScriptedCard(seconds=lambda n: 0.03 * n)
-    profile, _ = ordered(monkeypatch, slow, predicted, order_is_predicted=True)
+    profile, _ = ordered(monkeypatch, slow, predicted, predicted_levers=frozenset({"channels_last"}))
     assert profile.plan.levers == ()
     assert profile.plan.notes[-1].endswith("takes 210 ms a step with it and 150 ms without; left off.")
     assert (profile.trial(7).step_time_s, profile.job) == (pytest.approx(0.15), job_key(conv_job()))
     quick = ScriptedCard(seconds=lambda n: 0.01 * n)
-    profile, _ = ordered(monkeypatch, quick, predicted, order_is_predicted=True)
+    profile, _ = ordered(monkeypatch, quick, predicted, predicted_levers=frozenset({"channels_last"}))
     assert profile.plan.levers == (CHANNELS_LAST,)
     assert profile.trial(7).step_time_s == pytest.approx(0.07)
 

@@ -13,13 +13,13 @@ from vramfit.measure import backend
 from vramfit.measure.backend import Levered
 from vramfit.probe import backend as places
 from vramfit.probe import recall
-from vramfit.probe.probe import CHANNELS_LAST
 from vramfit.probe.recall import fit_or_recall
 from vramfit.probe.request import MemoryLimits, ProbeRequest
-from vramfit.records import Schedule
+from vramfit.records import Lever, Schedule
 from vramfit.units import GIB
 
 JOB = replace(small.job(), name="landmark")
+CHANNELS_LAST = Lever(name="channels_last")
 
 
 @pytest.fixture

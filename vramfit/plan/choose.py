@@ -125,9 +125,9 @@ def division_note(plan: Plan) -> str:
     return division.note(plan.effective_batch, plan.world_size)
 
 
-def choose_memory_order(without: Trial, with_it: Trial) -> tuple[bool, str]:
-    """Whether a plan is to use channels_last, by two measured trials of one micro-batch, and why, as a sentence."""
-    batch = f"channels_last: batch {without.micro_batch}"
+def choose_lever(name: str, without: Trial, with_it: Trial) -> tuple[bool, str]:
+    """Whether a plan is to use a lever, by two measured trials of one micro-batch, and why, as a sentence."""
+    batch = f"{name}: batch {without.micro_batch}"
     if with_it.verdict is not Verdict.FITS:
         return False, f"{batch} does not fit with it; left off."
     if without.verdict is not Verdict.FITS:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from vramfit.choices import Objective
 from vramfit.errors import NothingFits
+from vramfit.jobs.levers.recompute import Recompute
 from vramfit.jobs.levers.text import describe_levers
 from vramfit.plan.choose import choose_trial
 from vramfit.prediction.lever_search import Fitted, LeverSearch
@@ -158,7 +159,7 @@ def _for(row: FrontierRow, search: LeverSearch) -> str:
         seen = f"; BatchNorm sees {row.trial.micro_batch} images at a time" if search.batch_norm else ""
         return f"the whole batch does not fit at once with any levers{seen}"
     slower = _share(row.trial, search.without(row.trial.micro_batch).trial)
-    if any(lever.name == "recompute" for lever in row.levers):
+    if any(lever.name == Recompute.name for lever in row.levers):
         return f"fits at {slower:.1%} more time than the same batch without recomputation"
     return "fits, and no lever that costs time is needed"
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from vramfit.cards import Card
 from vramfit.jobs.job import Job, empty_model, has_batch_norm
 from vramfit.jobs.levers.apply import free_levers, levers_to_compare
+from vramfit.jobs.levers.recompute import Recompute
 from vramfit.jobs.levers.text import in_order
 from vramfit.jobs.recompute import find_recomputable
 from vramfit.plan.recomputation import Layout, Selection, choose_parts, smallest_budget, uniform
@@ -53,7 +54,7 @@ class LeverSearch:
     """
 
     def __init__(self, job: Job, card: Card, budget: Budget) -> None:
-        kept = tuple(lever for lever in job.levers if lever.name != "recompute")
+        kept = tuple(lever for lever in job.levers if lever.name != Recompute.name)
         self.as_it_is = Predictor(replace(job, levers=kept), card, budget)
         self.plain = self._freed(replace(job, levers=kept))
         self.levers = self.plain.job.levers
@@ -183,7 +184,7 @@ def recompute_levers(selection: Selection) -> tuple[Lever, ...]:
     names = defaultdict(list)
     for name, setting in selection.items():
         names[setting].append(name)
-    return tuple(Lever(name="recompute", setting=setting, modules=tuple(found)) for setting, found in names.items())
+    return tuple(Lever(name=Recompute.name, setting=setting, modules=tuple(found)) for setting, found in names.items())
 
 
 def _high(trial: Trial) -> int:

@@ -152,8 +152,8 @@ def fit_choice(job: Job, choice: "FrontierRow", request: ProbeRequest, on_trial:
     backend = open_backend(chosen, chosen, request)
     if isinstance(backend, PredictedBackend):
         backend.known[choice.trial.micro_batch] = choice.trial
-    order_is_predicted = not any(lever.name == "channels_last" for lever in job.levers)
-    profile = Probe(backend, request, on_trial, order_is_predicted=order_is_predicted).profile(chosen)
+    predicted = {lever.name for lever in choice.levers} - {lever.name for lever in job.levers}
+    profile = Probe(backend, request, on_trial, predicted_levers=frozenset(predicted)).profile(chosen)
     plan = profile.plan.model_copy(update={"reason": f"batch {profile.plan.micro_batch}: {choice.reason}."})
     return profile.model_copy(update={"plan": plan})
 

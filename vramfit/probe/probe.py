@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from torch import nn
-
 from vramfit._version import __version__
 from vramfit.errors import NothingFits, VramfitError
 from vramfit.jobs.job import Job, empty_model, has_batch_norm, job_key
+from vramfit.jobs.levers.apply import levers_to_measure
+from vramfit.jobs.levers.kind import OFF
 from vramfit.jobs.levers.text import in_order
-from vramfit.plan.choose import choose_memory_order, choose_trial, make_plan
+from vramfit.plan.choose import choose_lever, choose_trial, make_plan
 from vramfit.plan.search import CEILING, Search, Tried, table_sizes
 from vramfit.probe.backend import Backend, PredictedBackend
 from vramfit.probe.request import ProbeRequest
@@ -17,7 +17,6 @@ from vramfit.records import Lever, Plan, Profile, Trial, Verdict
 from vramfit.units import format_size
 
 OnTrial = Callable[[Trial], None]
-CHANNELS_LAST = Lever(name="channels_last")
 
 
 @dataclass
@@ -25,14 +24,14 @@ class Probe:
     """One probe under way on one backend.
 
     `host_limit` is the largest micro-batch whose samples the host's memory holds, None where that limits nothing;
-    `order_is_predicted`: a prediction, and no user, put channels_last on.
+    `predicted_levers` are the names of those that a prediction, and no user, gave to the job.
     """
 
     backend: Backend
     request: ProbeRequest
     on_trial: OnTrial
     host_limit: int | None = None
-    order_is_predicted: bool = False
+    predicted_levers: frozenset[str] = frozenset()
     trials: list[Trial] = field(default_factory=list)
 
     @property
@@ -45,9 +44,9 @@ class Probe:
         """Search, fill the table's rows, choose, and write it all down."""
         model = empty_model(job)
         plan = self.plan(batch_norm=has_batch_norm(model)).model_copy(update={"levers": job.levers})
-        other = self._other_order(job, model)
-        if other is not None:
-            plan = self._in_faster_order(plan, other)
+        if self.backend.source == "measured":
+            for lever in levers_to_measure(job, model, predicted=self.predicted_levers):
+                plan = self._with_faster(plan, lever)
         job, backend = replace(job, levers=plan.levers), self.backend
         return Profile(
             vramfit_version=__version__,
@@ -88,29 +87,22 @@ class Probe:
         plan = make_plan(chosen, trials, objective, effective_batch=self.request.effective_batch, batch_norm=batch_norm)
         return self._proven(plan).model_copy(update={"objective": self.request.objective})
 
-    def _other_order(self, job: Job, model: nn.Module) -> Lever | None:
-        """The memory order to measure beside the plan's, where it is open: no list of cards or layers tells it."""
-        if self.backend.source != "measured" or all(parameter.dim() != 4 for parameter in model.parameters()):
-            return None
-        lever = next((lever for lever in job.levers if lever.name == CHANNELS_LAST.name), None)
-        if lever is not None and self.order_is_predicted:
-            return lever.model_copy(update={"setting": "off"})
-        return CHANNELS_LAST if lever is None and not job.channels_last else None
-
-    def _in_faster_order(self, plan: Plan, other: Lever) -> Plan:
+    def _with_faster(self, plan: Plan, other: Lever) -> Plan:
+        """The plan with a lever, or without it, whichever is measured to be faster; `other` is not how the plan is."""
         planned = next(trial for trial in self._latest() if trial.micro_batch == plan.micro_batch)
         try:
             tried = self.backend.trial(plan.micro_batch, (other,))
         except VramfitError as error:
-            note = f"The other memory order could not be tried: {error}"
+            note = f"{other.name}={other.setting} could not be tried: {error}"
             return plan.model_copy(update={"notes": (*plan.notes, note)})
-        is_on = other == CHANNELS_LAST
-        use, note = choose_memory_order(*((planned, tried) if is_on else (tried, planned)))
+        is_on = other.setting != OFF
+        use, note = choose_lever(other.name, *((planned, tried) if is_on else (tried, planned)))
         if use == is_on:
             self._keep(tried)
-        levers = [lever for lever in plan.levers if lever.name != CHANNELS_LAST.name]
-        levers += [CHANNELS_LAST] if use else []
-        return plan.model_copy(update={"levers": in_order(levers), "notes": (*plan.notes, note)})
+        rest = [lever for lever in plan.levers if lever.name != other.name]
+        used = [other] if is_on else [lever for lever in plan.levers if lever.name == other.name]
+        levers = in_order([*rest, *used] if use else rest)
+        return plan.model_copy(update={"levers": levers, "notes": (*plan.notes, note)})
 
     def _find(self) -> int:
         search = self._search()

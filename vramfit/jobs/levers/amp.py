@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from vramfit.jobs.levers.kind import LeverKind
+from vramfit.jobs.levers.kind import OFF, LeverKind
 from vramfit.jobs.levers.registry import register
 from vramfit.records import Amp
 
 if TYPE_CHECKING:
     from vramfit.records import Lever
 
-_DTYPES: dict[str, Amp | None] = {"fp16": "fp16", "bf16": "bf16", "off": None}
+_DTYPES: dict[str, Amp | None] = {"fp16": "fp16", "bf16": "bf16", OFF: None}
 
 
 @register
@@ -18,7 +18,7 @@ class MixedPrecision(LeverKind):
     """Autocast's dtype; `off` is float32. It changes what is learned, so nothing chooses it but the user."""
 
     name = "amp"
-    settings = ("fp16", "bf16", "off")
+    settings = ("fp16", "bf16", OFF)
     cost = "free"
     order = 50
     exact = False

@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -68,6 +68,12 @@ def levers_to_compare(job: "Job", card: "Card") -> tuple[Lever, ...]:
     job = settled(job)
     open_ones = [kind for kind in _unused(job.levers) if kind.is_available() and kind.may_be_faster(job, card)]
     return tuple(Lever(name=kind.name, setting=kind.settings[0]) for kind in open_ones)
+
+
+def levers_to_measure(job: "Job", model: "nn.Module", *, predicted: Collection[str]) -> tuple[Lever, ...]:
+    """Levers to try on a card beside the job as it is; `predicted` are the names of those that a prediction chose."""
+    found = (kind.to_measure(job, model, is_predicted=kind.name in predicted) for kind in kinds())
+    return tuple(lever for lever in found if lever is not None)
 
 
 def apply_to_network(model: "nn.Module", levers: Iterable[Lever]) -> None:

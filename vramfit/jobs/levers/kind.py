@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Cost = Literal["free", "time"]
 COSTS: tuple[Cost, ...] = ("free", "time")
+OFF = "off"
 
 
 class LeverKind:
@@ -57,6 +58,17 @@ class LeverKind:
     def may_be_faster(self, job: "Job", card: "Card") -> bool:
         """Whether the lever may save time on a card; it is then taken where a step is predicted to be no slower."""
         return False
+
+    def to_measure(self, job: "Job", model: "nn.Module", *, is_predicted: bool) -> "Lever | None":
+        """How else the lever is to be tried on a card beside the job as it is, where only time tells; None for no way.
+
+        Args:
+            job: the job, with its levers.
+            model: its network, on tensors without memory.
+            is_predicted: a prediction chose how the job uses the lever; else the user did, or nobody.
+
+        """
+        return None
 
     def job_fields(self, lever: "Lever") -> Mapping[str, Any]:
         """Fields of the Job that the lever sets, those that a profile keeps of it (`JobKey`) among them."""

@@ -1,5 +1,6 @@
 """Every lever in one registry: a new one is a module, a row of its page and a test, and no other line."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -127,6 +128,25 @@ def test_levers_are_read_and_refused_without_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_no_code_but_its_own_file_asks_for_a_lever_by_name():
+    package = Path(vramfit.__file__).parent
+    files = [file for file in package.rglob("*.py") if Path(levers.__file__).parent not in file.parents]
+    assert files
+    assert [f"{file}:{line}" for file in files for line in _lines_that_name_a_lever(file)] == []
+
+
+def _lines_that_name_a_lever(file):
+    """Where `x.name` is compared with the name of a lever, or a Lever is made of one."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Compare) and any(getattr(part, "attr", "") == "name" for part in ast.walk(node)):
+            words = ast.walk(node)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Lever":
+            words = (word.value for word in node.keywords if word.arg == "name")
+        else:
+            continue
+        yield from (word.lineno for word in words if isinstance(word, ast.Constant) and word.value in registry.names())
 
 
 def rows():
