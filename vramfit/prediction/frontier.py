@@ -158,36 +158,25 @@ def _for(row: FrontierRow, search: LeverSearch) -> str:
     if row.accumulation_steps > 1:
         seen = f"; BatchNorm sees {row.trial.micro_batch} images at a time" if search.batch_norm else ""
         return f"the whole batch does not fit at once with any levers{seen}"
-    slower = _share(row.trial, search.without(row.trial.micro_batch).trial)
     if any(lever.name == Recompute.name for lever in row.levers):
+        plain = search.without(row.trial.micro_batch).trial
+        slower = _per_image(row.trial) / _per_image(plain) - 1 if plain.step_time_s else 0.0
         return f"fits at {slower:.1%} more time than the same batch without recomputation"
     return "fits, and no lever that costs time is needed"
 
 
 def _against(row: FrontierRow, picked: FrontierRow, *, batch_norm: bool) -> str:
     if row.trial.verdict != "fits":
-        return _excess(row.trial)
+        could = "may exceed" if row.trial.verdict == "risky" else "exceeds"
+        return f"{could} the budget by {format_size(_high(row.trial) - row.trial.budget_bytes)}"
     slower = _per_image(row.trial) / _per_image(picked.trial) - 1
-    speed = (
-        f"{abs(slower):.1%} {'slower' if slower > 0 else 'faster'} per image" if abs(slower) >= 0.0005 else "as fast"
-    )
-    if row.accumulation_steps > 1:
-        seen = (
-            f"BatchNorm sees {row.trial.micro_batch} images at a time"
-            if batch_norm
-            else "the batch is not processed at once"
-        )
-        return f"{speed}, {'and' if slower > 0 else 'but'} {seen}"
-    return speed
-
-
-def _excess(trial: Trial) -> str:
-    could = "may exceed" if trial.verdict == "risky" else "exceeds"
-    return f"{could} the budget by {format_size(_high(trial) - trial.budget_bytes)}"
-
-
-def _share(trial: Trial, plain: Trial) -> float:
-    return (trial.step_time_s or 0.0) / plain.step_time_s - 1 if plain.step_time_s else 0.0
+    speed = "as fast"
+    if abs(slower) >= 0.0005:
+        speed = f"{abs(slower):.1%} {'slower' if slower > 0 else 'faster'} per image"
+    if row.accumulation_steps == 1:
+        return speed
+    images = f"BatchNorm sees {row.trial.micro_batch} images at a time"
+    return f"{speed}, {'and' if slower > 0 else 'but'} {images if batch_norm else 'the batch is not processed at once'}"
 
 
 def _per_image(trial: Trial) -> float:

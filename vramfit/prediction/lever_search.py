@@ -5,8 +5,9 @@ Sizes in bytes, times in seconds.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from vramfit.cards import Card
 from vramfit.jobs.job import Job, empty_model, has_batch_norm
@@ -17,7 +18,7 @@ from vramfit.jobs.recompute import find_recomputable
 from vramfit.plan.recomputation import Layout, Selection, choose_parts, smallest_budget, uniform
 from vramfit.prediction.predict import Predictor
 from vramfit.prediction.roofline import step_time_s
-from vramfit.prediction.trace_records import OperationRecord, Trace
+from vramfit.prediction.trace_records import Trace
 from vramfit.prediction.tracing.trace import trace_step
 from vramfit.prediction.transforms.recompute import recomputing
 from vramfit.prediction.transforms.recompute_costs import lay_out
@@ -123,7 +124,8 @@ class LeverSearch:
     def layout(self, micro_batch: int) -> Layout:
         """The parts of the network, as the planner sees them."""
         if micro_batch not in self._layouts:
-            self._layouts[micro_batch] = lay_out(self._trace(micro_batch), self._recomputable, self._seconds)
+            seconds = partial(step_time_s, card=self.card)
+            self._layouts[micro_batch] = lay_out(self._trace(micro_batch), self._recomputable, seconds)
         return self._layouts[micro_batch]
 
     def _trace(self, micro_batch: int) -> Trace:
@@ -131,15 +133,12 @@ class LeverSearch:
             self._traces = {micro_batch: self.plain.trace(micro_batch)}  # one at a time: a trace is tens of megabytes
         return self._traces[micro_batch]
 
-    def _seconds(self, operations: Iterable[OperationRecord]) -> float:
-        return step_time_s(operations, self.card)
-
     def _chosen(self, micro_batch: int, plain: Trial) -> Fitted | None:
         """The least time among plans that fit; what saves most is tried last, where no other fits."""
         fitting = [tried for tried in self._tried(micro_batch, plain) if self._spare_bytes(tried) >= 0]
         if not fitting and self._spare_bytes(self.smallest(micro_batch)) >= 0:
             fitting = [self.smallest(micro_batch)]
-        return min(fitting, key=_step_time_s, default=None)
+        return min(fitting, key=lambda fitted: fitted.trial.step_time_s or 0.0, default=None)
 
     def _tried(self, micro_batch: int, plain: Trial) -> Iterator[Fitted]:
         """Plan for a limit, judge by replay, and move the limit by what the replay found to spare or to be missing."""
@@ -189,7 +188,3 @@ def recompute_levers(selection: Selection) -> tuple[Lever, ...]:
 
 def _high(trial: Trial) -> int:
     return trial.device_used_band_bytes[1] if trial.device_used_band_bytes else trial.device_used_bytes or 0
-
-
-def _step_time_s(fitted: Fitted) -> float:
-    return fitted.trial.step_time_s or 0.0
