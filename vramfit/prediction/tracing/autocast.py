@@ -21,7 +21,7 @@ from vramfit.prediction.tracing.cuda_kernels import AMPERE, cuda_kernels
 
 # Run in the autocast dtype on CUDA, and have no kernel (or another one) in the CPU's autocast.
 HALF = """
-    _convolution convolution addmv addr mv chain_matmul einsum linalg_multi_dot _thnn_fused_lstm_cell
+    _cudnn_rnn _convolution convolution addmv addr mv chain_matmul einsum linalg_multi_dot _thnn_fused_lstm_cell
     _thnn_fused_gru_cell lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell _scaled_dot_product_flash_attention
     cudnn_convolution cudnn_convolution_transpose
 """.split()  # noqa: SIM905  # a list of 120 quoted names is harder to read
@@ -47,6 +47,9 @@ FLOAT_OVERLOAD = {
     "norm.Scalar": "norm.ScalarOpt_dtype",
     "norm.ScalarOpt_dim": "norm.ScalarOpt_dim_dtype",
 }
+
+# Their products are cast one by one, by kernels that cache what they cast of a weight.
+_IN_PARTS = {"lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"}
 
 _CPU_KEY = torch._C.DispatchKey.AutocastCPU
 Kernel = Callable[..., Any]
@@ -88,7 +91,7 @@ def registered(key: str) -> set[str]:
 def _kernels() -> dict[str, Kernel]:
     kernels: dict[str, Kernel] = {}
     for names, make in ((HALF, _half), (FLOAT, _float), (FLOAT_RESULT, _float_result), (WIDEST, _widest)):
-        kernels |= {name: make(operation(name)) for name in names if exists(name)}
+        kernels |= {name: make(operation(name)) for name in names if exists(name) and name not in _IN_PARTS}
     kernels |= {
         name: _float_last(operation(name), operation(to)) for name, to in FLOAT_OVERLOAD.items() if exists(name)
     }

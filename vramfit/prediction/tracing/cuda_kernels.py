@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vramfit.prediction.tracing.attention import Attention
+from vramfit.prediction.tracing.recurrent import recurrent_kernels
 
 _ATEN = torch.ops.aten
 # The compute capability that is taken where none is given: that of GeForce RTX 30.
@@ -15,7 +16,7 @@ AMPERE = (8, 6)
 
 def cuda_kernels(capability: tuple[int, int]) -> dict[str, Callable[..., Any]]:
     """What a card of that compute capability runs, by the operation's name."""
-    return {"dropout": dropout, "scaled_dot_product_attention": Attention(capability)}
+    return {"dropout": dropout, "scaled_dot_product_attention": Attention(capability), **recurrent_kernels()}
 
 
 def dropout(value: Tensor, probability: float, train: bool) -> Tensor:

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_map
 from vramfit.prediction.tracing.address_space import reserve
 from vramfit.prediction.tracing.assumptions import Assumptions, NeedsValues
 from vramfit.prediction.tracing.op_schema import Nature, nature_of, written_argument, written_tensors
+from vramfit.prediction.tracing.recurrent import META_KERNELS
 from vramfit.prediction.tracing.tensor_trees import tensors_given, tensors_in
 from vramfit.prediction.tracing.values import Values
 
@@ -219,7 +220,8 @@ def _ask_meta(func: Any, args: Any, kwargs: Any, convert: Callable[[Tensor], Ten
     if _makes_from_nothing(func):
         asked_kwargs["device"] = place
     sources = [tensor.untyped_storage()._cdata for tensor in tensors_given(asked_args, asked_kwargs)]
-    return _answer(func(*asked_args, **asked_kwargs), sources)
+    meta = META_KERNELS.get(func, func)
+    return _answer(meta(*asked_args, **asked_kwargs), sources)
 
 
 def _makes_from_nothing(func: Any) -> bool:

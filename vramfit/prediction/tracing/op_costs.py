@@ -3,12 +3,18 @@
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, shape_wrapper
 
 from vramfit.prediction.trace_records import Convolution
+from vramfit.prediction.tracing import recurrent
 
 _FORWARD = torch.ops.aten.convolution.default
 _BACKWARD = torch.ops.aten.convolution_backward.default
+# Of operations that torch has no formula for.
+_FLOPS: dict[Any, Any] = {
+    torch.ops.aten._cudnn_rnn.default: shape_wrapper(recurrent.flops),
+    torch.ops.aten._cudnn_rnn_backward.default: shape_wrapper(recurrent.flops_backward),
+}
 
 
 def flops_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
@@ -16,7 +22,7 @@ def flops_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any)
 
     A multiply-add counts as two.
     """
-    formula = flop_registry.get(func.overloadpacket)
+    formula = _FLOPS.get(func) or flop_registry.get(func.overloadpacket)
     return int(formula(*args, **kwargs, out_val=out)) if formula else 0
 
 

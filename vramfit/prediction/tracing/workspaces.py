@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vramfit.prediction.tracing import recurrent
+
 _ATEN = torch.ops.aten
 _FLOAT_BYTES = 4
 _HALF = (torch.float16, torch.bfloat16)
@@ -104,4 +106,6 @@ _RULES: dict[Any, Rule] = {
     _ATEN._scaled_dot_product_cudnn_attention_backward.default: _cudnn_backward,
     _ATEN._scaled_dot_product_efficient_attention.default: _efficient_forward,
     _ATEN._scaled_dot_product_efficient_attention_backward.default: _efficient_backward,
+    _ATEN._cudnn_rnn.default: recurrent.forward_workspace,
+    _ATEN._cudnn_rnn_backward.default: recurrent.backward_workspace,
 }
