@@ -1,4 +1,4 @@
-"""Every error that vramfit raises on purpose, and the exit code of each.
+"""The errors that reach a user of vramfit, and the exit code of each.
 
 VramfitError                exit 1  something vramfit did not expect
 ├── UsageError              exit 2  an option or argument that makes no sense

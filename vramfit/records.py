@@ -31,7 +31,12 @@ Band = tuple[int, int]
 
 
 class Verdict(StrEnum):
-    """What became of a trial; the first four of a measured one, `risky` of a predicted one alone."""
+    """What became of a trial.
+
+    Measured, it `fits`, is `over_budget`, ends in `oom`, has `spilled` to the system's RAM, or has `failed` for another
+    reason. Predicted, it `fits` with the high end of its range, is `risky` with the low end alone, or `over_budget`; or
+    it has `failed`, where the job does not take that size.
+    """
 
     FITS = "fits"
     OVER_BUDGET = "over_budget"

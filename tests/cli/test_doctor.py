@@ -1,6 +1,9 @@
 """`vramfit doctor`, with and without a card."""
 
 import json
+import re
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +53,18 @@ def test_json_is_one_document(vramfit, no_card):
     assert report["cards"] == []
     assert report["machine"]["torch"]
     assert report["packages"]["timm"]
+
+
+def test_every_dependency_is_listed_and_no_extra(vramfit, no_card):
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {re.split("[<>=]", line)[0] for line in project["dependencies"]}
+    listed = set(json.loads(vramfit("doctor", "--json").out)["packages"])
+    assert listed == names - {"opencv-python"} | {"opencv"}
+
+
+def test_uninstalled_it_lists_what_it_can(monkeypatch):
+    monkeypatch.setattr(verb, "_DISTRIBUTION", "no-such-distribution")
+    assert verb._dependencies() == []
 
 
 def test_a_card_is_told_with_its_users_and_its_driver_model(vramfit, one_card):

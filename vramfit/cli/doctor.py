@@ -9,8 +9,9 @@ from vramfit.units import format_size
 if TYPE_CHECKING:
     from vramfit.measure.device import Device
 
-# Everything that vramfit depends on, by the name of its distribution.
-_PACKAGES = ("torch", "timm", "numpy", "tensorboard", "pydantic", "typer", "rich", "nvidia-ml-py")
+# The distribution that vramfit comes in, and one of its dependencies that has several names.
+_DISTRIBUTION = "vramfit-trainer"
+_OPENCV = "opencv-python"
 
 
 def doctor(
@@ -43,7 +44,7 @@ def examine() -> dict[str, Any]:
     return {
         "vramfit": __version__,
         "machine": machine.model_dump(mode="json"),
-        "packages": {name: _version(name) for name in _PACKAGES} | {"opencv": _opencv()},
+        "packages": {name: _version(name) for name in _dependencies()} | {"opencv": _opencv()},
         "cards": cards,
         "advice": [why_none] if why_none else advice,
     }
@@ -90,6 +91,19 @@ def _known_as(name: str) -> str | None:
         return find_card(name).name
     except UnknownCard:
         return None
+
+
+def _dependencies() -> list[str]:
+    """What vramfit's metadata says that it needs, without its extras; nothing where it is not installed."""
+    import re
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        needed = requires(_DISTRIBUTION) or []
+    except PackageNotFoundError:
+        return []
+    names = [re.split(r"[^\w.-]", line)[0] for line in needed if "extra ==" not in line]
+    return [name for name in names if name != _OPENCV]
 
 
 def _version(package: str) -> str | None:
