@@ -1,19 +1,26 @@
 """What a training job is: the description that prediction, measurement and training share."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from vramfit.errors import UsageError
+from vramfit.jobs.optimizers import OptimizerFactory, optimizer_name
 from vramfit.records import Amp, JobKey, Lever
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader, Dataset
+
+    from vramfit.jobs.own_step import Run
 
 # A tensor, or tuples, lists and dicts of tensors, each with the samples along its first dimension.
 Tree = Any
-Batch = tuple[Tree, Tree]
+# (inputs, targets), or any other tree; see `vramfit.jobs.batch`.
+Batch = Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +29,21 @@ class Job:
 
     Attributes:
         model: builds the network, on the CPU, in training mode.
-        batch: makes n samples as the loader would, on the CPU: `n -> (inputs, targets)`, each a tensor or a
-            tuple, list or dict of tensors with the n samples along the first dimension.
-        loss: `(outputs, targets) -> scalar`, the mean over the samples, float32.
-        optimizer: builds the optimizer from the trainable parameters.
+        batch: makes n samples as the loader would, on the CPU: `n -> (inputs, targets)`, each a tensor or a tuple, list
+            or dict of tensors with the n samples along the first dimension; or a DataLoader or Dataset, whose first
+            samples are collated. A tuple of inputs is several arguments of `forward`, a dict whose keys `forward` names
+            is keywords. A batch that is no pair, such as a dict, is whole: the network takes what its `forward` names,
+            and loss and prepare get all of it as targets.
+        loss: `(outputs, targets) -> scalar`, the mean over the samples, float32. None where the network returns its
+            loss, alone, as `loss`, first in a tuple, or as a dict of losses to be summed: it is given the whole batch,
+            inputs and targets.
+        optimizer: builds the optimizer from the trainable parameters; a dict of several by the modules that they learn.
+        step: what a step does where it is not one forward, loss and update, as with several networks that take turns:
+            `(run, batch) -> loss`, given a batch on the device and a `vramfit.jobs.own_step.Run`, with `run.model`,
+            `run.backward(loss)` and `run.update(name)`. Validation then needs a loss, and is left out without one.
+        loss_terms: how many terms a batch's loss is the mean over, from its targets on the host, such as
+            `lambda targets: (targets != 0).sum()`; micro-batches of a split batch are weighed by it. None for the whole
+            numbers that are not -100, or the samples where no target is a whole number.
         prepare: what happens to a batch on the card before the network, without gradients: normalisation,
             augmentation, rendering of targets. `(inputs, targets, training) -> (inputs, targets)`.
         amp: autocast dtype; fp16 brings a gradient scaler. A CPU runs fp32 in place of fp16.
@@ -44,9 +62,11 @@ class Job:
     """
 
     model: Callable[[], nn.Module]
-    batch: Callable[[int], Batch]
-    loss: Callable[[Any, Any], Tensor]
-    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+    batch: "Callable[[int], Batch] | DataLoader[Any] | Dataset[Any]"
+    loss: Callable[[Any, Any], Tensor] | None = None
+    optimizer: OptimizerFactory | Mapping[str, OptimizerFactory]
+    step: "Callable[[Run, Batch], Tensor] | None" = None
+    loss_terms: Callable[[Tree], Tensor | float] | None = None
     prepare: Callable[[Tree, Tree, bool], Batch] | None = None
     amp: Amp | None = "fp16"
     channels_last: bool = False
@@ -62,11 +82,7 @@ class Job:
     image_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.model, nn.Module):
-            raise UsageError(
-                "model is a network, and has to be a function that makes one: write model=lambda: ... "
-                "or, where the job is measured, name a function of a module."
-            )
+        self._check_functions()
         if self.amp not in ("fp16", "bf16", None):
             raise UsageError(f"amp is {self.amp!r}; use 'fp16', 'bf16' or None.")
         if self.clip_norm is not None and self.clip_norm <= 0:
@@ -74,14 +90,64 @@ class Job:
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise UsageError(f"ema_decay is {self.ema_decay}; use a number between 0 and 1, or None.")
 
+    def _check_functions(self) -> None:
+        if isinstance(self.model, nn.Module):
+            raise UsageError(
+                "model is a network, and has to be a function that makes one: write model=lambda: ... "
+                "or, where the job is measured, name a function of a module."
+            )
+        optimizer: Any = self.optimizer
+        if isinstance(optimizer, torch.optim.Optimizer):
+            name = type(optimizer).__name__
+            raise UsageError(
+                f"optimizer is an {name} that exists already, and has to be a function that makes one: write "
+                f"optimizer=lambda parameters: torch.optim.{name}(parameters, lr=1e-4)."
+            )
+        if isinstance(self.batch, (Tensor, tuple, list, dict)):
+            raise UsageError(
+                f"batch is a {type(self.batch).__name__}, and has to be a function that makes n samples, a DataLoader "
+                "or a Dataset: write batch=lambda n: (inputs, targets)."
+            )
+        for name in ("model", "loss", "step", "loss_terms", "prepare"):
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                raise UsageError(f"{name} is a {type(value).__name__}, and has to be a function; see vramfit.Job.")
+
+
+def build_model(job: Job) -> nn.Module:
+    """The job's network.
+
+    Raises:
+        UsageError: what `model` makes is no network, or it moves itself to a GPU that is not here.
+
+    """
+    try:
+        model = job.model()
+    except (RuntimeError, AssertionError) as error:
+        if not wants_cuda(error):
+            raise
+        raise UsageError(
+            f"model of '{job.name}' puts its network on a GPU itself ({str(error).splitlines()[0]}); leave .cuda(), "
+            ".to('cuda') and device='cuda' out of model: vramfit moves the network to the card."
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model of '{job.name}' returned {type(model).__name__}; let it return the network.")
+    return model
+
+
+def wants_cuda(error: BaseException) -> bool:
+    """Whether an error is torch's answer to `.cuda()` where there is no CUDA."""
+    message = str(error)
+    return any(sign in message for sign in ("NVIDIA driver", "not compiled with CUDA", "No CUDA GPUs", "CUDA driver"))
+
 
 def empty_model(job: Job) -> nn.Module:
     """The job's network on tensors without memory, or as it is where its construction reads a value back."""
     try:
         with torch.device("meta"):
-            return job.model()
+            return build_model(job)
     except RuntimeError:
-        return job.model()
+        return build_model(job)
 
 
 def has_batch_norm(model: nn.Module) -> bool:
@@ -92,7 +158,6 @@ def has_batch_norm(model: nn.Module) -> bool:
 def job_key(job: Job, model: nn.Module | None = None) -> JobKey:
     """What a profile of this job is valid for; builds the model on storage-less tensors if none is given."""
     model = model or empty_model(job)
-    optimizer = type(job.optimizer([nn.Parameter(torch.empty(1))])).__name__
     return JobKey(
         name=job.name,
         model=job.model_name or type(model).__name__,
@@ -100,7 +165,7 @@ def job_key(job: Job, model: nn.Module | None = None) -> JobKey:
         amp=job.amp,
         channels_last=job.channels_last,
         cudnn_benchmark=job.cudnn_benchmark,
-        optimizer=optimizer,
+        optimizer=optimizer_name(job.optimizer),
         fingerprint=_fingerprint(job, model),
     )
 

@@ -4,7 +4,7 @@ Whatever happens on the card in a step happens here: moving the batch over, prep
 accumulation, clipping, the optimizer and the averaged copy of the weights. No step reads a value back to the host.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
@@ -12,11 +12,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from vramfit.errors import UsageError
-from vramfit.jobs.job import Batch, Job, Tree
+from vramfit.jobs.batch import batch_size, is_pair, loss_terms, map_tensors, pair_of, split
+from vramfit.jobs.job import Batch, Job, Tree, build_model
 from vramfit.jobs.levers.apply import apply_to_allocator, apply_to_network, apply_to_step, settled
+from vramfit.jobs.network_call import call_network, find_loss, loss_in
+from vramfit.jobs.optimizers import build_optimizer
+from vramfit.jobs.own_step import Run
 from vramfit.jobs.param_groups import freeze, scale_rates, train_mode
 from vramfit.records import Amp
 
@@ -47,17 +51,12 @@ class Step:
         self.device = torch.device(device)
         apply_to_allocator(job.levers, self.device)
         self.precision = precision or Precision.of(job, self.device)
-        self.model: nn.Module = job.model().to(self.device).train()
+        self.model: nn.Module = build_model(job).to(self.device).train()
         if job.channels_last:
             self.model.to(memory_format=torch.channels_last)
         apply_to_network(self.model, job.levers)
         freeze(self.model, job.frozen)
-        learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        if not learning:
-            raise UsageError(
-                f"Nothing of '{job.name}' learns: its network has no parameters, or all of them are frozen."
-            )
-        self.optimizer = job.optimizer(learning)
+        self.optimizer = build_optimizer(job.optimizer, self.model, job.name)
         scale_rates(self.optimizer, self.model, dict(job.rate_scales))
         self.average = AveragedModel(self.model, job.ema_decay) if job.ema_decay else None
         torch.backends.cudnn.benchmark = job.cudnn_benchmark
@@ -70,34 +69,50 @@ class Step:
         return loss
 
     def backward(self, batch: Batch, micro_batch: int) -> Tensor:
-        """Accumulate the gradient of the batch's mean loss; a smaller last part weighs by its true size."""
+        """Accumulate the gradient of the batch's mean loss; each part weighs by the terms that its own mean is over."""
+        if self.job.step is not None:
+            return self._take_turns(batch, micro_batch)
         train_mode(self.model, self.job.frozen)
-        total = batch_size(batch)
         loss = torch.zeros((), device=self.device)
-        for part in split(batch, micro_batch):
-            loss += self._backward_part(part, batch_size(part) / total)
+        for part, share in self._parts(batch, micro_batch):
+            loss += self._backward_part(part, share)
         return loss
 
     def update(self) -> None:
         """Unscale, clip, step the optimizer and the scaler, drop the gradients, follow with the average."""
-        scaler = self.precision.scaler
-        if self.job.clip_norm is not None:
-            scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.job.clip_norm)
-        scaler.step(self.optimizer)
-        scaler.update()
+        if self.job.step is None:
+            self.step_optimizer(self.optimizer, self.model.parameters())
+        self.precision.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.model)
 
+    def step_optimizer(self, optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+        """Unscale and clip the gradients of the parameters that an optimizer learns, and step it."""
+        scaler = self.precision.scaler
+        if self.job.clip_norm is not None:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(parameters, self.job.clip_norm)
+        scaler.step(optimizer)
+
+    @property
+    def can_validate(self) -> bool:
+        """Whether there is something to judge: a step of one's own needs a loss for it."""
+        return self.job.step is None or self.job.loss is not None
+
     @torch.no_grad()
     def validate(self, batch: Batch) -> tuple[Any, Tensor]:
-        """Outputs and mean loss of a host batch, in evaluation mode, with the averaged weights if there are any."""
+        """Outputs and mean loss of a host batch, in evaluation mode, with the averaged weights if there are any.
+
+        The loss is NaN where a network that returns its loss returns none in evaluation mode, as torchvision's
+        detectors do.
+        """
         inputs, targets = self._prepare(batch, training=False)
         with self._evaluating() as network, self._autocast():
-            outputs = network.eval()(inputs)
-        loss = self.job.loss(outputs, targets)
-        return outputs, loss
+            outputs = self._forward(network.eval(), inputs, targets)
+        if self.job.loss is None and find_loss(outputs) is None:
+            return outputs, torch.full((), float("nan"), device=self.device)
+        return outputs, self._loss(outputs, targets)
 
     @property
     def evaluation_model(self) -> nn.Module:
@@ -136,20 +151,67 @@ class Step:
     def _evaluating(self) -> AbstractContextManager[nn.Module]:
         return self.average.on(self.device) if self.average is not None else nullcontext(self.model)
 
+    def _parts(self, batch: Batch, micro_batch: int) -> Iterator[tuple[Batch, float]]:
+        """A host batch in parts, each with its share of the terms of the loss; a part without any is left out."""
+        if batch_size(batch) <= micro_batch:
+            yield batch, 1.0
+            return
+        parts = list(split(batch, micro_batch))
+        terms = [loss_terms(self.job, part) for part in parts]
+        total = sum(terms)
+        for part, own in zip(parts, terms, strict=True):
+            if own or not total:
+                yield part, own / total if total else batch_size(part) / batch_size(batch)
+
     def _backward_part(self, part: Batch, share: float) -> Tensor:
         inputs, targets = self._prepare(part, training=True)
         with self._autocast():
-            outputs = self.model(inputs)
-        loss = _scalar(self.job.loss(outputs, targets), self.job.name) * share
+            outputs = self._forward(self.model, inputs, targets)
+        loss = self._loss(outputs, targets) * share
+        if not loss.requires_grad:
+            raise UsageError(
+                f"The loss of '{self.job.name}' depends on no weight that learns: compute it from the outputs as they "
+                "are, without .detach(), .item(), .argmax() or torch.no_grad()."
+            )
         self.precision.scaler.scale(loss).backward()
         return loss.detach()
 
+    def _take_turns(self, batch: Batch, micro_batch: int) -> Tensor:
+        """A step of the job's own, which updates what it likes."""
+        assert self.job.step is not None
+        if batch_size(batch) > micro_batch:
+            raise UsageError(
+                f"'{self.job.name}' has a step of its own, which updates weights within a batch, so a batch of "
+                f"{batch_size(batch)} cannot be split into parts of {micro_batch}; ask for no larger effective batch."
+            )
+        train_mode(self.model, self.job.frozen)
+        inputs, targets = self._prepare(batch, training=True)
+        run = Run(self)
+        with self._autocast():
+            loss = self.job.step(run, (inputs, targets) if is_pair(batch) else inputs)
+        if not run.updated:
+            raise UsageError(f"step of '{self.job.name}' updated nothing; call run.backward(loss), then run.update().")
+        return _scalar(loss, self.job.name).detach()
+
+    def _forward(self, network: nn.Module, inputs: Tree, targets: Tree) -> Any:
+        """Outputs of inputs, or of the whole batch where the network computes the loss."""
+        whole = inputs is targets
+        if self.job.loss is not None or whole or targets is None or not tree_leaves(targets):
+            return call_network(network, inputs, of_whole_batch=whole and self.job.loss is not None)
+        return call_network(network, (inputs, targets))
+
+    def _loss(self, outputs: Any, targets: Tree) -> Tensor:
+        loss = self.job.loss(outputs, targets) if self.job.loss is not None else loss_in(outputs, self.job.name)
+        return _scalar(loss, self.job.name)
+
     @torch.no_grad()
-    def _prepare(self, batch: Batch, *, training: bool) -> Batch:
-        inputs, targets = tree_map(self._to_device, batch)
+    def _prepare(self, batch: Batch, *, training: bool) -> tuple[Tree, Tree]:
+        """Inputs and targets on the device; the same tree twice where a batch is whole."""
+        inputs, targets = pair_of(map_tensors(self._to_device, batch))
         if self.job.prepare is not None:
             inputs, targets = self.job.prepare(inputs, targets, training)
-        return tree_map(self._to_layout, inputs), targets
+        laid_out = map_tensors(self._to_layout, inputs)
+        return laid_out, laid_out if targets is inputs else targets
 
     def _to_device(self, value: Tensor) -> Tensor:
         return value.to(self.device, non_blocking=True)
@@ -207,26 +269,14 @@ class AveragedModel:
             self.model.to(self.home)
 
 
-def batch_size(batch: Tree) -> int:
-    """Samples in a batch: the first dimension of its first tensor."""
-    return int(tree_leaves(batch)[0].shape[0])
-
-
-def split(batch: Batch, micro_batch: int) -> Iterator[Batch]:
-    """A batch in parts of at most `micro_batch` samples, in order; views, not copies."""
-    for start in range(0, batch_size(batch), micro_batch):
-        yield tree_map(_part(start, start + micro_batch), batch)
-
-
-def _part(start: int, stop: int) -> Callable[[Tensor], Tensor]:
-    return lambda value: value[start:stop]
-
-
 def _scalar(loss: Any, job: str) -> Tensor:
-    if not isinstance(loss, Tensor) or loss.dim():
-        what = f"a tensor of {loss.dim()} dimensions" if isinstance(loss, Tensor) else type(loss).__name__
-        raise UsageError(f"The loss of '{job}' returned {what}; let it return the samples' mean, a scalar tensor.")
-    return loss
+    if isinstance(loss, Tensor) and loss.numel() == 1:
+        return loss.reshape(())
+    if isinstance(loss, Tensor):
+        what, how = f"a tensor of {loss.dim()} dimensions", "loss.mean(), or reduction='mean'"
+    else:
+        what, how = type(loss).__name__, "of several losses, their sum"
+    raise UsageError(f"The loss of '{job}' returned {what}; let it return the samples' mean, a scalar tensor ({how}).")
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:

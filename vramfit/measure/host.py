@@ -5,8 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from torch.utils._pytree import tree_leaves
-
+from vramfit.jobs.batch import sample_batch, tree_bytes
 from vramfit.jobs.job import Job
 
 # One being made, one on its way, one pinned, and what collating them copies.
@@ -24,7 +23,7 @@ def largest_in_host_memory(job: Job, available_bytes: int | None) -> int | None:
 
 def sample_bytes(job: Job) -> int:
     """Bytes of one sample on the host, inputs and targets together; a job may refuse a batch of 1, not of 2."""
-    return sum(int(leaf.numel() * leaf.element_size()) for leaf in tree_leaves(job.batch(2))) // 2
+    return tree_bytes(sample_batch(job, 2)) // 2
 
 
 def available_host_bytes(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int | None:

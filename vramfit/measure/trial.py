@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from vramfit.errors import VramfitError
+from vramfit.jobs.batch import sample_batch
 from vramfit.jobs.job import Batch, Job
 from vramfit.jobs.step import Precision, Step
 from vramfit.measure.budget import is_emulated
@@ -50,6 +51,8 @@ class Rehearsal:
         """Run it all, and note an OOM as text: its traceback would keep every tensor of the failed step alive."""
         try:
             self._run(job, precision)
+        except VramfitError:
+            raise
         except Exception as error:
             message = (str(error).strip().splitlines() or ["no message"])[0]
             if not is_out_of_memory(error):
@@ -60,23 +63,25 @@ class Rehearsal:
 
     def _run(self, job: Job, precision: Precision | None) -> None:
         step = Step(_with_own_model(job), self.memory.device, precision=precision)
-        batch = job.batch(self.micro_batch)
+        batch = sample_batch(job, self.micro_batch)
         self.phase = "the first step"
         self._warm_up(step, batch)
         self.phase = "a training step"
         self._count_steps(step, batch)
         self.phase = "an accumulated step"
-        step.backward(batch, self.micro_batch)  # its gradients stay, as in a run that splits its batch
+        if job.step is None:
+            step.backward(batch, self.micro_batch)  # its gradients stay, as in a run that splits its batch
         step.train(batch, self.micro_batch)
         self.phase = "validation"
-        step.validate(batch)
+        if step.can_validate:
+            step.validate(batch)
         self.phase = "the step after validation"
         step.train(batch, self.micro_batch)
         self.phase = "saving a checkpoint"
         torch.save(step.state_dict(), io.BytesIO())
         if self.last_batch and self.last_batch < self.micro_batch:
             self.phase = f"the last partial batch of {self.last_batch}"
-            self._last_batch(step, job.batch(self.last_batch), self.last_batch)
+            self._last_batch(step, sample_batch(job, self.last_batch), self.last_batch)
         self.memory.synchronize()
 
     def _warm_up(self, step: Step, batch: Batch) -> None:

@@ -3,6 +3,7 @@
 import torch
 
 from vramfit.errors import NothingFits
+from vramfit.jobs.batch import sample_batch
 from vramfit.jobs.step import Step
 from vramfit.landmarks.model.decode import Method, decode
 from vramfit.landmarks.model.trained_network import Trained
@@ -42,5 +43,5 @@ class Way:
 
     def __call__(self, films: int) -> torch.Tensor:
         """The points of so many films, float32 BxKx2."""
-        heatmaps, _ = self._step.validate(self._step.job.batch(films))
+        heatmaps, _ = self._step.validate(sample_batch(self._step.job, films))
         return torch.cat([decode(one, self._stride, self._method)[0] for one in heatmaps.split(1)])

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from vramfit.errors import OutOfMemory
+from vramfit.jobs.batch import batch_size, part_of
 from vramfit.jobs.job import Batch
-from vramfit.jobs.step import Step, batch_size
+from vramfit.jobs.step import Step
 from vramfit.oom import is_out_of_memory, release_memory
 from vramfit.records import OomEvent, Phase
 from vramfit.training.distributed import Ranks
@@ -145,7 +145,7 @@ class Recovery:
 
     def _validate(self, batch: Batch, place: slice) -> tuple[Any, Failure | None]:
         try:
-            return self.step.validate(tree_map(lambda value: value[place], batch)), None
+            return self.step.validate(part_of(batch, place)), None
         except Exception as error:
             failure = _failure_of(error, "validation")
         return None, failure

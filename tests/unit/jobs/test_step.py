@@ -8,9 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from vramfit.errors import UsageError
+from vramfit.jobs.batch import split
 from vramfit.jobs.job import Job, job_key
 from vramfit.jobs.levers.apply import free_levers
-from vramfit.jobs.step import Precision, Step, split
+from vramfit.jobs.step import Precision, Step
 
 
 def network():

@@ -1,7 +1,7 @@
 """An optimizer that takes each step in one kernel, without a copy of the weights on the way."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from vramfit.jobs.job import Job
+    from vramfit.jobs.optimizers import OptimizerFactory
     from vramfit.records import Lever
 
 
@@ -30,12 +31,15 @@ class FusedOptimizer(LeverKind):
         """Where the optimizer has a fused form and does not use it."""
         import torch
 
-        optimizer = job.optimizer([torch.nn.Parameter(torch.zeros(1))])
-        return optimizer.defaults.get("fused", True) in (False, None)
+        factories = job.optimizer.values() if isinstance(job.optimizer, Mapping) else [job.optimizer]
+        built = [factory([torch.nn.Parameter(torch.zeros(1))]) for factory in factories]
+        return all(optimizer.defaults.get("fused", True) in (False, None) for optimizer in built)
 
     def on_job(self, job: "Job", lever: "Lever") -> "Job":
         """The job with its optimizer fused once that is built."""
-        return job if isinstance(job.optimizer, Fused) else replace(job, optimizer=Fused(job.optimizer))
+        if isinstance(job.optimizer, Mapping):
+            return replace(job, optimizer={name: _fused(factory) for name, factory in job.optimizer.items()})
+        return replace(job, optimizer=_fused(job.optimizer))
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,10 @@ class Fused:
         if "fused" not in optimizer.defaults:
             raise UsageError(f"{type(optimizer).__name__} has no fused form; remove the fused_optimizer lever.")
         return optimizer if optimizer.defaults["fused"] else _rebuilt(optimizer)
+
+
+def _fused(factory: "OptimizerFactory") -> Fused:
+    return factory if isinstance(factory, Fused) else Fused(factory)
 
 
 def _rebuilt(optimizer: "Optimizer") -> "Optimizer":

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from vramfit.jobs.batch import batch_size
 from vramfit.jobs.job import Batch
-from vramfit.jobs.step import Step, batch_size
+from vramfit.jobs.step import Step
 from vramfit.landmarks.data.cache import FilmCache
 from vramfit.landmarks.evaluation.metrics import to_films
 from vramfit.landmarks.loading.augment import Augmentation, Change, undo

@@ -6,7 +6,7 @@ optimizer state appears at the first step, gradients are dropped after each.
 
 import inspect
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from vramfit.errors import NotTraceable, VramfitError
-from vramfit.jobs.job import Batch, Job
+from vramfit.jobs.batch import batch_size, sample_batch
+from vramfit.jobs.blame import place_of
+from vramfit.jobs.job import Batch, Job, Tree
 from vramfit.jobs.levers.apply import job_to_trace
-from vramfit.jobs.step import Precision, Step, batch_size
+from vramfit.jobs.step import Precision, Step
 from vramfit.prediction.trace_records import Trace, TracePhase
 from vramfit.prediction.tracing.address_space import release
 from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere, storageless_model
@@ -52,7 +54,7 @@ def trace_step(
     job = job_to_trace(job)
     trace = Trace(micro_batch)
     with _explained(job), repeatable_randomness():
-        host = job.batch(micro_batch)
+        host = sample_batch(job, micro_batch)
         recorder = Recorder(trace, capability, limit=values)
         with cuda_everywhere(capability, recorder):
             _run(_set_up(job, recorder), recorder, host, steps=steps, validation=validation)
@@ -68,7 +70,7 @@ def _run(traced: "TracedStep", recorder: Recorder, host: Batch, *, steps: int, v
             recorder.mark(f"step {number + 1}")
             traced.train(host, batch_size(host))
         recorder.mark("validation")
-        if validation:
+        if validation and traced.can_validate:
             recorder.phase = "validation"
             traced.validate(host)
         recorder.mark("end")
@@ -134,6 +136,16 @@ class TracedStep(Step):
         """Update the weights, and note what the optimizer keeps."""
         self._recorder.phase = "optimizer"
         super().update()
+        self._mark_state()
+
+    def step_optimizer(self, optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+        """Step one optimizer; in a step of a job's own, a forward pass may follow."""
+        self._recorder.phase = "optimizer"
+        super().step_optimizer(optimizer, parameters)
+        if self.job.step is not None:
+            self._recorder.phase = "forward"
+
+    def _mark_state(self) -> None:
         for value in tree_leaves(list(self.optimizer.state.values())):
             if isinstance(value, Tensor):
                 self._recorder.mark_kind(value, "optimizer state")
@@ -141,7 +153,7 @@ class TracedStep(Step):
     def _to_device(self, value: Tensor) -> Tensor:
         return self._recorder.move(value, "input")
 
-    def _prepare(self, batch: Batch, *, training: bool) -> Batch:
+    def _prepare(self, batch: Batch, *, training: bool) -> tuple[Tree, Tree]:
         after: TracePhase = "forward" if training else "validation"
         self._recorder.phase = "input" if training else "validation"
         prepared = super()._prepare(batch, training=training)
@@ -152,7 +164,8 @@ class TracedStep(Step):
 def _set_up(job: Job, recorder: Recorder) -> TracedStep:
     model = storageless_model(job, recorder)
     with recorder:
-        traced = TracedStep(replace(job, model=lambda: model, loss=_marked(job.loss, recorder)), recorder)
+        loss = None if job.loss is None else _marked(job.loss, recorder)
+        traced = TracedStep(replace(job, model=lambda: model, loss=loss), recorder)
         _mark_network(recorder, model)
         if traced.average is not None:
             for value in traced.average.model.state_dict().values():
@@ -207,18 +220,19 @@ _NEEDS_VALUES = {"DataDependentOutputException", "DynamicOutputShapeException"}
 
 
 def _explanation(job: Job, error: Exception) -> str:
-    frame = _frame_of(error)
+    frame, place = _frame_of(error), place_of(error)
     if type(error).__name__ in _NEEDS_VALUES:
         what = f"{getattr(error, 'func', error)} needs values that only a card has"
         advice = "write it without reading values (torch.where in place of a mask or .item())"
     else:
         what = f"{type(error).__name__}: {error}".strip()
-        advice = "change what the job gives to it" if frame.filename == _STEP_FILE else "mend that line"
+        ours = Path(frame.filename).parent == _JOBS
+        advice = place.advice(error) or ("change what the job gives to it" if ours else "mend that line")
     line = f"{frame.filename}:{frame.lineno} `{frame.line}`"
-    return f"the step of '{job.name}' cannot be traced at {line}: {what}; {advice}, or measure on a card."
+    return f"the step of '{job.name}' cannot be traced at {line}{place.words}: {what}; {advice}, or measure on a card."
 
 
-_STEP_FILE = inspect.getfile(Step)
+_JOBS = Path(inspect.getfile(Step)).parent
 _NOT_THEIRS = (Path(__file__).parent, Path(torch.__file__).parent)
 
 

@@ -1,0 +1,57 @@
+"""Mistakes of a first hour: one sentence that names the argument and the line to write."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import vramfit
+from vramfit.errors import VramfitError
+from vramfit.jobs.job import Job
+
+
+def batch(samples):
+    return torch.randn(samples, 8), torch.randint(4, (samples,))
+
+
+def fails(_outputs, _targets):
+    raise KeyError("boxes")
+
+
+WITHOUT_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here, and takes what is moved to it")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"loss": lambda o, t: F.cross_entropy(o.detach(), t)}, r"loss of 'job' depends on no weight.*\.detach\(\)"),
+        ({"loss": lambda o, t: {"a": F.cross_entropy(o, t)}}, "loss of 'job' returned dict; .*sum"),
+        (
+            {"loss": lambda o, t: F.cross_entropy(o, t, reduction="none")},
+            "returned a tensor of 1 dim.*reduction='mean'",
+        ),
+        ({"loss": fails}, r"test_blame\.py:\d+ `raise KeyError.*, in loss: KeyError"),
+        ({"model": lambda: nn.Linear(9, 4)}, "forward of the network, which batch gives a tensor 4x8"),
+        ({"model": lambda: nn.Bilinear(8, 8, 4)}, r"forward of Bilinear takes \(input1, input2\).*a tensor 4x8"),
+        ({"model": lambda: (nn.Linear(8, 4), 1)}, "model of 'job' returned tuple"),
+        ({"model": lambda: nn.Linear(8, 4).requires_grad_(False)}, "Nothing of 'job' learns"),
+        ({"optimizer": lambda model: torch.optim.SGD(model.parameters())}, "optimizer of 'job' fails on the list"),
+        ({"optimizer": lambda p: (torch.optim.SGD(p), None)}, "optimizer of 'job' returned tuple"),
+        ({"optimizer": torch.optim.LBFGS}, "LBFGS wants the loss several times.*closure"),
+        pytest.param(
+            {"model": lambda: nn.Linear(8, 4).cuda()}, r"model of 'job' puts its .*leave \.cuda\(\)", marks=WITHOUT_CUDA
+        ),
+        pytest.param(
+            {"loss": lambda o, t: F.cross_entropy(o, t, weight=torch.ones(4, device="cuda"))},
+            r"leave \.cuda\(\) and device='cuda' out of loss.*device=outputs\.device",
+            marks=WITHOUT_CUDA,
+        ),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(changes, says) -> None:
+    made = Job(model=lambda: nn.Linear(8, 4), batch=batch, loss=F.cross_entropy, optimizer=torch.optim.SGD, amp=None)
+    with pytest.raises(VramfitError, match=says) as raised:
+        vramfit.predict(replace(made, **changes), micro_batch=4, gpu="rtx3090")
+    assert "\n" not in str(raised.value)

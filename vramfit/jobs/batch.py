@@ -1,0 +1,190 @@
+"""A job's batches: made, checked, sized and split.
+
+A batch is a tensor, or tuples, lists and dicts of tensors, each with the n samples along its first dimension; numbers,
+booleans and None among them are the same for every sample. A pair is (inputs, targets); any other batch is whole: the
+network takes what its `forward` names, and the loss gets all of it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import keystr, tree_flatten_with_path, tree_leaves, tree_map
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+
+from vramfit.errors import UsageError
+from vramfit.jobs.job import Batch, Job, Tree
+
+_CONSTANTS = (bool, int, float, type(None))
+# Samples of a Dataset that are read for a batch of any size; a larger one repeats them.
+_DISTINCT = 32
+# The class that torch's losses, and the models of Hugging Face, leave out of the mean.
+IGNORED = -100
+
+
+def sample_batch(job: Job, samples: int) -> Batch:
+    """A batch of `samples` as the job makes it, on the host.
+
+    Raises:
+        UsageError: what it makes is no batch, or not of so many samples; says where, and how to write it.
+
+    """
+    batch = _plain(_made(job, samples))
+    for path, leaf in tree_flatten_with_path(batch)[0]:
+        problem = _problem(leaf, path, samples, batch)
+        if problem is not None:
+            raise UsageError(f"batch({samples}) of '{job.name}' {problem}")
+    if not tensors_in(batch):
+        raise UsageError(f"batch({samples}) of '{job.name}' holds no tensor; return (inputs, targets).")
+    return batch
+
+
+def pair_of(batch: Batch) -> tuple[Tree, Tree]:
+    """Inputs and targets; of a whole batch, all of it twice."""
+    return (batch[0], batch[1]) if is_pair(batch) else (batch, batch)
+
+
+def is_pair(batch: Batch) -> bool:
+    """Whether a batch is (inputs, targets): a loader's collate function makes lists of tuples."""
+    return type(batch) in (tuple, list) and len(batch) == 2
+
+
+def batch_size(batch: Tree) -> int:
+    """Samples in a batch: the first dimension of its first tensor."""
+    return int(tensors_in(batch)[0].shape[0])
+
+
+def split(batch: Batch, micro_batch: int) -> Iterator[Batch]:
+    """A batch in parts of at most `micro_batch` samples, in order; views, not copies."""
+    for start in range(0, batch_size(batch), micro_batch):
+        yield part_of(batch, slice(start, start + micro_batch))
+
+
+def part_of(batch: Tree, place: slice) -> Tree:
+    """Some of the samples, as views."""
+    return map_tensors(lambda value: value[place], batch)
+
+
+def map_tensors(change: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
+    """The same tree with every tensor changed, and what is constant as it is."""
+    return tree_map(lambda value: change(value) if isinstance(value, Tensor) else value, tree)
+
+
+def tensors_in(tree: Tree) -> list[Tensor]:
+    """The tensors of a tree, in order."""
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def tree_bytes(tree: Tree) -> int:
+    """Bytes of all tensors of a tree."""
+    return sum(value.numel() * value.element_size() for value in tensors_in(tree))
+
+
+def loss_terms(job: Job, batch: Batch) -> float:
+    """How many terms the mean loss of a batch on the host is over; batches are weighed by it.
+
+    `job.loss_terms` says it. Without one: the whole numbers among the targets that are not -100, the class that torch's
+    losses and Hugging Face's models leave out of the mean; or the samples, where no target is a whole number.
+    """
+    _, targets = pair_of(batch)
+    if job.loss_terms is not None:
+        return float(job.loss_terms(targets))
+    classes = [value for value in tensors_in(targets) if value.dtype in (torch.int64, torch.int32)]
+    known = sum(int((value != IGNORED).sum()) for value in classes)
+    return float(known if classes else batch_size(batch))
+
+
+def _made(job: Job, samples: int) -> Any:
+    source: Any = job.batch
+    if isinstance(source, DataLoader):
+        if source.batch_size is None and source.batch_sampler is None:
+            raise UsageError(
+                f"The DataLoader of '{job.name}' yields what its Dataset batched (batch_size=None); "
+                "give a function instead: batch=lambda n: ..., which makes n samples."
+            )
+        return source.collate_fn(_samples(source.dataset, samples))
+    if isinstance(source, Dataset):
+        return default_collate(_samples(source, samples))
+    return source(samples)
+
+
+def _samples(dataset: Dataset[Any], count: int) -> list[Any]:
+    if isinstance(dataset, IterableDataset):
+        read = list(islice(iter(dataset), min(count, _DISTINCT)))
+    else:
+        items: Any = dataset
+        read = [items[index] for index in range(min(count, _DISTINCT, len(items)))]
+    if not read:
+        raise UsageError("The Dataset that batch names has no samples.")
+    return [read[index % len(read)] for index in range(count)]
+
+
+def _plain(value: Any) -> Any:
+    """With mappings that torch does not know, such as a tokenizer's `BatchEncoding`, as dicts."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(_plain(part) for part in value)
+    return value
+
+
+def _problem(leaf: Any, path: Sequence[Any], samples: int, batch: Batch) -> str | None:
+    where = _where(path, batch)
+    if not isinstance(leaf, Tensor):
+        return None if isinstance(leaf, _CONSTANTS) else f"gives {_mending(leaf, where)}"
+    shape = "x".join(map(str, leaf.shape)) or "a single number"
+    if leaf.dim() and leaf.shape[0] == samples:
+        return None
+    if _is_list_of_samples(path, samples, batch):
+        return (
+            f"gives a list of samples at {where}; put them into one tensor, {samples} along its first dimension "
+            "(torch.stack, or padded to one size), and take them apart in the network's forward."
+        )
+    if samples in leaf.shape:
+        at = list(leaf.shape).index(samples)
+        return (
+            f"has its samples along dimension {at} of {where} ({shape}); put them first with "
+            f".transpose(0, {at}), and back in the network's forward."
+        )
+    made = {int(value.shape[0]) if value.dim() else 0 for value in tensors_in(batch)}
+    if len(made) == 1 and leaf.dim():
+        return (
+            f"makes {made.pop()} samples at {where} ({shape}), whatever is asked; let it make n of them, or write "
+            "batch=loader with the DataLoader or the Dataset itself."
+        )
+    return (
+        f"gives {where} ({shape}), whose first dimension is not that of the {samples} samples; repeat it for each "
+        "sample, or keep what belongs to no sample in the network, as a buffer."
+    )
+
+
+def _is_list_of_samples(path: Sequence[Any], samples: int, batch: Batch) -> bool:
+    """Whether a list on the way to a leaf has as many items as there are samples."""
+    value = batch
+    for depth, key in enumerate(path):
+        if type(value) in (tuple, list) and len(value) == samples and not (depth == 0 and is_pair(batch)):
+            return True
+        value = key.get(value)
+    return False
+
+
+def _mending(leaf: Any, where: str) -> str:
+    kind = type(leaf).__name__
+    if isinstance(leaf, DataLoader):
+        return f"a DataLoader; write batch=loader, the DataLoader itself in place of a function ({where})."
+    if type(leaf).__module__ == "numpy":
+        return f"a numpy array at {where}; give a tensor: torch.from_numpy(array)."
+    if isinstance(leaf, (str, bytes)):
+        return f"text at {where}; leave out of the batch what is no tensor."
+    return f"a {kind} at {where}; give tensors, or tuples, lists and dicts of them."
+
+
+def _where(path: Sequence[Any], batch: Batch) -> str:
+    if not path:
+        return "the batch"
+    if not is_pair(batch):
+        return f"batch{keystr(tuple(path))}"
+    name = ("inputs", "targets")[path[0].idx]
+    return f"{name}{keystr(tuple(path[1:]))}"
