@@ -9,7 +9,9 @@ from torch.nn import functional as F
 
 import vramfit
 from vramfit.errors import VramfitError
+from vramfit.jobs.blame import place_of
 from vramfit.jobs.job import Job
+from vramfit.jobs.step import Step
 
 
 def batch(samples):
@@ -20,7 +22,7 @@ def fails(_outputs, _targets):
     raise KeyError("boxes")
 
 
-WITHOUT_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here, and takes what is moved to it")
+JOB = Job(model=lambda: nn.Linear(8, 4), batch=batch, loss=F.cross_entropy, optimizer=torch.optim.SGD, amp=None)
 
 
 @pytest.mark.parametrize(
@@ -40,18 +42,24 @@ WITHOUT_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is her
         ({"optimizer": lambda model: torch.optim.SGD(model.parameters())}, "optimizer of 'job' fails on the list"),
         ({"optimizer": lambda p: (torch.optim.SGD(p), None)}, "optimizer of 'job' returned tuple"),
         ({"optimizer": torch.optim.LBFGS}, "LBFGS wants the loss several times.*closure"),
-        pytest.param(
-            {"model": lambda: nn.Linear(8, 4).cuda()}, r"model of 'job' puts its .*leave \.cuda\(\)", marks=WITHOUT_CUDA
-        ),
-        pytest.param(
-            {"loss": lambda o, t: F.cross_entropy(o, t, weight=torch.ones(4, device="cuda"))},
-            r"leave \.cuda\(\) and device='cuda' out of loss.*device=outputs\.device",
-            marks=WITHOUT_CUDA,
-        ),
     ],
 )
 def test_a_mistake_is_told_in_one_sentence(changes, says) -> None:
-    made = Job(model=lambda: nn.Linear(8, 4), batch=batch, loss=F.cross_entropy, optimizer=torch.optim.SGD, amp=None)
     with pytest.raises(VramfitError, match=says) as raised:
-        vramfit.predict(replace(made, **changes), micro_batch=4, gpu="rtx3090")
+        vramfit.predict(replace(JOB, **changes), micro_batch=4, gpu="rtx3090")
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here, and takes what is moved to it")
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model": lambda: nn.Linear(8, 4).cuda()}, r"model of 'job' puts its .*leave \.cuda\(\).* out of model"),
+        ({"loss": lambda o, t: F.cross_entropy(o, t, weight=torch.ones(4, device="cuda"))}, "NVIDIA|not compiled"),
+    ],
+)
+def test_a_step_without_a_card_refuses_cuda(changes, says) -> None:
+    with pytest.raises((VramfitError, RuntimeError, AssertionError), match=says) as raised:
+        Step(replace(JOB, **changes), "cpu").train(batch(4), 4)
+    if "loss" in changes:
+        assert r"out of loss" in (place_of(raised.value).advice(raised.value) or "")

@@ -17,6 +17,7 @@ from vramfit.prediction.trace_series import TraceSeries
 from vramfit.prediction.tracing.trace import trace_step
 from vramfit.prediction.transforms.rescale import TraceCurve
 from vramfit.records import Verdict
+from vramfit.units import MemoryLimits
 
 WIDTH = 16
 
@@ -63,7 +64,7 @@ def job(loss, **changes) -> Job:
 
 def predictor(loss, vram) -> Predictor:
     card = find_card("rtx3070ti")
-    return Predictor(job(loss), card, card_budget(card, vram=vram))
+    return Predictor(job(loss), card, card_budget(card, MemoryLimits.parse(vram=vram)))
 
 
 @pytest.mark.parametrize("loss", [contrastive, of_most, of_pairs, of_many, growing_at_40])

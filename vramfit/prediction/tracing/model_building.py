@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vramfit.jobs.job import Job
+from vramfit.jobs.job import Job, build_model
 from vramfit.prediction.tracing.address_space import is_reserved
 from vramfit.prediction.tracing.assumptions import Assumptions
 from vramfit.prediction.tracing.fake_tensors import Operations, storageless
@@ -23,9 +23,9 @@ _REAL_LIMIT_BYTES = 1 << 20
 def built_without_memory(job: Job, *, real: bool = False) -> nn.Module:
     """The job's network with large tensors that have no memory, or `real` ones; on the CPU either way."""
     if real:
-        return job.model()
+        return build_model(job)
     with _Building():
-        return job.model()
+        return build_model(job)
 
 
 class _Building(TorchDispatchMode):
