@@ -86,11 +86,32 @@ def new_film(damage, split, number):
     damage.table(r"\Z", f"{number:03d},M,1.0,jpg,{split}\n")
 
 
+def every_point(damage, change):
+    """Change the (x, y) of every point of every film by a function of it and the film's (width, height)."""
+    for number, rater, split in damage.marks():
+        size = read_film(damage.film(number, split)).shape[::-1]
+
+        def move(content, places, size=size):
+            for value in places.values():
+                value["x"], value["y"] = change(value["x"], value["y"], *size)
+
+        damage.edit(number, move, rater, split)
+
+
+def turn_by_tag(damage, number, tag):
+    """A film's file says that it is to be shown turned, as telephones do."""
+    content = cv2.imencode(".jpg", read_film(damage.film(number)))[1].tobytes()
+    block = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + bytes([0, tag]) + bytes(6)
+    segment = b"\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block
+    damage.film(number).unlink()
+    damage.film(number).with_suffix(".jpg").write_bytes(content[:2] + segment + content[2:])
+
+
 FAULTS = {
     "missing_folder": lambda d: shutil.rmtree(d.root / "test"),
     "unreadable_film": lambda d: d.film(2).write_bytes(d.film(2).read_bytes()[:3000]),
     "blank_film": lambda d: d.write(d.film(2), np.full_like(read_film(d.film(2)), 90)),
-    "unknown_file": lambda d: (d.root / "train/Cephalograms/scan.dcm").write_bytes(b"DICM"),
+    "unknown_file": lambda d: (d.root / "train/Cephalograms/scan.gif").write_bytes(b"GIF89a"),
     "doubled_film": lambda d: copy_film(d, 3, d.film(3).with_suffix(".bmp")),
     "repeated_film": lambda d: new_film(d, "train", 977),
     "leaked_film": lambda d: new_film(d, "test", 978),
@@ -104,6 +125,10 @@ FAULTS = {
     "missing_point": lambda d: d.edit(6, lambda content, places: places["N"].update(x=None)),
     "unmarked_landmark": lambda d: [d.edit(n, forget("N"), rater, split) for n, rater, split in d.marks()],
     "point_outside": lambda d: d.edit(6, move("N", 1500, 0)),
+    "turned_film": lambda d: turn_by_tag(d, 6, 6),
+    "wrong_unit": lambda d: every_point(d, lambda x, y, width, height: (x / width, y / height)),
+    "swapped_axes": lambda d: every_point(d, lambda x, y, width, height: (y, x)),
+    "wrong_origin": lambda d: every_point(d, lambda x, y, width, height: (x, height - 1 - y)),
     "coincident_points": lambda d: d.edit(6, lambda content, places: places["N"].update(places["Ar"])),
     "swapped_points": lambda d: d.edit(7, swap),
     "outlying_point": lambda d: d.edit(7, move("PNS", -22, 14)),

@@ -263,3 +263,18 @@ def test_small_films_keep_their_size():
     film = np.full((90, 120), 60, dtype=np.uint8)
     content = overlay(film, np.array([[30.0, 40.0]]), ["A"], np.array([0.9]))
     assert cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_COLOR).shape == (90, 120, 3)
+
+
+def test_images_of_every_type_are_inferred_or_named(vramfit, checkpoint, films, tmp_path):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    pixels = cv2.imdecode(np.fromfile(next(films.glob("test/Cephalograms/*.png")), np.uint8), cv2.IMREAD_GRAYSCALE)
+    for name in ("a.png", "b.webp", "c.jp2", "d.tif"):
+        (folder / name).write_bytes(cv2.imencode(folder.joinpath(name).suffix, pixels)[1].tobytes())
+    (folder / "e.gif").write_bytes(b"GIF89a")
+    (folder / "notes.txt").write_text("no film")
+    outcome = vramfit("infer", str(folder), "--checkpoint", str(checkpoint), "--output", str(tmp_path / "out"))
+    assert outcome.code == 0, outcome.err
+    assert "Films: 4," in outcome.out
+    assert "Skipped e.gif: " in outcome.err
+    assert "notes.txt" not in outcome.err

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import computed_field
 
+from vramfit.landmarks.check.coordinates import coordinate_findings
 from vramfit.landmarks.check.films import film_findings, look, repeated_films
 from vramfit.landmarks.check.points import point_findings
 from vramfit.landmarks.data.formats import read_films
@@ -66,6 +67,7 @@ def _findings(marked: MarkedSet, progress: Progress) -> list[Finding]:
         *(found for film in films for found in film_findings(film)),
         *repeated_films(films),
         *point_findings(films, symbols),
+        *coordinate_findings(marked.films, symbols),
     ]
 
 

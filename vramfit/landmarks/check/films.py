@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vramfit.errors import DataError
+from vramfit.landmarks.data.frames import moved_between
 from vramfit.landmarks.data.image import film_size, read_film
 from vramfit.landmarks.data.issues import Finding, finding
 from vramfit.landmarks.data.marked import MarkedFilm
@@ -42,7 +43,7 @@ def look(films: Sequence[MarkedFilm]) -> Iterator[SeenFilm]:
 def film_findings(seen: SeenFilm) -> Iterator[Finding]:
     """What is wrong with one film."""
     path = seen.film.path
-    if not seen.film.annotations and not seen.film.faults:
+    if not seen.film.is_marked and not seen.film.faults:
         yield finding("missing_annotation", path, "no rater has marked this film.")
     if seen.film.pixel_size_mm is None and not seen.film.faults:
         yield finding("missing_pixel_size", path, "the size of its pixels in mm is unknown.")
@@ -50,6 +51,7 @@ def film_findings(seen: SeenFilm) -> Iterator[Finding]:
         yield finding("unreadable_film", path, seen.fault)
         return
     yield from seen.film.wrong_size(seen.size)
+    yield from seen.film.turned()
     width, height = seen.size
     if width * height > _HUGE_PIXELS:
         yield finding("huge_film", path, f"{width}x{height} pixels; decoding it takes long and much memory.")
@@ -64,11 +66,22 @@ def repeated_films(films: Sequence[SeenFilm]) -> Iterator[Finding]:
     if not sound:
         return
     pictures = np.stack([seen.direction for seen in sound if seen.direction is not None])
+    told: set[int] = set()
     for first, second in twins(pictures, pictures):
         one, other = sound[first].film, sound[second].film
-        if first < second and one.id != other.id:
+        if first < second and second not in told and one.id != other.id and not _moved(one, other):
+            told.add(second)  # of many alike, each once
             kind = "repeated_film" if one.split == other.split else "leaked_film"
             yield finding(kind, other.path, f"shows the same as {one.split}/{one.path.name}.")
+
+
+def _moved(one: MarkedFilm, other: MarkedFilm) -> bool:
+    """Whether the films are frames of a clip in which the landmarks moved."""
+    rater = next((name for name in one.annotations if name in other.annotations), None)
+    marks = [film.annotations.get(rater or "") or next(iter(film.annotations.values()), None) for film in (one, other)]
+    if marks[0] is None or marks[1] is None:
+        return False
+    return moved_between(one.path, marks[0].positions, other.path, marks[1].positions)
 
 
 def _same_ids(films: Sequence[MarkedFilm]) -> Iterator[Finding]:

@@ -1,15 +1,37 @@
-"""Reading film files: grey pixels, and the size from the header alone."""
+"""Reading film files: grey pixels, and the size, orientation and pixel size from the header alone.
+
+OpenCV reads what it knows; DICOM and MetaImage are read by the libraries of the extras `dicom` and `mha`.
+"""
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vramfit.errors import DataError
+from vramfit.landmarks.data import medical
+from vramfit.landmarks.data.grey import to_bytes
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".pgm", *medical.SUFFIXES)
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# What a program that obeys EXIF's tag does to the stored pixels before it shows them.
+ORIENTATIONS = {
+    1: "upright",
+    2: "mirrored",
+    3: "turned by 180 degrees",
+    4: "mirrored and turned by 180 degrees",
+    5: "mirrored and turned by 90 degrees to the left",
+    6: "turned by 90 degrees to the right",
+    7: "mirrored and turned by 90 degrees to the right",
+    8: "turned by 90 degrees to the left",
+}
+_ORIENTATION = 0x0112
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
 # Start-of-frame markers of JPEG; C4, C8 and CC mean other things.
@@ -19,7 +41,7 @@ _TAIL_BYTES = 1024
 
 
 def read_film(path: Path) -> NDArray[np.uint8]:
-    """The grey pixels of a film, uint8 HxW; more than 8 bits are scaled to their brightest.
+    """The grey pixels of a film, uint8 HxW; more than 8 bits are spread over what the film shows, as `grey` says.
 
     OpenCV's own reader fails on non-ASCII paths on Windows, so Python reads the bytes.
 
@@ -27,6 +49,8 @@ def read_film(path: Path) -> NDArray[np.uint8]:
         DataError: the file cannot be read or is no image.
 
     """
+    if medical.is_medical(path):
+        return to_bytes(medical.pixels(path))
     import cv2
 
     try:
@@ -38,7 +62,7 @@ def read_film(path: Path) -> NDArray[np.uint8]:
     pixels = cv2.imdecode(content, how) if content.size else None
     if pixels is None:
         raise DataError(f"{path}: the film is damaged or no image; replace the file or use --skip-bad.")
-    return _to_bytes(pixels)
+    return to_bytes(pixels)
 
 
 def film_size(path: Path) -> tuple[int, int]:
@@ -48,6 +72,8 @@ def film_size(path: Path) -> tuple[int, int]:
         DataError: the file cannot be read, is no image, or ends too early.
 
     """
+    if medical.is_medical(path):
+        return medical.size(path)
     try:
         head, tail = _ends(path)
     except OSError as error:
@@ -66,6 +92,42 @@ def film_size(path: Path) -> tuple[int, int]:
         return width, abs(height)
     rows, columns = read_film(path).shape
     return columns, rows
+
+
+def pixel_size_mm(path: Path) -> tuple[float, float] | None:
+    """The (width, height) of a pixel in mm as the film's own file says; None where it does not, or cannot be read.
+
+    Only formats of medicine are believed: what others write for printers says nothing of the patient.
+    """
+    try:
+        return medical.pixel_size_mm(path) if medical.is_medical(path) else None
+    except DataError:
+        return None  # for whoever reads the film to say
+
+
+def orientation(path: Path) -> int:
+    """The film's EXIF orientation, 1 to 8: 1 is upright, and what a film without the tag has.
+
+    Pixels are read as they are stored; programs that obey the tag show them turned or mirrored.
+    """
+    from PIL import JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+    readers: dict[str, Callable[[Path], Image]] = {
+        ".png": PngImagePlugin.PngImageFile,
+        ".webp": WebPImagePlugin.WebPImageFile,
+        **dict.fromkeys((".jpg", ".jpeg"), JpegImagePlugin.JpegImageFile),
+        **dict.fromkeys((".tif", ".tiff"), TiffImagePlugin.TiffImageFile),
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        return 1
+    try:
+        # Not by Image.open, which refuses films of more than 179 million pixels.
+        with reader(path) as image:
+            tag = image.getexif().get(_ORIENTATION, 1)
+    except (OSError, SyntaxError, ValueError, struct.error):
+        return 1  # damaged, or of another kind than its name says: for read_film to say
+    return tag if isinstance(tag, int) and tag in range(1, 9) else 1
 
 
 def _ends(path: Path) -> tuple[bytes, bytes]:
@@ -89,10 +151,3 @@ def _jpeg_size(head: bytes) -> tuple[int, int] | None:
             return width, height
         position += 2 + length
     return None
-
-
-def _to_bytes(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
-    if pixels.dtype == np.uint8:
-        return pixels.astype(np.uint8, copy=False)
-    wide = pixels.astype(np.float32)
-    return (wide * (255 / max(float(wide.max()), 1.0))).astype(np.uint8)

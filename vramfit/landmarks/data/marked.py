@@ -13,7 +13,7 @@ import numpy as np
 from vramfit.errors import DataError
 from vramfit.landmarks.data.annotation import Annotation
 from vramfit.landmarks.data.films import Annotator, Film, FilmSet, Landmark, Points, Skipped
-from vramfit.landmarks.data.image import film_size
+from vramfit.landmarks.data.image import ORIENTATIONS, film_size, orientation
 from vramfit.landmarks.data.issues import Finding, finding
 
 # The three splits, and what else people call them.
@@ -42,6 +42,23 @@ class MarkedFilm:
     machine: str = "unknown"
     size: tuple[int, int] | None = None
     faults: tuple[Finding, ...] = ()
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether a rater gave a position to a landmark."""
+        places = (place for annotation in self.annotations.values() for place in annotation.positions.values())
+        return any(np.isfinite(place).all() for place in places)
+
+    def turned(self) -> tuple[Finding, ...]:
+        """The finding that the film's file says it is to be shown turned or mirrored, if so."""
+        tag = orientation(self.path)
+        if tag == 1:
+            return ()
+        message = (
+            f"its EXIF orientation is {tag} ({ORIENTATIONS[tag]}): programs that obey the tag and those that do not "
+            "put points in different places; save the film as it is meant, without the tag."
+        )
+        return (finding("turned_film", self.path, message),)
 
     def wrong_size(self, size: tuple[int, int]) -> tuple[Finding, ...]:
         """The finding that the film's (width, height) is not what its set says, if so."""
@@ -129,7 +146,7 @@ class MarkedSet:
 
     def _usable(self, film: MarkedFilm, landmarks: tuple[Landmark, ...], annotator: Annotator) -> Film:
         size = film_size(film.path)
-        for fault in (*film.faults, *film.wrong_size(size)):
+        for fault in (*film.faults, *film.wrong_size(size), *film.turned()):
             raise DataError(f"{fault.place}: {fault.message.removesuffix('.')}, or use --skip-bad.")
         symbols = [landmark.symbol for landmark in landmarks]
         raters = {rater: annotation.checked(symbols, size) for rater, annotation in film.annotations.items()}

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from vramfit._version import __version__
 from vramfit.errors import UsageError
+from vramfit.landmarks.check.screen import screened
 from vramfit.landmarks.data.cache import FilmCache
 from vramfit.landmarks.data.films import Annotator, FilmSet, Landmark, Points
-from vramfit.landmarks.data.formats import load_films, named
+from vramfit.landmarks.data.formats import named, read_films
 from vramfit.landmarks.data.marked import combine
 from vramfit.landmarks.data.near_duplicates import SIDE, directions, twins
 from vramfit.landmarks.evaluation.metrics import (
@@ -142,13 +143,8 @@ def judge_checkpoint(
     """
     trained = load_trained(checkpoint, options.device)
     symbols = _chosen(trained, options.landmarks)
-    films = load_films(
-        options.dataset_path,
-        options.split,
-        options.annotator,
-        film_format=options.film_format,
-        skip_bad=options.skip_bad,
-        landmarks=trained.landmarks,
+    films = screened(read_films(options.dataset_path, options.film_format)).of_split(
+        options.split, options.annotator, skip_bad=options.skip_bad, landmarks=trained.landmarks
     )
     cache = FilmCache.open(
         films,

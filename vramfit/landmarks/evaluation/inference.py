@@ -6,6 +6,7 @@ whatever their number.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from mimetypes import guess_type
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -62,7 +63,12 @@ def unmarked_films(
             skipped.append(Skipped.of(film_id, str(error)))
     if not films:
         raise DataError(f"none of the {len(found)} films can be used; the first: {skipped[0].reason}")
-    return FilmSet(Path(inputs[0]), "infer", "mean", landmarks, tuple(films), tuple(skipped))
+    unread = [
+        Skipped(path.name, f"{path}: of no type that is read.")
+        for given in inputs
+        for path in _other_images(Path(given))
+    ]
+    return FilmSet(Path(inputs[0]), "infer", "mean", landmarks, tuple(films), (*skipped, *unread))
 
 
 def find_landmarks(
@@ -140,6 +146,17 @@ def _films_in(given: Path, besides: Path | None) -> list[tuple[str, Path]]:
     if not found:
         raise DataError(f"{given}: no films in it or its folders; the known types are {', '.join(SUFFIXES)}.")
     return found
+
+
+def _other_images(given: Path) -> list[Path]:
+    """The images in a folder, by their names, that are of no type that is read."""
+    files = sorted(given.rglob("*")) if given.is_dir() else []
+    others = (path for path in files if path.suffix.lower() not in SUFFIXES and not path.name.startswith("."))
+    return [path for path in others if (guess_type(path.name)[0] or "").startswith("image/") or _is_volume(path)]
+
+
+def _is_volume(path: Path) -> bool:
+    return path.name.lower().endswith((".nii", ".nii.gz", ".nrrd", ".heic", ".heif", ".avif"))
 
 
 def _within(folder: Path, other: Path | None) -> Path | None:

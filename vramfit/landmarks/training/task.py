@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from vramfit.jobs.job import Batch, Job
+from vramfit.landmarks.check.screen import screened
 from vramfit.landmarks.data.cache import FilmCache
 from vramfit.landmarks.data.films import Annotator, FilmSet, Landmark
 from vramfit.landmarks.data.folds import Fold, deal, pooled
@@ -177,7 +178,7 @@ def open_films(
         UsageError: no such augmentation, or options that make no sense together.
 
     """
-    marked = read_films(root, film_format)
+    marked = screened(read_films(root, film_format))
     splits = ("train", "valid") if fold is None else _to_be_dealt(marked)
     sets = [marked.of_split(split, annotator, skip_bad=skip_bad, landmarks=landmarks) for split in splits]
     options = make_options(len(sets[0].landmarks))

@@ -12,6 +12,8 @@ from made_formats import write_coco
 
 from vramfit.errors import DataError
 from vramfit.landmarks.check.check import check_films
+from vramfit.landmarks.check.screen import screened
+from vramfit.landmarks.data.formats import read_films
 from vramfit.landmarks.data.issues import KINDS
 from vramfit.landmarks.sample.make import make_sample
 
@@ -131,3 +133,25 @@ def test_real_films_have_no_error(shared_data):
     report = check_films(shared_data / "ceph100")
     assert report.errors == 0
     assert kinds(report) == {"raters_apart"}
+
+
+@pytest.mark.parametrize(
+    "kind", ["swapped_points", "coincident_points", "mirrored_film", "turned_film", "point_outside"]
+)
+def test_training_refuses_what_is_found_and_skips_it_where_asked(damaged, kind):
+    FAULTS[kind](damaged)
+    marked = screened(read_films(damaged.root))
+    with pytest.raises(DataError, match="or use --skip-bad"):
+        marked.of_split("train")
+    assert len(marked.of_split("train", skip_bad=True).skipped) == 1
+
+
+def test_training_refuses_points_in_another_unit(damaged):
+    FAULTS["wrong_unit"](damaged)
+    with pytest.raises(DataError, match="as fractions of the film's width and height"):
+        screened(read_films(damaged.root))
+
+
+def test_training_takes_a_clean_set_as_it_is(clean):
+    marked = read_films(clean)
+    assert screened(marked) is marked

@@ -17,6 +17,7 @@ from vramfit.landmarks.data.formats.deeplabcut import DeepLabCut
 from vramfit.landmarks.data.formats.points_csv import PointsCsv
 from vramfit.landmarks.data.issues import Finding, finding
 from vramfit.landmarks.data.marked import SPLITS, MarkedFilm, MarkedSet, split_called
+from vramfit.landmarks.data.sentinels import without_sentinels
 
 __all__ = [
     "SPLITS",
@@ -68,7 +69,7 @@ def read_films(path: str | Path, film_format: str | None = None) -> MarkedSet:
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such folder or file; give that of a film set.")
-    return (_detected(path) if film_format is None else _called(film_format)).read(path)
+    return without_sentinels((_detected(path) if film_format is None else _called(film_format)).read(path))
 
 
 def load_films(

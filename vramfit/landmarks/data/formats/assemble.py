@@ -6,17 +6,18 @@ Where no film has a split, each is drawn from its id.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from vramfit.errors import DataError
 from vramfit.landmarks.data.annotation import Annotation
 from vramfit.landmarks.data.films import Landmark
+from vramfit.landmarks.data.formats.csv_files import is_foreign
 from vramfit.landmarks.data.formats.scanners import Machines, read_machines, row_findings
-from vramfit.landmarks.data.image import SUFFIXES
+from vramfit.landmarks.data.image import SUFFIXES, pixel_size_mm
 from vramfit.landmarks.data.issues import Finding, finding
 from vramfit.landmarks.data.marked import SPLITS, MarkedFilm, MarkedSet, split_called
 
@@ -24,6 +25,7 @@ FILMS_FILE = "films.csv"
 # The name of a rater whom nobody named.
 RATER = "rater"
 
+_ANY_SUFFIX = tuple(suffix for known in SUFFIXES for suffix in (known, known.upper()))
 _SHARES = {"test": 0.15, "valid": 0.15}
 _SPLIT_SEED = 0
 
@@ -50,7 +52,11 @@ class Draft:
 
 
 def complete(
-    root: Path, landmarks: Iterable[Landmark], drafts: Sequence[Draft], findings: Iterable[Finding] = ()
+    root: Path,
+    landmarks: Iterable[Landmark],
+    drafts: Sequence[Draft],
+    findings: Iterable[Finding] = (),
+    notes: Iterable[str] = (),
 ) -> MarkedSet:
     """The set of these films, its landmarks each named once.
 
@@ -64,28 +70,34 @@ def complete(
     for landmark in landmarks:
         by_symbol.setdefault(landmark.symbol, landmark)
     table = _films_table(root)
-    splits, notes = _splits(drafts, table)
+    splits, drawn = _splits(drafts, table)
     pairs = sorted(zip(drafts, splits, strict=True), key=lambda pair: pair[0].id)
     films = tuple(_film(draft, split, tuple(by_symbol), table) for draft, split in pairs)
     found = [*findings, *_unknown_splits(drafts, splits)]
     if table is not None:
         found += row_findings(table, [(film.split, film.id) for film in films])
-    return MarkedSet(root, tuple(by_symbol.values()), films, tuple(found), notes=notes)
+    return MarkedSet(root, tuple(by_symbol.values()), films, tuple(found), notes=(*notes, *drawn))
 
 
 def find_film(named: str, folders: Iterable[Path]) -> Path:
-    """The film of a name or relative path, with or without its suffix, in the first folder that has it.
+    """The film of a name or path, with or without its suffix, in the first folder that has it.
 
-    Where none has, the place where it should be.
+    A path of another machine, `C:\\films\\001.png`, is looked for by its last name too. Where no folder has it, the
+    place where it should be.
     """
-    wanted = [folder / named.replace("\\", "/") for folder in folders]
-    for path in wanted:
-        if path.is_file():
-            return path
-        for suffix in SUFFIXES:
-            if (other := path.with_name(path.name + suffix)).is_file():
-                return other
-    return wanted[0]
+    folders, name = list(folders), named.replace("\\", "/")
+    last = PurePosixPath(name).name
+    wanted = [folder / (last if is_foreign(name) else name) for folder in folders]
+    everywhere = dict.fromkeys((*wanted, *(folder / last for folder in folders)))
+    candidates = (candidate for path in everywhere for candidate in _spellings(path))
+    return next((path for path in candidates if path.is_file()), wanted[0])
+
+
+def _spellings(path: Path) -> Iterator[Path]:
+    """A film's path as it is, with its suffix in other letters, and with each suffix that it may lack."""
+    yield path
+    yield from (path.with_suffix(suffix) for suffix in (path.suffix.lower(), path.suffix.upper()) if path.suffix)
+    yield from (path.with_name(path.name + suffix) for suffix in _ANY_SUFFIX if path.name)
 
 
 def splits_of_ids(film_ids: Iterable[str]) -> dict[str, str]:
@@ -149,6 +161,7 @@ def _film(draft: Draft, split: str, symbols: Sequence[str], table: Machines | No
             faults = [*faults, finding("missing_pixel_size", table.path, message)]
         else:
             size, machine = row.pixel_size_mm, machine or row.name
+    size = size or pixel_size_mm(draft.path)
     annotations = {rater: _filled(annotation, symbols) for rater, annotation in draft.annotations.items()}
     return MarkedFilm(draft.id, split, draft.path, annotations, size, machine or "unknown", draft.size, tuple(faults))
 

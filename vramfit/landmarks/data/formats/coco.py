@@ -5,7 +5,9 @@
      "categories": [{"id": 1, "name": "skull", "keypoints": ["S", "N", ...]}]}
 
 COCO knows no millimetres: `pixel_size_mm`, a number or [x, y], may stand in an image or, for all, in `info`; so may
-`machine` and `split` in an image and `rater` in an annotation. Visibility 0 is a missing landmark.
+`machine` and `split` in an image and `rater` in an annotation. Visibility 0 is a missing landmark. Several categories
+of the same keypoints are one set; keypoints may be nested, [[x, y, visibility], ...]; without names they are called 1,
+2 and so on. Roboflow's layout, `{train,valid,test}/_annotations.coco.json` beside the images, is read too.
 """
 
 import json
@@ -49,6 +51,7 @@ class Coco:
             [landmark for reading in readings for landmark in reading.landmarks],
             [draft for reading in readings for draft in reading.drafts.values()],
             [found for reading in readings for found in reading.findings],
+            dict.fromkeys(note for reading in readings for note in reading.notes),
         )
 
 
@@ -58,7 +61,7 @@ class _Reading:
     def __init__(self, path: Path) -> None:
         self.path = path
         content = _load(path)
-        self.category, names = _category(path, content)
+        self.categories, names, self.notes = _categories(path, content)
         self.landmarks = tuple(named(name) for name in names)
         self.findings: list[Finding] = []
         self.drafts: dict[Any, Draft] = {}
@@ -85,7 +88,7 @@ class _Reading:
         self.drafts[image["id"] if image["id"] not in self.drafts else (image["id"], number)] = draft
 
     def _add_annotation(self, number: int, annotation: Mapping[str, Any]) -> None:
-        if annotation.get("category_id", self.category) != self.category or "keypoints" not in annotation:
+        if annotation.get("category_id", self.categories[0]) not in self.categories or not annotation.get("keypoints"):
             return
         place = f"{self.path}, annotation {annotation.get('id', number)}"
         draft = self.drafts.get(annotation.get("image_id"))
@@ -122,20 +125,35 @@ def _entry(one: Any) -> Mapping[str, Any]:
     return one if isinstance(one, dict) else {}
 
 
-def _category(path: Path, content: Mapping[str, Any]) -> tuple[Any, Sequence[str]]:
-    """The id and the keypoints' names of the category that has some."""
-    found = [(one.get("id"), one["keypoints"]) for one in _entries(content, "categories") if one.get("keypoints")]
-    if len(found) != 1:
+def _categories(path: Path, content: Mapping[str, Any]) -> tuple[Sequence[Any], Sequence[str], Sequence[str]]:
+    """The ids of the categories that have keypoints, the names of these, and what was decided about them."""
+    entries = list(_entries(content, "categories"))
+    found = {one.get("id"): [str(name) for name in one["keypoints"]] for one in entries if one.get("keypoints")}
+    if not found and entries and (count := _most_keypoints(content)):
+        note = f"{path.name} names no landmarks: they are called 1 to {count}, in their order."
+        return [one.get("id") for one in entries], [str(place) for place in range(1, count + 1)], [note]
+    if len({tuple(sorted(names)) for names in found.values()}) != 1:
         raise DataError(f"{path}: {len(found)} categories with names of keypoints where one is needed.")
-    names = [str(name) for name in found[0][1]]
+    names = next(iter(found.values()))
+    if any(other != names for other in found.values()):
+        raise DataError(f"{path}: its categories list the same keypoints in different orders; write them in one order.")
     if len({named(name).symbol for name in names}) < len(names):
         raise DataError(f"{path}: two of its keypoints have one name; landmarks are joined by name.")
-    return found[0][0], names
+    return list(found), names, []
+
+
+def _most_keypoints(content: Mapping[str, Any]) -> int:
+    """How many keypoints the annotations have at most."""
+    every = (one.get("keypoints") for one in _entries(content, "annotations"))
+    counts = [
+        len(some) if isinstance(some[0], list) else len(some) // 3 for some in every if isinstance(some, list) and some
+    ]
+    return max(counts, default=0)
 
 
 def _positions(keypoints: Any, landmarks: Sequence[Landmark]) -> dict[str, tuple[float, float]]:
     values = np.asarray(keypoints, dtype=np.float64)
-    if values.shape != (3 * len(landmarks),):
+    if values.size != 3 * len(landmarks) or (values.ndim == 2 and values.shape[1] != 3):
         raise ValueError(f"its keypoints are {values.size} numbers where {len(landmarks)} of x, y, visibility are due")
     rows = values.reshape(-1, 3)
     places = np.where(rows[:, 2:] > 0, rows[:, :2], np.nan).tolist()
@@ -158,8 +176,8 @@ def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _split_of(path: Path) -> str:
-    """The split that a file's name speaks of: val.json, person_keypoints_train2017.json."""
-    words = re.findall("[a-z]+", path.stem.lower())
+    """The split that a file's name speaks of, val.json or person_keypoints_train2017.json, or else its folder's."""
+    words = [*re.findall("[a-z]+", path.stem.lower()), path.parent.name]
     return next((split for split in map(split_called, words) if split), "")
 
 
@@ -173,7 +191,9 @@ def _folders(path: Path, split: str) -> list[Path]:
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted((*path.glob("*.json"), *path.glob("annotations/*.json")))
+        splits = (folder for folder in path.iterdir() if split_called(folder.name) and folder.is_dir())
+        below = (file for folder in splits for file in folder.glob("*.json"))
+        return sorted((*path.glob("*.json"), *path.glob("annotations/*.json"), *below))
     return [path] if path.suffix.lower() == ".json" else []
 
 

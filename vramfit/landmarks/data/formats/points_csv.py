@@ -4,10 +4,10 @@
     film,symbol,x,y                                long: what `vramfit infer --format csv` writes
 
 More columns are read where they are there: split, rater, machine, pixel_size (or pixel_size_x and pixel_size_y), width
-and height, title. An empty cell, or a landmark without a line, is a missing landmark.
+and height, title. An empty cell, or a landmark without a line, is a missing landmark. `csv_columns` knows what else
+people call these columns.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +18,10 @@ from vramfit.errors import DataError
 from vramfit.landmarks.data.annotation import Annotation, named
 from vramfit.landmarks.data.films import Landmark
 from vramfit.landmarks.data.formats.assemble import FILMS_FILE, RATER, Draft, complete, find_film
-from vramfit.landmarks.data.formats.csv_files import number, read_rows, without_suffix
+from vramfit.landmarks.data.formats.csv_columns import FILM, canonical, film_column, landmark_columns, symbol_column
+from vramfit.landmarks.data.formats.csv_files import Numerals, encoding_note, number, read_rows, without_suffix
 from vramfit.landmarks.data.issues import finding
 from vramfit.landmarks.data.marked import MarkedSet, split_called
-
-_FILM = ("film", "image", "file", "filename", "file_name", "id", "ceph_id", "cephalogram_id")
-_SYMBOL = ("symbol", "landmark", "landmark_id", "name")
-_AXIS = re.compile(r"(?P<name>.+)[_ .](?P<axis>[xy])", re.IGNORECASE)
-_NO_LANDMARK = "pixel_size"
 
 
 class PointsCsv:
@@ -48,7 +44,8 @@ class PointsCsv:
             raise DataError(f"{path}: several CSV files of points ({names}); name one, or call them by their splits.")
         tables = [_Table.read(file) for file in files]
         landmarks = [landmark for table in tables for landmark in table.landmarks()]
-        return complete(path, landmarks, [draft for table in tables for draft in table.drafts()])
+        notes = [note for file in files for note in encoding_note(file)]
+        return complete(path, landmarks, [draft for table in tables for draft in table.drafts()], notes=notes)
 
 
 @dataclass(frozen=True)
@@ -60,20 +57,28 @@ class _Table:
     lines: Sequence[tuple[int, Mapping[str, str]]]
     film: str
     symbol: str
+    pairs: Mapping[str, tuple[str, str]]
+    numerals: Numerals
 
     @classmethod
     def read(cls, path: Path) -> "_Table":
         header, *rows = read_rows(path) or [[]]
-        columns = [name if _axis(name) else name.lower() for name in header]
-        film, symbol = _first(columns, _FILM), _first(columns, _SYMBOL)
+        columns = _columns(header)
+        film, symbol = film_column(columns), symbol_column(columns)
         lines = [
             (line, {**dict.fromkeys(columns, ""), **dict(zip(columns, row, strict=False))})
             for line, row in enumerate(rows, 2)
             if any(row)
         ]
-        table = cls(path, columns, lines, film, symbol if {"x", "y"} <= set(columns) else "")
+        symbol = symbol if {"x", "y"} <= set(columns) else ""
+        pairs = {} if symbol else _pairs(path, columns)
+        written = [row[column] for _, row in lines for pair in pairs.values() or [("x", "y")] for column in pair]
+        table = cls(path, columns, lines, film, symbol, pairs, Numerals.of(written))
         if not film or not table.landmarks():
-            raise DataError(f"{path}: no columns of films and points: film, then S_x, S_y and so on, or symbol, x, y.")
+            raise DataError(
+                f"{path}: no columns of films and points: film (or {', '.join(FILM[1:8])} ...), then S_x, S_y and so "
+                f"on, or symbol, x, y; it has {', '.join(header[:8]) or 'none'}{' ...' if len(header) > 8 else ''}."
+            )
         return table
 
     def landmarks(self) -> list[Landmark]:
@@ -81,7 +86,7 @@ class _Table:
         if self.symbol:
             titles = {row[self.symbol]: row.get("title", "") for _, row in self.lines}
             return [named(symbol, title) for symbol, title in titles.items() if symbol]
-        return [named(symbol) for symbol in self._pairs()]
+        return [named(symbol) for symbol in self.pairs]
 
     def drafts(self) -> list[Draft]:
         """Its films, in order of their first line."""
@@ -108,10 +113,10 @@ class _Table:
         rater = row.get("rater", "").lower() or RATER
         if not self.symbol:
             draft.mark(
-                rater, _annotation(place, {symbol: (row[x], row[y]) for symbol, (x, y) in self._pairs().items()})
+                rater, self._annotation(place, {symbol: (row[x], row[y]) for symbol, (x, y) in self.pairs.items()})
             )
             return
-        one = _annotation(place, {row[self.symbol]: (row["x"], row["y"])})
+        one = self._annotation(place, {row[self.symbol]: (row["x"], row["y"])})
         known = draft.annotations.get(rater)
         if known is None:
             draft.mark(rater, one)
@@ -121,31 +126,33 @@ class _Table:
             positions = {**known.positions, **one.positions}
             draft.annotations[rater] = Annotation(known.place, known.landmarks + one.landmarks, positions)
 
-    def _pairs(self) -> dict[str, tuple[str, str]]:
-        """The columns x and y of each landmark of a wide table."""
-        found: dict[str, dict[str, str]] = {}
-        for column in self.columns:
-            if match := _axis(column):
-                found.setdefault(match["name"], {})[match["axis"].lower()] = column
-        for symbol, axes in found.items():
-            if len(axes) != 2:
-                raise DataError(f"{self.path}: landmark '{symbol}' has no column for its {'xy'['x' in axes]}; add it.")
-        return {symbol: (axes["x"], axes["y"]) for symbol, axes in found.items()}
+    def _annotation(self, place: str, cells: Mapping[str, tuple[str, str]]) -> Annotation:
+        positions = {named(symbol).symbol: self._position(symbol, *cell) for symbol, cell in cells.items()}
+        return Annotation(place, tuple(named(symbol) for symbol in cells), positions)
+
+    def _position(self, symbol: str, x: str, y: str) -> tuple[float, float]:
+        try:
+            place = self.numerals.number(x), self.numerals.number(y)
+        except ValueError:
+            raise ValueError(f"landmark '{symbol}' at '{x}', '{y}' has no numbers x and y") from None
+        if np.isnan(place).sum() == 1:
+            raise ValueError(f"landmark '{symbol}' has only one of x and y")
+        return place
 
 
-def _annotation(place: str, cells: Mapping[str, tuple[str, str]]) -> Annotation:
-    positions = {named(symbol).symbol: _position(symbol, *cell) for symbol, cell in cells.items()}
-    return Annotation(place, tuple(named(symbol) for symbol in cells), positions)
+def _columns(header: Sequence[str]) -> list[str]:
+    """The columns as they are looked up: those of landmarks as they are written, the others in small letters."""
+    axes = {column for pair in landmark_columns(header).values() for column in pair.values()}
+    return [name if name in axes else canonical(name) for name in header]
 
 
-def _position(symbol: str, x: str, y: str) -> tuple[float, float]:
-    try:
-        place = number(x), number(y)
-    except ValueError:
-        raise ValueError(f"landmark '{symbol}' at '{x}', '{y}' has no numbers x and y") from None
-    if np.isnan(place).sum() == 1:
-        raise ValueError(f"landmark '{symbol}' has only one of x and y")
-    return place
+def _pairs(path: Path, columns: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """The columns x and y of each landmark of a wide table."""
+    found = landmark_columns(columns)
+    for symbol, axes in found.items():
+        if len(axes) != 2:
+            raise DataError(f"{path}: landmark '{symbol}' has no column for its {'xy'['x' in axes]}; add it.")
+    return {symbol: (axes["x"], axes["y"]) for symbol, axes in found.items()}
 
 
 def _pixel_size(row: Mapping[str, str]) -> tuple[float, float] | None:
@@ -179,19 +186,9 @@ def _is_points(file: Path) -> bool:
         rows = read_rows(file, most=1)
     except DataError:
         return False
-    columns = {name.lower() for name in rows[0]} if rows else set()
-    return bool(columns & set(_FILM)) and (_has_long(columns) or any(map(_axis, columns)))
+    columns = _columns(rows[0]) if rows else []
+    return _has_long(columns) or bool(landmark_columns(columns) and (film_column(columns) or len(columns) > 2))
 
 
-def _has_long(columns: set[str]) -> bool:
-    return {"x", "y"} <= columns and bool(columns & set(_SYMBOL))
-
-
-def _axis(column: str) -> re.Match[str] | None:
-    """The landmark and axis that a column's name stands for, if it does."""
-    match = _AXIS.fullmatch(column)
-    return match if match and match["name"].lower() != _NO_LANDMARK else None
-
-
-def _first(columns: Sequence[str], names: Sequence[str]) -> str:
-    return next((name for name in names if name in columns), "")
+def _has_long(columns: Sequence[str]) -> bool:
+    return {"x", "y"} <= set(columns) and bool(film_column(columns) and symbol_column(columns))

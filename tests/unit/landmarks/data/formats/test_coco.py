@@ -154,3 +154,72 @@ def test_annotations_of_no_image_and_of_other_categories_stop_nothing(coco, edit
     edit(add)
     assert [found.kind for found in read_films(coco).findings] == ["orphan_annotation"]
     assert len(load_films(coco, "train")) == 6
+
+
+def test_nested_keypoints_are_read(coco, edit):
+    def nest(content):
+        for annotation in content["annotations"]:
+            annotation["keypoints"] = np.reshape(annotation["keypoints"], (-1, 3)).tolist()
+
+    before = load_films(coco, "train").films[0].points
+    edit(nest)
+    np.testing.assert_array_equal(load_films(coco, "train").films[0].points, before)
+
+
+def test_categories_of_the_same_keypoints_are_one_set(coco, edit):
+    def divide(content):
+        content["categories"].append({**content["categories"][0], "id": 8, "name": "child"})
+        content["categories"].append({"id": 0, "name": "skulls", "supercategory": "none"})
+        content["annotations"][2]["category_id"] = 8
+
+    edit(divide)
+    assert len(load_films(coco, "train")) == 6
+
+
+def test_categories_of_other_keypoints_are_refused(coco, edit):
+    edit(lambda content: content["categories"].append({"id": 8, "name": "hand", "keypoints": ["wrist"]}))
+    with pytest.raises(DataError, match="2 categories with names of keypoints"):
+        load_films(coco, "train")
+
+
+def test_keypoints_without_names_are_numbered_and_said(coco, edit):
+    for split in ("train", "valid", "test"):
+        edit(lambda content: content["categories"][0].update(keypoints=[]), split)
+    marked = read_films(coco)
+    assert [landmark.symbol for landmark in marked.landmarks] == [str(number) for number in range(1, 30)]
+    assert "train.json names no landmarks: they are called 1 to 29, in their order." in marked.notes
+
+
+def test_annotations_without_keypoints_mark_nothing(coco, edit):
+    edit(lambda content: content["annotations"][0].update(keypoints=[]))
+    with pytest.raises(DataError, match=r"001\.png: no rater has marked this film"):
+        load_films(coco, "train")
+
+
+def test_roboflows_folders_are_splits(coco, tmp_path):
+    root = tmp_path / "roboflow"
+    for split in ("train", "valid", "test"):
+        (root / split).mkdir(parents=True)
+        for film in (coco / "images" / split).iterdir():
+            film.rename(root / split / film.name)
+        (coco / "annotations" / f"{split}.json").rename(root / split / "_annotations.coco.json")
+    marked = read_films(root)
+    assert [len(marked.of_split(split)) for split in ("train", "valid", "test")] == [6, 1, 1]
+    assert len(read_films(root / "valid" / "_annotations.coco.json").films) == 1
+
+
+@pytest.mark.parametrize("sentinel", [(-1, -1), (0, 0), (-999, -999)])
+@pytest.mark.parametrize("share", [0.05, 1.0])
+def test_sentinels_are_missing_and_said(coco, edit, sentinel, share):
+    def hide(content):
+        for annotation in content["annotations"][: max(1, round(share * len(content["annotations"])))]:
+            annotation["keypoints"][:3] = [*sentinel, 2]
+
+    edit(hide)
+    marked = read_films(coco)
+    films = marked.of_split("train").films
+    assert np.isnan(films[0].points[0]).all()
+    assert np.isfinite(films[0].points[1:]).all()
+    count = 1 if share < 1 else 6
+    point = "1 point is" if count == 1 else "6 points are"
+    assert f"{point} at ({sentinel[0]}, {sentinel[1]}), which is read as missing: 'A' {count}." in marked.notes

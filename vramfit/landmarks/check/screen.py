@@ -1,0 +1,46 @@
+"""What training refuses of a film set: every error of a check that points and headers alone can tell.
+
+Films shown twice are not among them: training says of a validation film that it was trained on, and goes on.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from vramfit.errors import DataError
+from vramfit.landmarks.check.coordinates import require_coordinates
+from vramfit.landmarks.check.films import SeenFilm
+from vramfit.landmarks.check.points import point_findings
+from vramfit.landmarks.data.image import film_size
+from vramfit.landmarks.data.issues import Finding
+from vramfit.landmarks.data.marked import MarkedFilm, MarkedSet
+
+
+def screened(marked: MarkedSet) -> MarkedSet:
+    """The set with what is wrong with a film's points among the film's faults, which `of_split` refuses or skips.
+
+    Raises:
+        DataError: the points of the whole set are not pixels of its films.
+
+    """
+    symbols = [landmark.symbol for landmark in marked.landmarks]
+    require_coordinates(marked.films, symbols, marked.root)
+    faults = dict[int, list[Finding]]()
+    owners = {place: number for number, film in enumerate(marked.films) for place in _places(film)}
+    for found in point_findings([SeenFilm(film, _size(film)) for film in marked.films], symbols):
+        if found.severity == "error" and found.place in owners:
+            advised = found.model_copy(update={"message": f"{found.message.removesuffix('.')}; correct it."})
+            faults.setdefault(owners[found.place], []).append(advised)
+    films = (replace(film, faults=(*film.faults, *faults.get(place, ()))) for place, film in enumerate(marked.films))
+    return replace(marked, films=tuple(films)) if faults else marked
+
+
+def _places(film: MarkedFilm) -> Iterator[str]:
+    yield str(film.path)
+    yield from (annotation.place for annotation in film.annotations.values())
+
+
+def _size(film: MarkedFilm) -> tuple[int, int] | None:
+    try:
+        return film_size(film.path)
+    except DataError:
+        return None  # `of_split` says so of a film that is wanted
