@@ -14,6 +14,7 @@ from vramfit.errors import NotTraceable
 from vramfit.jobs.job import Job
 from vramfit.prediction.predict import Predictor, card_budget
 from vramfit.prediction.trace_series import TraceSeries
+from vramfit.prediction.tracing.host_batch import traceable_batch
 from vramfit.prediction.tracing.trace import trace_step
 from vramfit.prediction.transforms.rescale import TraceCurve
 from vramfit.records import Verdict
@@ -140,3 +141,28 @@ def test_a_curve_that_a_trace_contradicts_is_dropped() -> None:
         found.proven(size)
     # 45 lies between 30 and 50, where the law changes: only 50 is of its kind.
     assert found.trial(45) == found.trial_of(trace_step(job(growing_at_40), 45))
+
+
+def test_a_batch_that_would_fill_the_hosts_memory_is_not_made() -> None:
+    made = []
+
+    def large(samples):
+        made.append(samples)
+        return torch.zeros(samples, 1 << 22), torch.zeros(samples, samples)
+
+    batch = traceable_batch(job(F.mse_loss, batch=large), 5000)
+    assert made == [2, 4]
+    assert [tuple(leaf.shape) for leaf in batch] == [(5000, 1 << 22), (5000, 5000)]
+    small = traceable_batch(job(F.mse_loss, batch=lambda n: (torch.zeros(n, 8), torch.ones(n))), 5000)
+    assert not small[0].is_meta
+
+
+def test_a_step_on_shapes_alone_takes_what_it_takes_on_values(monkeypatch) -> None:
+    wide = job(
+        F.mse_loss,
+        model=partial(nn.Linear, 1 << 16, WIDTH),
+        batch=lambda n: (torch.zeros(n, 1 << 16), torch.zeros(n, WIDTH)),
+    )
+    real = trace_step(wide, 64)
+    monkeypatch.setattr("vramfit.prediction.tracing.host_batch._REAL_LIMIT_BYTES", 1 << 20)
+    assert trace_step(wide, 64).storages == real.storages

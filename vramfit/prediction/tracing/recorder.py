@@ -78,7 +78,7 @@ class Recorder(TorchDispatchMode):
             stride = tensor.stride() if _dense(tensor) else torch.empty(tensor.shape, device="meta").stride()
             copy = storageless(tensor.shape, stride, tensor.dtype)
             self._made(copy)
-            if kind != "parameter" or self._everything:
+            if not tensor.is_meta and (kind != "parameter" or self._everything):
                 self._values.adopt(copy, tensor)
         return copy
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from vramfit.errors import NotTraceable, VramfitError
-from vramfit.jobs.batch import batch_size, sample_batch
+from vramfit.jobs.batch import batch_size
 from vramfit.jobs.blame import place_of
 from vramfit.jobs.job import Batch, Job, Tree
 from vramfit.jobs.levers.apply import job_to_trace
@@ -26,6 +26,7 @@ from vramfit.prediction.trace_records import Trace, TracePhase
 from vramfit.prediction.tracing.address_space import release
 from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere, storageless_model
 from vramfit.prediction.tracing.cuda_kernels import AMPERE
+from vramfit.prediction.tracing.host_batch import traceable_batch
 from vramfit.prediction.tracing.randomness import repeatable_randomness
 from vramfit.prediction.tracing.recorder import Recorder
 from vramfit.prediction.tracing.values import Limit
@@ -54,7 +55,7 @@ def trace_step(
     job = job_to_trace(job)
     trace = Trace(micro_batch)
     with _explained(job), repeatable_randomness():
-        host = sample_batch(job, micro_batch)
+        host = traceable_batch(job, micro_batch)
         recorder = Recorder(trace, capability, limit=values)
         with cuda_everywhere(capability, recorder):
             _run(_set_up(job, recorder), recorder, host, steps=steps, validation=validation)
