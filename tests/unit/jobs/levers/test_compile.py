@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from vramfit.errors import NotTraceable, UsageError
 from vramfit.jobs.job import Job
 from vramfit.jobs.levers import compile as compiled
+from vramfit.jobs.levers.apply import apply_to_network
 from vramfit.jobs.levers.compile import Keeping, compile_network
 from vramfit.jobs.levers.text import parse_levers
 from vramfit.jobs.step import Step
@@ -103,3 +104,9 @@ def test_a_card_needs_triton(monkeypatch):
 def test_compiling_and_recomputing_exclude_each_other():
     with pytest.raises(UsageError, match="compile itself chooses what to recompute"):
         parse_levers("recompute=block,compile=50")
+
+
+def test_upsampling_in_half_precision_is_compiled_with_the_rest():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Upsample(scale_factor=2), nn.Conv2d(4, 2, 1))
+    apply_to_network(model, parse_levers("half_upsample"))
+    assert torch._dynamo.explain(model)(samples(2)[0]).graph_break_count == 0
