@@ -4,10 +4,13 @@ The public face is small, and loads torch only when it is used: describe a `Job`
 that is not here, `fit` it to the card that is, or hand any training loop to `find_batch_size`.
 """
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from vramfit._version import __version__ as __version__
+from vramfit.allocator_environment import check_environment
 
 _HOMES = {
     "Job": "vramfit.jobs.job",
@@ -55,6 +58,8 @@ __all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605  # built from the on
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'vramfit' has no attribute '{name}'")
+    if "torch" not in sys.modules:
+        check_environment(os.environ)
     return getattr(import_module(_HOMES[name]), name)
 
 

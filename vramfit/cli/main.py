@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from vramfit._version import __version__
+from vramfit.allocator_environment import check_environment
 from vramfit.cli.arguments import normalise
 from vramfit.cli.failure import tell
 
@@ -32,6 +33,8 @@ VERBS: tuple[str, ...] = (
 GROUPS: tuple[str, ...] = ("profile", "data")
 
 INTERRUPTED = 130
+# Words with which a command never loads torch.
+_HARMLESS = {"-h", "--help", "--version"}
 
 app = typer.Typer(
     name="vramfit",
@@ -85,6 +88,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(words: list[str], *, debug: bool) -> int:
     try:
+        if not _HARMLESS & set(words):
+            check_environment(os.environ)
         outcome = app(words, prog_name="vramfit", standalone_mode=False)
         sys.stdout.flush()
     except SystemExit as stop:

@@ -4,11 +4,9 @@ import os
 import platform
 from collections.abc import Mapping
 
+from vramfit.allocator_environment import given_options
 from vramfit.measure.device import Device
 from vramfit.records import Machine
-
-# The newer name wins where both are set, as in torch.
-_SETTINGS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 
 def read_machine(device: Device | None = None, environment: Mapping[str, str] | None = None) -> Machine:
@@ -25,10 +23,5 @@ def read_machine(device: Device | None = None, environment: Mapping[str, str] | 
         torch=torch.__version__,
         python=platform.python_version(),
         platform=platform.platform(terse=True),
-        allocator_settings=_settings_in(os.environ if environment is None else environment),
+        allocator_settings=given_options(os.environ if environment is None else environment),
     )
-
-
-def _settings_in(environment: Mapping[str, str]) -> str:
-    """The caching allocator's settings as the environment gives them, empty for the defaults."""
-    return next((environment[name] for name in _SETTINGS if environment.get(name)), "")

@@ -3,9 +3,11 @@
 Sizes in bytes, times in seconds. A prediction is the middle of a 90 % band, and its verdict depends on the band.
 """
 
+import os
 from functools import partial
 from math import hypot
 
+from vramfit.allocator_environment import with_options
 from vramfit.cards import Card, find_card
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Job
@@ -67,7 +69,8 @@ def predict(
         raise UsageError(f"micro_batch is {micro_batch}; use 1 or more.")
     card = find_card(gpu)
     limits = MemoryLimits.parse(vram=vram, reserve=reserve)
-    return Predictor(job, card, card_budget(card, limits)).trial(micro_batch)
+    trial = Predictor(job, card, card_budget(card, limits)).trial(micro_batch)
+    return trial.model_copy(update={"note": allocator_note(job) or trial.note})
 
 
 def card_budget(card: Card, limits: MemoryLimits = NO_LIMITS) -> Budget:
@@ -80,9 +83,20 @@ def card_budget(card: Card, limits: MemoryLimits = NO_LIMITS) -> Budget:
     )
 
 
-def allocator_settings(job: Job) -> Settings:
-    """How the allocator is set when a job runs with its levers."""
-    return Settings.parse(allocator_options(job.levers))
+def allocator_settings(job: Job) -> tuple[Settings, str]:
+    """How the allocator is set when a job runs with its levers in this environment, and what is not predicted of it.
+
+    Raises:
+        UsageError: an option that PyTorch does not take.
+
+    """
+    return Settings.parse_known(with_options(os.environ, allocator_options(job.levers)))
+
+
+def allocator_note(job: Job) -> str:
+    """What is to be said of an allocator that is set otherwise than is predicted; empty for nothing."""
+    _, unknown = allocator_settings(job)
+    return f"the allocator's option {unknown} is not predicted: figures are those without it" if unknown else ""
 
 
 class TracePredictor:
@@ -234,7 +248,7 @@ class Predictor(TracePredictor):
             card,
             budget,
             cudnn_benchmark=job.cudnn_benchmark,
-            settings=allocator_settings(job),
+            settings=allocator_settings(job)[0],
         )
 
     def _rehearsed(self, trace: Trace) -> Trace:

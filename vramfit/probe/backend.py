@@ -167,10 +167,16 @@ def _on_card(job: Job, card: Card, limits: MemoryLimits) -> PredictedBackend:
 
 
 def _predicted(job: Job, card: Card, budget: Budget) -> PredictedBackend:
-    from vramfit.prediction.predict import Predictor
+    from vramfit.prediction.predict import Predictor, allocator_note
 
-    machine = read_machine().model_copy(update={"card": card.name})
-    return PredictedBackend(Predictor(job, card, budget), budget, machine, notes=_precision_notes(job, card.name))
+    machine, notes = read_machine().model_copy(update={"card": card.name}), _precision_notes(job, card.name)
+    if note := allocator_note(job):
+        # A profile is not to claim a setting that its figures leave out.
+        machine = machine.model_copy(update={"allocator_settings": ""})
+        notes.append(f"{note[0].upper()}{note[1:]}.")
+    elif machine.allocator_settings:
+        notes.append(f"Predicted with the allocator as the environment sets it: {machine.allocator_settings}.")
+    return PredictedBackend(Predictor(job, card, budget), budget, machine, notes=notes)
 
 
 def _guesser(job: Job, device: Device, budget: Budget) -> Callable[[int], int]:

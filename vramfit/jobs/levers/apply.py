@@ -4,10 +4,11 @@
 """
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from vramfit.allocator_environment import with_options
 from vramfit.jobs.levers.kind import LeverKind
 from vramfit.jobs.levers.registry import kind_of, kinds
 from vramfit.jobs.levers.text import in_order
@@ -107,17 +108,7 @@ def apply_to_allocator(levers: Iterable[Lever], device: "torch.device") -> None:
     if device.type == "cuda" and options:
         import torch
 
-        torch._C._accelerator_setAllocatorSettings(_with_options(os.environ, options))
-
-
-def _with_options(environment: Mapping[str, str], options: str) -> str:
-    """The allocator's settings of the environment, with options in place of those of the same name.
-
-    Torch puts every option that it is not given back to its default, so those of the environment are given again.
-    """
-    given = environment.get("PYTORCH_ALLOC_CONF") or environment.get("PYTORCH_CUDA_ALLOC_CONF") or ""
-    named = tuple(option.partition(":")[0] for option in options.split(","))
-    return ",".join([*(part for part in given.split(",") if part and not part.startswith(named)), options])
+        torch._C._accelerator_setAllocatorSettings(with_options(os.environ, options))
 
 
 def _used(levers: Iterable[Lever]) -> Iterator[tuple[LeverKind, Lever]]:

@@ -1,10 +1,10 @@
 """What `PYTORCH_ALLOC_CONF` says to PyTorch's CUDA allocator, read as PyTorch 2.15 reads it."""
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from vramfit.allocator_environment import split_options
 from vramfit.errors import UsageError
 from vramfit.units import MIB
 
@@ -57,13 +57,25 @@ class Settings:
 
         """
         settings = cls()
-        for name, value in _options(text):
+        for name, value in split_options(text):
             settings = _apply(settings, name, value)
         for name in ("max_split_size", "max_non_split_rounding"):
             if getattr(settings, f"{name}_bytes") < settings.large_segment_bytes:
                 least = settings.large_segment_bytes // MIB
                 raise UsageError(f"allocator option {name}_mb is too small; it must be at least {least}.")
         return settings
+
+    @classmethod
+    def parse_known(cls, text: str) -> tuple["Settings", str]:
+        """Settings from what can be replayed of a string, and the rest of it: another backend, or a newer option.
+
+        Raises:
+            UsageError: a value out of its option's range.
+
+        """
+        options = [f"{name}:{value}" for name, value in split_options(text)]
+        unknown = [option for option in options if not _is_known(*option.split(":", 1))]
+        return cls.parse(",".join(option for option in options if option not in unknown)), ",".join(unknown)
 
     def round_size(self, size_bytes: int) -> int:
         """Bytes of the block that a request needs: a multiple of 512, or a division between powers of two."""
@@ -75,23 +87,16 @@ class Settings:
         return max(512, -(-size_bytes // step) * step)
 
 
-def _options(text: str) -> Iterator[tuple[str, str]]:
-    rest = re.sub(r"\s+", "", text)
-    while rest:
-        match = re.match(r"(\w+):(\[[^\]]*\]|[^,\[\]]+)(?:,|$)", rest)
-        if match is None:
-            raise UsageError(f"allocator options '{text}' cannot be read at '{rest}'; write name:value,name:value.")
-        yield match[1], match[2]
-        rest = rest[match.end() :]
+def _is_known(name: str, value: str) -> bool:
+    harmless = name in _WITHOUT_EFFECT or name.startswith("pinned_")
+    return harmless or name in _READERS or (name == "backend" and value == "native")
 
 
 def _apply(settings: Settings, name: str, value: str) -> Settings:
-    if name in _WITHOUT_EFFECT or name.startswith("pinned_"):
-        return settings
-    if name == "backend" and value == "native":
-        return settings
-    if name not in _READERS:
+    if not _is_known(name, value):
         raise UsageError(f"allocator option '{name}:{value}' cannot be replayed; known: {', '.join(_READERS)}.")
+    if name not in _READERS:
+        return settings
     field, read = _READERS[name]
     try:
         return replace(settings, **{field: read(value)})
