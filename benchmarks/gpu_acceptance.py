@@ -30,7 +30,8 @@ from vramfit.errors import UnknownCard, VramfitError
 from vramfit.files import write_atomically
 from vramfit.jobs.job import Job
 from vramfit.jobs.step import Step
-from vramfit.landmarks.model.job import LandmarkOptions, landmark_job
+from vramfit.landmarks.model.job import landmark_job
+from vramfit.landmarks.model.options import LandmarkJobOptions
 from vramfit.measure.budget import read_budget
 from vramfit.measure.device import Device, local_device
 from vramfit.measure.machine import read_machine
@@ -65,7 +66,7 @@ def main() -> None:
     except VramfitError as error:
         sys.exit(f"{error}")
     job = landmark_job(
-        LandmarkOptions(model=options.model, image_size=(options.image_size,) * 2, clip_norm=1.0, ema_decay=0.999)
+        LandmarkJobOptions(model=options.model, image_size=(options.image_size,) * 2, clip_norm=1.0, ema_decay=0.999)
     )
     report: Report = {
         "vramfit": __version__,

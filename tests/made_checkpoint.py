@@ -6,7 +6,7 @@ import torch
 
 from vramfit.jobs.step import Step
 from vramfit.landmarks.data.formats import load_films
-from vramfit.landmarks.model.job import LandmarkOptions
+from vramfit.landmarks.model.options import LandmarkJobOptions
 from vramfit.landmarks.sample.make import make_sample
 from vramfit.landmarks.training.task import FilmTask, open_films
 from vramfit.training.checkpoint import save
@@ -22,7 +22,7 @@ def make_films(folder: Path) -> Path:
 def make_task(films: Path, folder: Path, **options) -> FilmTask:
     """The task of some films, its cache in a folder of the test."""
     chosen = {"model": MODEL, "image_size": SIZE, "weights": "none", "amp": None, **options}
-    return open_films(films, lambda landmarks: LandmarkOptions(landmarks=landmarks, **chosen), cache_dir=folder)
+    return open_films(films, lambda landmarks: LandmarkJobOptions(landmarks=landmarks, **chosen), cache_dir=folder)
 
 
 def make_checkpoint(films: Path, path: Path, *, seed: int = 0, annotator: str = "mean", **options) -> Path:
@@ -35,7 +35,7 @@ def make_checkpoint(films: Path, path: Path, *, seed: int = 0, annotator: str = 
         "random": [],
         "position": {"epoch": 3},
         "config": {"annotator": annotator, "model": MODEL},
-        "task": task.describe(),
+        "task": task.describe(task.job),
     }
     save(content, path)
     return path

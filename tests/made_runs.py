@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from vramfit.landmarks.training.task import METRICS, metric_words
 from vramfit.records import EpochRecord, GrowBack, OomEvent
 from vramfit.training.listeners import RunStart, RunSummary
 from vramfit.units import GIB
@@ -14,8 +15,7 @@ ON_CPU = EpochRecord(
     epoch=2,
     loss=1.23456,
     learning_rate=3e-4,
-    mre_mm=1.5,
-    sdr={"2.0mm": 0.8125},
+    metrics={"mre_mm": 1.5, "sdr_2.0mm": 0.8125},
     micro_batch=6,
     images_per_s=31.4,
     data_wait_share=0.07,
@@ -47,6 +47,8 @@ def start(**changes):
         "save_dir": Path("checkpoints"),
         "log_dir": Path("logs"),
         "notes": ("batch 6: 7 exceeds the budget by 0.4 GiB.",),
+        "metrics": METRICS,
+        "metric_words": metric_words,
     }
     return RunStart(**{**figures, **changes})
 
@@ -55,7 +57,8 @@ def summary(**changes):
     figures = {
         "epochs": 200,
         "best_epoch": 150,
-        "best_mre_mm": 1.234,
+        "best_metrics": {"mre_mm": 1.234},
+        "best_words": metric_words({"mre_mm": 1.234})[0],
         "best_loss": 0.5,
         "duration_s": 3700.0,
         "save_dir": Path("checkpoints"),

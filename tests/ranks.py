@@ -60,7 +60,7 @@ def main(folder, fail_on):
     loop.run()
     content = {
         "weights": loop.step.model.state_dict(),
-        "figures": [record.mre_mm for record in loop.state.history],
+        "figures": [record.metrics["mre_mm"] for record in loop.state.history],
         "micro_batch": loop.recovery.micro_batch,
         "events": [event.model_dump(mode="json") for event in loop.state.oom_events],
         "seconds": time.monotonic() - began,

@@ -238,13 +238,15 @@ class GrowBack(Record):
 
 
 class EpochRecord(Record):
-    """One epoch as training saw it; VRAM figures are None without a GPU."""
+    """One epoch as training saw it; VRAM figures are None without a GPU.
+
+    `metrics` are the task's own figures by name, such as `mre_mm` or `top1`.
+    """
 
     epoch: int
     loss: float
     learning_rate: float
-    mre_mm: float | None = None
-    sdr: dict[str, float] = Field(default_factory=dict)
+    metrics: dict[str, float] = Field(default_factory=dict)
     micro_batch: PositiveInt
     images_per_s: float
     data_wait_share: float
@@ -253,6 +255,17 @@ class EpochRecord(Record):
     peak_reserved_bytes: Bytes | None = None
     device_used_bytes: Bytes | None = None
     oom_events: tuple[OomEvent, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_earlier(cls, data: Any) -> Any:
+        """Records of version 0.1.0 knew landmarks alone: `mre_mm`, and `sdr` by the limit."""
+        if not isinstance(data, Mapping) or not {"mre_mm", "sdr"} & set(data):
+            return data
+        kept = {key: value for key, value in data.items() if key not in ("mre_mm", "sdr")}
+        error = {} if data.get("mre_mm") is None else {"mre_mm": data["mre_mm"]}
+        shares = {f"sdr_{limit}": share for limit, share in (data.get("sdr") or {}).items()}
+        return {**kept, "metrics": {**error, **shares, **kept.get("metrics", {})}}
 
 
 class Profile(Record):

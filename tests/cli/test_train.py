@@ -16,14 +16,14 @@ from vramfit import files
 from vramfit.errors import UsageError
 from vramfit.landmarks.model import job as landmark
 from vramfit.landmarks.sample.make import make_sample
-from vramfit.landmarks.training.options import TrainOptions
+from vramfit.landmarks.training.options import LandmarkOptions
 from vramfit.landmarks.training.task import FilmTask
+from vramfit.landmarks.training.train import train
 from vramfit.records import Profile
 from vramfit.report.console import ConsoleListener
 from vramfit.report.tracking import TensorBoardListener
 from vramfit.training import checkpoint
 from vramfit.training.task import Judgement
-from vramfit.training.trainer import train
 
 MODEL = "hrnet_w18_small"
 
@@ -157,7 +157,7 @@ def test_auto_batch_trains_as_the_same_batch_by_hand_does(films, tmp_path):
     effective = found.profile.plan.effective_batch
     by_hand, _ = _trained(films, tmp_path / "by_hand", batch_size=effective)
     assert [r.loss for r in found.history] == [r.loss for r in by_hand.history]
-    assert [r.mre_mm for r in found.history] == [r.mre_mm for r in by_hand.history]
+    assert [r.metrics["mre_mm"] for r in found.history] == [r.metrics["mre_mm"] for r in by_hand.history]
     assert (tmp_path / "found" / "profile.json").is_file()
     assert found.profile.plan.reason in said
     assert "Step time" not in said
@@ -195,7 +195,7 @@ def test_an_oom_and_growing_back_are_told_on_the_console_in_tensorboard_and_in_t
 def _trained(films, folder, *listeners, **changes):
     out = StringIO()
     settings = {"epochs": 2, "batch_size": None if changes.get("auto_batch") else 2}
-    options = TrainOptions(
+    options = LandmarkOptions(
         dataset_path=films,
         model=MODEL,
         image_size=(64, 64),

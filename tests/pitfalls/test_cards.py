@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from scripted_card import ScriptedCard, hungry_job, measured_backend, other_process
 
-from vramfit.landmarks.training.options import TrainOptions
+from vramfit.landmarks.training.options import LandmarkOptions
 from vramfit.measure import trial
 from vramfit.measure.budget import read_budget
 from vramfit.measure.memory import MemoryFigures
@@ -52,7 +52,7 @@ def test_what_others_take_is_read_again_at_the_start_of_training():
     card = ScriptedCard()
     planned = read_budget(card)
     card.others = (other_process(2 * GIB, "game.exe", 77),)
-    budget, notes = budget_now(card, TrainOptions(dataset_path=Path("films")), planned)
+    budget, notes = budget_now(card, LandmarkOptions(dataset_path=Path("films")), planned)
     assert budget.budget_bytes == 6 * GIB
     assert "2.00 GiB less is free than the profile assumed; on the card: game.exe (pid 77)" in notes[0]
 

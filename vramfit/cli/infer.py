@@ -108,7 +108,7 @@ def infer(
 
 
 def _chosen(trained: "Trained", films: "FilmSet", method: "Method") -> int:
-    from vramfit.training.films_at_once import films_at_once
+    from vramfit.landmarks.evaluation.films_at_once import films_at_once
 
     size, reason = films_at_once(trained, len(films), method)
     typer.echo(f"Films at once: {reason}")

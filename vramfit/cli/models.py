@@ -23,7 +23,7 @@ def resolve_job(model: str, *, image_size: tuple[int, int] | None = None, **opti
             `package.module:factory` for a function without arguments that returns a `Job`; the module is installed,
             or lies in the current folder.
         image_size: (height, width) in pixels; None for the job's own.
-        options: what else the job's options take (`LandmarkOptions`, `backbone_job`), such as amp; a factory gets none.
+        options: what else `LandmarkJobOptions` or `backbone_job` takes, such as amp; a factory gets none.
 
     Raises:
         UsageError: no such model, module or factory, or an option that the job does not have; names near misses.
@@ -46,16 +46,17 @@ def _backbone(name: str, options: dict[str, Any]) -> Job:
 def _landmark(name: str, options: dict[str, Any]) -> Job:
     import timm
 
-    from vramfit.landmarks.model.job import LandmarkOptions, landmark_job
+    from vramfit.landmarks.model.job import landmark_job
     from vramfit.landmarks.model.network import ALIASES
+    from vramfit.landmarks.model.options import LandmarkJobOptions
 
     known = [*ALIASES, *timm.list_models("hrnet*")]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
         other = f", or timm:{name} to train it as a classifier" if timm.is_model(name) else ""
         raise UsageError(f"'{name}' is no model of the landmark job; near: {', '.join(near)}{other}.")
-    _check_options(options, {field.name for field in fields(LandmarkOptions)})
-    return landmark_job(LandmarkOptions(model=name, **options))
+    _check_options(options, {field.name for field in fields(LandmarkJobOptions)})
+    return landmark_job(LandmarkJobOptions(model=name, **options))
 
 
 def _check_options(options: dict[str, Any], known: set[str]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from rich.console import Console
@@ -33,23 +34,25 @@ class ConsoleListener(Listener):
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._epochs = 0
+        self._metric_words: Callable[[Mapping[str, float]], Sequence[str]] = lambda _: ()
         self._steps_seen = 0
         self._last_line = time.monotonic()
 
-    def on_films(self, split: str, done: int, total: int) -> None:
-        """Move the bar of the films that are decoded; nothing off a terminal."""
+    def on_data(self, what: str, done: int, total: int) -> None:
+        """Move the bar of the data that is made ready; nothing off a terminal."""
         if not self._console.is_terminal:
             return
         if self._bar is None:
             self._open_bar()
         assert self._bar is not None
         assert self._task is not None
-        self._bar.update(self._task, completed=done, total=total, description=f"decoding films of '{split}'")
+        self._bar.update(self._task, completed=done, total=total, description=what)
 
     def on_start(self, start: RunStart) -> None:
         """What is trained, where, and why so."""
         self.close()
         self._epochs = start.epochs
+        self._metric_words = start.metric_words
         for line in start_lines(start):
             self._print(line)
         if self._console.is_terminal:
@@ -79,7 +82,7 @@ class ConsoleListener(Listener):
 
     def on_epoch(self, record: EpochRecord) -> None:
         """One line."""
-        self._print(epoch_line(record, self._epochs))
+        self._print(epoch_line(record, self._epochs, self._metric_words(record.metrics)))
 
     def on_event(self, event: OomEvent) -> None:
         """What ran out, and what happens now."""
@@ -143,14 +146,13 @@ def progress_line(progress: StepProgress, epochs: int) -> str:
     )
 
 
-def epoch_line(record: EpochRecord, epochs: int) -> str:
-    """One epoch in one line; what was not measured is left out."""
+def epoch_line(record: EpochRecord, epochs: int, metrics: Sequence[str] = ()) -> str:
+    """One epoch in one line, `metrics` in words; what was not measured is left out."""
     parts = [
         f"epoch {record.epoch}/{epochs}",
         f"loss {record.loss:.4f}",
         f"LR {record.learning_rate:.2e}",
-        f"MRE {record.mre_mm:.2f} mm" if record.mre_mm is not None else "",
-        " ".join(f"SDR@{limit} {100 * share:.1f} %" for limit, share in record.sdr.items()),
+        *metrics,
         f"{record.images_per_s:.1f} images/s",
         f"data wait {100 * record.data_wait_share:.0f} %",
         _vram(record),
@@ -192,8 +194,7 @@ def summary_lines(summary: RunSummary) -> list[str]:
 def _best(summary: RunSummary) -> str:
     if summary.best_epoch is None:
         return "No epoch was finished."
-    figure = f"MRE {summary.best_mre_mm:.2f} mm" if summary.best_mre_mm is not None else f"loss {summary.best_loss}"
-    return f"Best epoch: {summary.best_epoch}, {figure}."
+    return f"Best epoch: {summary.best_epoch}, {summary.best_words or f'loss {summary.best_loss}'}."
 
 
 def _compared(summary: RunSummary) -> list[str]:

@@ -1,20 +1,24 @@
-"""TensorBoard: the scalars and a few films of every epoch, the hyperparameters of the run, notes and OOMs as text."""
+"""TensorBoard: scalars and a few pictures of every epoch, hyperparameters of the run, notes and OOMs as text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vramfit.landmarks.report.examples import example_picture
+import numpy as np
+from numpy.typing import NDArray
+
 from vramfit.records import EpochRecord, GrowBack, OomEvent
 from vramfit.report.console import event_sentence, grow_back_sentence
 from vramfit.training.listeners import Example, Listener, RunStart, RunSummary
 from vramfit.units import GIB
 
-# What the table of hyperparameters shows beside them.
-_OUTCOMES = ("valid/mre_mm", "valid/sdr_2.0mm", "train/loss", "vram/device_used_gib")
+# What the table of hyperparameters shows beside them and the task's first metrics.
+_OUTCOMES = ("train/loss", "vram/device_used_gib")
+_METRICS_SHOWN = 2
+_QUALITY = 80
 
 
 class TensorBoardListener(Listener):
-    """Writes a run's figures into its log folder, and so many of its validation films."""
+    """Writes a run's figures into its log folder, and so many of its validation samples as pictures."""
 
     def __init__(self, examples: int = 0) -> None:
         self.examples = examples
@@ -37,14 +41,14 @@ class TensorBoardListener(Listener):
         self._text("notes", text, self._epoch)
 
     def on_examples(self, epoch: int, examples: Sequence[Example]) -> None:
-        """Each film with truth and prediction, and its heatmaps."""
+        """Each sample's picture."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         for example in examples:
-            jpeg, (width, height) = example_picture(example)
+            height, width, _ = example.picture.shape
             # The writer's own add_image makes a PNG, some ten times as large.
-            image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=jpeg)
-            value = Summary.Value(tag=f"films/{example.name}", image=image)
+            image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=_jpeg(example.picture))
+            value = Summary.Value(tag=example.tag, image=image)
             self._writer.file_writer.add_summary(Summary(value=[value]), epoch)
 
     def on_epoch(self, record: EpochRecord) -> None:
@@ -73,7 +77,8 @@ class TensorBoardListener(Listener):
         from torch.utils.tensorboard.summary import hparams
 
         named = {**hyperparameters(start.settings), "micro_batch": start.micro_batch, "model": start.model}
-        *begun, self._session_end = hparams(named, dict.fromkeys(_OUTCOMES, 0.0))
+        metrics = [f"valid/{name}" for name in start.metrics[:_METRICS_SHOWN]]
+        *begun, self._session_end = hparams(named, dict.fromkeys([*metrics, *_OUTCOMES], 0.0))
         for summary in begun:
             self._writer.file_writer.add_summary(summary)
 
@@ -101,13 +106,19 @@ def scalars(record: EpochRecord) -> dict[str, float]:
         "train/data_wait_share": record.data_wait_share,
         "train/micro_batch": record.micro_batch,
         "train/oom_events": len(record.oom_events),
-        "valid/mre_mm": record.mre_mm,
-        **{f"valid/sdr_{limit}": share for limit, share in record.sdr.items()},
+        **{f"valid/{name}": value for name, value in record.metrics.items()},
         "vram/peak_allocated_gib": _gib(record.peak_allocated_bytes),
         "vram/peak_reserved_gib": _gib(record.peak_reserved_bytes),
         "vram/device_used_gib": _gib(record.device_used_bytes),
     }
     return {name: float(value) for name, value in named.items() if value is not None}
+
+
+def _jpeg(picture: NDArray[np.uint8]) -> bytes:
+    import cv2
+
+    jpeg = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
+    return bytes(jpeg.tobytes())
 
 
 def _gib(size_bytes: int | None) -> float | None:

@@ -7,8 +7,7 @@ import torch
 
 from vramfit.cards import find_card, require_bf16
 from vramfit.errors import NoUsableGpu, UsageError
-from vramfit.jobs.job import Job, job_key
-from vramfit.landmarks.training.options import TrainOptions
+from vramfit.jobs.job import Job, job_key, learning_rate
 from vramfit.measure.budget import read_budget, who_took
 from vramfit.measure.device import Device, local_device
 from vramfit.measure.machine import read_machine
@@ -20,6 +19,7 @@ from vramfit.probe.request import ProbeRequest
 from vramfit.records import Budget, Lever, Plan, Profile, Schedule
 from vramfit.shipped import load_profile
 from vramfit.training.distributed import Ranks
+from vramfit.training.run_options import DeviceChoice, RunOptions
 from vramfit.units import MemoryLimits, format_size
 
 DEFAULT_BATCH = 6
@@ -36,47 +36,49 @@ class Decision:
     levers: tuple[Lever, ...] = ()
 
 
-def choose_device(options: TrainOptions, ranks: Ranks) -> torch.device:
+def choose_device(choice: DeviceChoice, ranks: Ranks) -> torch.device:
     """The device of this rank.
 
     Raises:
         NoUsableGpu: `--device cuda` without one.
-        UsageError: bf16 on a card that only emulates it.
 
     """
-    if options.device == "cpu" or (options.device == "auto" and not torch.cuda.is_available()):
+    if choice == "cpu" or (choice == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     try:
         card = local_device(ranks.local_rank)
     except NoUsableGpu as error:
-        if options.device == "auto":
+        if choice == "auto":
             raise
         reason = str(error).removesuffix(".")
         raise NoUsableGpu(f"--device cuda: {reason}, or train with --device cpu.") from None
-    _require_native(options, card.name, card.compute_capability)
     # CUDA itself starts later: while trials are measured, this process is to hold no memory of the card.
     return torch.device("cuda", card.index)
 
 
-def _require_native(options: TrainOptions, name: str, capability: tuple[int, int] | None) -> None:
-    if capability is not None:
-        require_bf16(name, capability, options.amp, insisted=options.emulated_bf16)
+def _require_native_bf16(job: Job, options: RunOptions, device: torch.device) -> None:
+    """Refuse bf16 on a card, here or planned for, that only emulates it, unless it is insisted on."""
+    if options.gpu is not None:
+        planned = find_card(options.gpu)
+        require_bf16(planned.name, planned.compute_capability, job.amp, insisted=options.emulated_bf16)
+    if device.type == "cuda":
+        card = local_device(device.index or 0)
+        if card.compute_capability is not None:
+            require_bf16(card.name, card.compute_capability, job.amp, insisted=options.emulated_bf16)
 
 
 def decide(
-    job: Job, options: TrainOptions, device: torch.device, ranks: Ranks, *, samples: int, effective: int | None
+    job: Job, options: RunOptions, device: torch.device, ranks: Ranks, *, samples: int, effective: int | None
 ) -> Decision:
     """Choose the micro-batch; `effective` is the effective batch asked for, None to choose it too.
 
     Raises:
         NothingFits: not even a micro-batch of 1 fits.
         ProfileError: the profile is of another job or a larger card.
-        UsageError: options that make no sense together, or bf16 planned for a card that only emulates it.
+        UsageError: options that make no sense together, or bf16 for a card that only emulates it.
 
     """
-    if options.gpu is not None:
-        planned = find_card(options.gpu)
-        _require_native(options, planned.name, planned.compute_capability)
+    _require_native_bf16(job, options, device)
     schedule = Schedule(images=samples, epochs=options.epochs)
     if options.profile is not None:
         decision = _from_profile(job, options, device, schedule, effective=effective, ranks=ranks)
@@ -91,7 +93,7 @@ def decide(
     return replace(decision, notes=(*decision.notes, *_compile_notes(options, device)))
 
 
-def _without_card(options: TrainOptions, effective: int | None, ranks: Ranks) -> Decision:
+def _without_card(options: RunOptions, effective: int | None, ranks: Ranks) -> Decision:
     effective = effective or DEFAULT_BATCH
     note = "A CPU has no VRAM limit: the batch was not checked" + (
         f", and --auto-batch has nothing to find; the batch is {effective}." if options.auto_batch else "."
@@ -99,7 +101,7 @@ def _without_card(options: TrainOptions, effective: int | None, ranks: Ranks) ->
     return Decision(effective, -(-effective // ranks.world_size), notes=(note,))
 
 
-def _from_probe(job: Job, options: TrainOptions, schedule: Schedule, effective: int | None, ranks: Ranks) -> Decision:
+def _from_probe(job: Job, options: RunOptions, schedule: Schedule, effective: int | None, ranks: Ranks) -> Decision:
     wanted = effective or (None if options.auto_batch else DEFAULT_BATCH)
     each = None if wanted is None else -(-wanted // ranks.world_size)
     # One probe a node: its other ranks, on cards of the same kind, take what it found.
@@ -107,7 +109,7 @@ def _from_probe(job: Job, options: TrainOptions, schedule: Schedule, effective: 
     micro_batch = ranks.minimum(profile.plan.micro_batch if profile else samples_limit(schedule))
     chosen = wanted or micro_batch * ranks.world_size
     notes = (*(_notes(profile.plan) if profile else ()), *([said] if said else []))
-    offer = learning_rate_offer(options.learning_rate, DEFAULT_BATCH, chosen) if options.auto_batch else None
+    offer = learning_rate_offer(learning_rate(job), DEFAULT_BATCH, chosen) if options.auto_batch else None
     return Decision(chosen, micro_batch, profile, (*notes, *([offer] if offer else [])))
 
 
@@ -121,7 +123,7 @@ def samples_limit(schedule: Schedule) -> int:
     return schedule.images
 
 
-def _probe(job: Job, options: TrainOptions, schedule: Schedule, effective: int | None) -> tuple[Profile, str | None]:
+def _probe(job: Job, options: RunOptions, schedule: Schedule, effective: int | None) -> tuple[Profile, str | None]:
     request = ProbeRequest(
         limits=_limits(options),
         gpu=options.gpu,
@@ -134,13 +136,13 @@ def _probe(job: Job, options: TrainOptions, schedule: Schedule, effective: int |
     return fit_or_recall(job, request)
 
 
-def _limits(options: TrainOptions) -> MemoryLimits:
+def _limits(options: RunOptions) -> MemoryLimits:
     return MemoryLimits.parse(vram=options.vram, reserve=options.reserve)
 
 
 def _from_profile(
     job: Job,
-    options: TrainOptions,
+    options: RunOptions,
     device: torch.device,
     schedule: Schedule,
     *,
@@ -159,7 +161,7 @@ def _from_profile(
 
 
 def _proved(
-    decision: Decision, job: Job, options: TrainOptions, card: Device, schedule: Schedule, *, ranks: Ranks, verify: bool
+    decision: Decision, job: Job, options: RunOptions, card: Device, schedule: Schedule, *, ranks: Ranks, verify: bool
 ) -> Decision:
     """The profile's decision where it holds now; a new one where less is free, or where a trial says otherwise."""
     profile = decision.profile
@@ -190,7 +192,7 @@ def _still_fits(profile: Profile, micro_batch: int, now: Budget) -> bool:
     return used is not None and used <= now.budget_bytes
 
 
-def _compile_notes(options: TrainOptions, device: torch.device) -> tuple[str, ...]:
+def _compile_notes(options: RunOptions, device: torch.device) -> tuple[str, ...]:
     """What --compile means for the plan.
 
     Raises:

@@ -1,9 +1,6 @@
-"""What a run tells those who listen: console, TensorBoard, a test.
+"""What a run tells those who listen: console, TensorBoard, a test."""
 
-K landmarks, H W image pixels, h w heatmap pixels.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,8 @@ from vramfit.records import EpochRecord, GrowBack, OomEvent, Profile
 class RunStart:
     """What is about to be trained.
 
-    `notes` are decisions made for the user, each with its reason; `settings` the options of the run, in plain types.
+    `notes` are decisions made for the user, each with its reason; `settings` the options of the run, in plain types;
+    `metrics` the names of the task's metrics, and `metric_words` makes of an epoch's what a line shows.
     """
 
     model: str
@@ -35,22 +33,19 @@ class RunStart:
     log_dir: Path | None
     notes: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    metrics: tuple[str, ...] = ()
+    metric_words: Callable[[Mapping[str, float]], Sequence[str]] = lambda _: ()
 
 
 @dataclass(frozen=True)
 class Example:
-    """A validation sample as the network saw it.
+    """A validation sample and what the network made of it, as a picture; `tag` is its name in a log, such as `films/7`.
 
-    `image` uint8 HxW; `truth` and `found` float64 Kx2, (x, y) in its pixels, NaN where missing; `heatmap` float32 hxw,
-    0 to 1, the highest of all landmarks; `error_mm` the mean error, None where nothing is known.
+    `picture` is uint8 HxWx3, red, green, blue.
     """
 
-    name: str
-    image: NDArray[np.uint8]
-    truth: NDArray[np.float64]
-    found: NDArray[np.float64]
-    heatmap: NDArray[np.float32]
-    error_mm: float | None
+    tag: str
+    picture: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -68,14 +63,18 @@ class Progress:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """How a run ended. Predicted and real figures are None where there was none."""
+    """How a run ended. Predicted and real figures are None where there was none.
+
+    `best_words` is the best epoch's most telling metric as people read it, empty where only the loss was judged.
+    """
 
     epochs: int
     best_epoch: int | None
-    best_mre_mm: float | None
+    best_metrics: Mapping[str, float]
     best_loss: float | None
     duration_s: float
     save_dir: Path
+    best_words: str = ""
     profile: Profile | None = None
     micro_batch: int = 1
     device_used_bytes: int | None = None
@@ -94,8 +93,8 @@ class Listener:
 
     examples = 0
 
-    def on_films(self, split: str, done: int, total: int) -> None:
-        """Films of a split are being decoded, once for all runs; it comes before `on_start`."""
+    def on_data(self, what: str, done: int, total: int) -> None:
+        """Data is made ready, once for all runs, such as "decoding films of 'train'"; it comes before `on_start`."""
 
     def on_start(self, start: RunStart) -> None:
         """The run begins."""

@@ -6,19 +6,19 @@ from statistics import median
 import torch
 from torch.utils._pytree import tree_leaves
 
-from vramfit.landmarks.training.options import TrainOptions
 from vramfit.measure.host import available_host_bytes, usable_cores
 from vramfit.plan.workers import Feeding, Pace, feed_card, feed_cpu
 from vramfit.training.batch_plan import Decision
 from vramfit.training.distributed import Ranks
 from vramfit.training.loading import Samples
+from vramfit.training.run_options import RunOptions
 
 _SAMPLES = 24
 _LIMIT_S = 0.4
 
 
 def choose_feeding(
-    samples: Samples, options: TrainOptions, decision: Decision, device: torch.device, ranks: Ranks
+    samples: Samples, options: RunOptions, decision: Decision, device: torch.device, ranks: Ranks
 ) -> Feeding:
     """Workers, batches ahead and pinning: as the options say, or from rates and memory where they leave it open."""
     pinned = options.pin_memory

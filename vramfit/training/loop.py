@@ -1,11 +1,11 @@
 """The loop over epochs and steps, for any task.
 
-It knows of no landmarks: a task gives it samples, a job and a verdict. All that it carries from one step to the next
+A task gives it samples, a job and a verdict. All that it carries from one step to the next
 is in `RunState` and `Step.state_dict`, and goes into every checkpoint.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from statistics import median
 from typing import Any
@@ -16,8 +16,10 @@ import torch
 from vramfit._version import __version__
 from vramfit.jobs.job import Batch
 from vramfit.jobs.step import Step
+from vramfit.plan.workers import Feeding
 from vramfit.records import EpochRecord, GrowBack, OomEvent
 from vramfit.training import checkpoint
+from vramfit.training.batch_plan import Decision
 from vramfit.training.distributed import Ranks
 from vramfit.training.growth import GrowthPolicy
 from vramfit.training.listeners import Example, Listener, Progress
@@ -27,7 +29,7 @@ from vramfit.training.lr_schedule import WarmupCosine
 from vramfit.training.monitors import Clock, LossWatch, MemoryWatch, StopSignal
 from vramfit.training.recovery import Recovery
 from vramfit.training.rollback import random_state, set_random_state
-from vramfit.training.run_options import LoopOptions
+from vramfit.training.run_options import RunOptions
 from vramfit.training.run_state import RunState
 from vramfit.training.task import Judgement, Task
 
@@ -39,23 +41,29 @@ class Loop:
         self,
         task: Task,
         step: Step,
-        options: LoopOptions,
+        options: RunOptions,
+        batch: Decision,
         *,
+        feeding: Feeding | None = None,
+        config: Mapping[str, Any] | None = None,
         ranks: Ranks | None = None,
         listeners: Sequence[Listener] = (),
         memory: MemoryWatch | None = None,
     ) -> None:
-        self.task, self.step, self.options = task, step, options
+        """A loop of this batch; `config` is what checkpoints keep of the options, if not all of them."""
+        self.task, self.step, self.options, self.batch = task, step, options, batch
+        self._config = dict(options.plain() if config is None else config)
         self.ranks = ranks or Ranks()
         self.listeners = listeners if self.ranks.is_first else ()
         self.state = RunState()
-        self.recovery = Recovery(step, options.micro_batch, ranks=self.ranks, on_event=self._on_event)
+        self.recovery = Recovery(step, batch.micro_batch, ranks=self.ranks, on_event=self._on_event)
         self.memory = memory or MemoryWatch(step.device)
         self._growth = GrowthPolicy(self.recovery, self.memory)
         self.step_times_s: list[float] = []
-        pin = options.pin_memory and step.device.type == "cuda"
-        self._training = Loader(task.training, workers=options.num_workers, ahead=options.batches_ahead, pin_memory=pin)
-        # Validation films are read as they lie in the cache: no process of their own would earn its memory.
+        feeding = feeding or Feeding(0)
+        pin = feeding.pin_memory and step.device.type == "cuda"
+        self._training = Loader(task.training, workers=feeding.workers, ahead=feeding.ahead, pin_memory=pin)
+        # Validation samples are loaded here, in order: processes of their own would rarely earn their memory.
         self._validation = Loader(task.validation, pin_memory=pin)
         self._schedule = WarmupCosine.of(
             step.optimizer,
@@ -69,7 +77,7 @@ class Loop:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of a whole epoch."""
-        return len(cut(range(len(self.task.training)), self.options.effective_batch))
+        return len(cut(range(len(self.task.training)), self.batch.effective_batch))
 
     def resume(self, content: checkpoint.Content) -> None:
         """Take up where a checkpoint left off; call it before `run`."""
@@ -123,7 +131,7 @@ class Loop:
         if clock.steps:
             self.step_times_s.append((trained_s - clock.waited_s) / clock.steps)
         record = self._record(clock, trained_s, rate, judgement)
-        self._close_epoch(record, loss if judgement.mre_mm is None else judgement.mre_mm)
+        self._close_epoch(record, judgement.cost(loss))
 
     def _record(self, clock: Clock, trained_s: float, rate: float, judgement: Judgement) -> EpochRecord:
         """The epoch's figures; `trained_s` is its time without validation."""
@@ -131,8 +139,7 @@ class Loop:
             epoch=self.state.epoch + 1,
             loss=self._losses.mean,
             learning_rate=rate,
-            mre_mm=judgement.mre_mm,
-            sdr=judgement.sdr,
+            metrics=dict(judgement.metrics),
             micro_batch=self.recovery.micro_batch,
             images_per_s=clock.images / trained_s,
             data_wait_share=min(1.0, clock.waited_s / trained_s),
@@ -158,7 +165,7 @@ class Loop:
     def _steps_left(self) -> list[tuple[int, ...]]:
         """The samples of each step that the epoch still has."""
         order = epoch_order(len(self.task.training), seed=self.options.seed, epoch=self.state.epoch)
-        return cut(order[self.state.done :], self.options.effective_batch)
+        return cut(order[self.state.done :], self.batch.effective_batch)
 
     def _take_step(self, number: int, batch: Batch | None, samples: int) -> float:
         """Step `number` of the epoch, from 0, on this rank's share of so many samples; its learning rate."""
@@ -275,14 +282,14 @@ class Loop:
         return {
             **self.step.state_dict(),
             "vramfit_version": __version__,
-            "schedule": self._schedule.state_dict(steps + -(-self.state.done // self.options.effective_batch)),
+            "schedule": self._schedule.state_dict(steps + -(-self.state.done // self.batch.effective_batch)),
             "position": self.state.plain(),
             "micro_batch": self.recovery.micro_batch,
             "validation_batch": self.recovery.validation_batch,
             "growth": self._growth.plain(),
-            "effective_batch": self.options.effective_batch,
-            "config": self.options.config,
-            "task": self.task.describe(),
+            "effective_batch": self.batch.effective_batch,
+            "config": self._config,
+            "task": self.task.describe(self.step.job),
         }
 
     def _on_event(self, event: OomEvent) -> None:

@@ -1,4 +1,4 @@
-"""A run's claim on its card: what is free now, and a cap on the allocator before anything is built.
+"""A run's memory limit: what is free now, and a cap on the allocator before anything is built.
 
 With the cap first, Windows refuses an allocation beyond the budget where it would spill to the system's RAM.
 """
@@ -7,16 +7,16 @@ import torch
 
 from vramfit.jobs.job import Job
 from vramfit.jobs.levers.apply import apply_to_allocator
-from vramfit.landmarks.training.options import TrainOptions
 from vramfit.measure.budget import read_budget, who_took
 from vramfit.measure.device import Device, local_device
 from vramfit.records import Budget
 from vramfit.training.monitors import MemoryWatch
+from vramfit.training.run_options import RunOptions
 from vramfit.units import MemoryLimits, format_size
 
 
-def claim_card(
-    job: Job, options: TrainOptions, device: torch.device, planned: Budget | None
+def limit_memory(
+    job: Job, options: RunOptions, device: torch.device, planned: Budget | None
 ) -> tuple[MemoryWatch, list[str]]:
     """Cap the allocator at what the run may use, before its network is built; say so where that is less than planned.
 
@@ -40,7 +40,7 @@ def claim_card(
     return memory, notes
 
 
-def budget_now(card: Device, options: TrainOptions, planned: Budget | None) -> tuple[Budget, list[str]]:
+def budget_now(card: Device, options: RunOptions, planned: Budget | None) -> tuple[Budget, list[str]]:
     """The planned budget, or the smaller one that is left of the card now, and who took the rest.
 
     Raises:

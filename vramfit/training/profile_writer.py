@@ -7,8 +7,8 @@ from vramfit.records import GrowBack, OomEvent, Profile
 from vramfit.training.listeners import Listener, RunStart
 
 
-class ProfileKeeper(Listener):
-    """Keeps `profile` in a file, so that a run that is killed has said what happened until then."""
+class ProfileWriter(Listener):
+    """Writes `profile` to a file, so that a run that is killed has said what happened until then."""
 
     def __init__(self, profile: Profile, path: Path) -> None:
         self.profile = profile
@@ -16,16 +16,16 @@ class ProfileKeeper(Listener):
 
     def on_start(self, start: RunStart) -> None:  # noqa: ARG002  # the listener's signature
         """Write the plan, with the events of the run that is resumed."""
-        self._keep({})
+        self._write({})
 
     def on_event(self, event: OomEvent) -> None:
         """Add an OOM."""
-        self._keep({"oom_events": (*self.profile.oom_events, event)})
+        self._write({"oom_events": (*self.profile.oom_events, event)})
 
     def on_grow_back(self, growth: GrowBack) -> None:
         """Add larger micro-batches."""
-        self._keep({"grow_backs": (*self.profile.grow_backs, growth)})
+        self._write({"grow_backs": (*self.profile.grow_backs, growth)})
 
-    def _keep(self, update: dict[str, object]) -> None:
+    def _write(self, update: dict[str, object]) -> None:
         self.profile = self.profile.model_copy(update=update)
         write_atomically(self._path, self.profile.to_json())

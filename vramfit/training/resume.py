@@ -3,37 +3,30 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from vramfit.jobs.job import empty_model
-from vramfit.landmarks.data.films import Landmark
-from vramfit.landmarks.model.job import landmark_job
-from vramfit.landmarks.training.options import TrainOptions
+from vramfit.jobs.job import Job, empty_model
 from vramfit.training import checkpoint
 from vramfit.training.run_folders import resume_file
+from vramfit.training.run_options import RunOptions
 from vramfit.training.run_state import RunState
 
 
 @dataclass(frozen=True)
 class Resumed:
-    """A checkpoint of `vramfit train` and what is in it."""
+    """A checkpoint of an earlier run and what is in it."""
 
     path: Path
     content: checkpoint.Content
 
     @property
-    def epochs_done(self) -> int:
-        """The epochs that are behind."""
-        return int(self.content["position"]["epoch"])
+    def state(self) -> RunState:
+        """Where that run was."""
+        return RunState.of(self.content["position"])
 
-    @property
-    def landmarks(self) -> tuple[Landmark, ...]:
-        """Those that its heatmaps stand for, in order: the films' are joined with them by name."""
-        return tuple(Landmark(symbol, title) for symbol, title in self.content["task"].get("landmarks", ()))
-
-    def is_over(self, options: TrainOptions) -> bool:
+    def is_over(self, options: RunOptions) -> bool:
         """Whether nothing is left to train."""
-        return RunState.of(self.content["position"]).is_over(options.epochs, options.patience)
+        return self.state.is_over(options.epochs, options.patience)
 
-    def note(self, options: TrainOptions, effective_batch: int) -> str:
+    def note(self, options: RunOptions, effective_batch: int) -> str:
         """Where the run goes on, and what changes its result, in a sentence."""
         position, before = self.content["position"], self.content["effective_batch"]
         where = f"Resumed from {self.path}: epoch {position['epoch'] + 1}, {position['done']} of its samples done"
@@ -41,23 +34,22 @@ class Resumed:
         changes += [f"effective batch {before} -> {effective_batch}"] if before != effective_batch else []
         return f"{where}; changed: {', '.join(changes)}." if changes else f"{where}."
 
-    def require_its_model(self, options: TrainOptions) -> None:
-        """Refuse another model without reading films: the checkpoint knows how many landmarks they have.
+    def require_model_of(self, job: Job) -> None:
+        """Refuse a job with another model, without reading any data.
 
         Raises:
             DataError: names both models and the first weight that differs.
 
         """
-        model = empty_model(landmark_job(options.landmark_options(len(self.landmarks) or 1)))
-        checkpoint.require_same_model(self.content, model, self.path)
+        checkpoint.require_same_model(self.content, empty_model(job), self.path)
 
 
-def read_resumed(options: TrainOptions) -> Resumed | None:
+def read_resumed(options: RunOptions) -> Resumed | None:
     """The checkpoint that `options.resume` names, if it does.
 
     Raises:
         DataError: it cannot be read.
-        UsageError: it is of a run that learned other parameters, or from other films.
+        UsageError: it is of a run that learned other parameters, or from other data.
 
     """
     path = resume_file(options.resume, options.save_dir)

@@ -1,28 +1,106 @@
-"""How the loop is to run."""
+"""What can be chosen about a run, whatever it trains."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
+
+from vramfit.errors import UsageError
+from vramfit.options import Options, option
+from vramfit.units import parse_size
+
+DeviceChoice = Literal["auto", "cuda", "cpu"]
+AUTO = "auto"
+
+
+def _read_workers(words: str) -> int | None:
+    if words == AUTO:
+        return None
+    if not words.isdecimal():
+        raise UsageError(f"--num-workers {words} is neither auto nor a whole number; use one of them.")
+    return int(words)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoopOptions:
-    """How the loop is to run; see `TrainOptions` for what each means. `config` is kept in checkpoints as it is."""
+class RunOptions(Options):
+    """A training run on the engine: its length, its batch and memory, its files.
 
-    epochs: int
-    effective_batch: int
-    micro_batch: int
-    save_dir: Path
-    warmup_epochs: float = 0
-    patience: int | None = None
-    difficulty: float = 0.0
-    seed: int = 0
-    num_workers: int = 0
-    batches_ahead: int = 2
-    pin_memory: bool = False
-    save_every: int = 10
-    keep: int = 3
-    save_every_steps: int | None = None
-    save_every_minutes: float = 10.0
-    grow_back: bool = False
-    config: dict[str, Any] = field(default_factory=dict)
+    The defaults are those of `vramfit train`. An application adds its own fields in a subclass.
+
+    >>> RunOptions(epochs=20, batch_size=32, vram="8GB").warmup_epochs
+    10
+    """
+
+    batch_size: int | None = option(
+        None,
+        "Samples per optimizer step; split where they do not fit. Usually 6.",
+        metavar="N",
+        minimum=1,
+        on_resume="silent",
+    )
+    auto_batch: bool = option(False, "Let the probe choose the batch; the learning rate stays.", on_resume="silent")
+    fresh: bool = option(False, "Measure anew, whatever an earlier probe on this card found.", on_resume="silent")
+    profile: str | None = option(None, "Train as a profile says: its name or file.", metavar="NAME", on_resume="silent")
+    vram: str | None = option(None, "Memory limit for the job, such as 8GB.", metavar="SIZE", on_resume="silent")
+    reserve: str | None = option(None, "Memory left to the desktop, such as 600MB.", metavar="SIZE", on_resume="silent")
+    gpu: str | None = option(
+        None, "Plan for this card by prediction, wherever the run is.", metavar="CARD", on_resume="silent"
+    )
+    watermark: float = option(
+        0.95, "Warn once when this share of the budget was in use.", metavar="X", above=0, on_resume="silent"
+    )
+    epochs: int = option(200, "Epochs of the whole run.", metavar="N", minimum=1)
+    warmup_epochs: float = option(
+        10, "Epochs of linear warm-up, by the step; then half a cosine.", metavar="N", minimum=0
+    )
+    emulated_bf16: bool = option(False, "Take bf16 on a card that has none, at float32's speed.", on_resume="silent")
+    compile: bool = option(False, "Compile the network with torch.compile.")
+    difficulty: float = option(
+        0.0,
+        "Weigh each landmark, or other target, by this power of its running error; 0 for all alike.",
+        metavar="X",
+        minimum=0,
+    )
+    patience: int | None = option(None, "Stop after so many epochs without a better one.", metavar="N", minimum=1)
+    device: DeviceChoice = option("auto", "auto takes the GPU where there is one.", on_resume="silent")
+    seed: int = option(0, "Random seed of weights, order and augmentation.", metavar="N", minimum=0)
+    num_workers: int | None = option(
+        None,
+        "Processes that load data; auto measures how many the card needs.",
+        metavar="auto|N",
+        minimum=0,
+        read=_read_workers,
+        shown=AUTO,
+        on_resume="silent",
+    )
+    pin_memory: bool | None = option(
+        None,
+        "Page-locked batches, or not; else where memory allows.",
+        flags=("--pin-memory/--no-pin-memory",),
+        on_resume="silent",
+    )
+    save_dir: Path = option(Path("checkpoints"), "Where checkpoints go.", metavar="FOLDER", on_resume="silent")
+    log_dir: Path = option(Path("logs"), "Where TensorBoard logs go.", metavar="FOLDER", on_resume="silent")
+    resume: str | None = option(
+        None, "Go on from a checkpoint; alone, from the latest.", metavar="[FILE]", on_resume="silent"
+    )
+    save_every: int = option(10, "Epochs between periodic checkpoints.", metavar="N", minimum=1, on_resume="silent")
+    keep: int = option(3, "How many periodic checkpoints stay.", metavar="N", minimum=1, on_resume="silent")
+    save_every_steps: int | None = option(
+        None, "Write the latest checkpoint every N steps, too.", metavar="N", minimum=1, on_resume="silent"
+    )
+    save_every_minutes: float = option(
+        10.0, "Write it after so many minutes, too; 0 for never.", metavar="X", minimum=0, on_resume="silent"
+    )
+    grow_back: bool = option(
+        False, "After an OOM, take larger micro-batches again once an epoch had none.", on_resume="silent"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for size in (self.vram, self.reserve):
+            if size is not None:
+                parse_size(size)
+        if self.auto_batch and self.profile:
+            raise UsageError("--auto-batch and --profile each choose the batch; give one of them.")
+        if self.gpu and self.profile:
+            raise UsageError("--gpu and --profile each name the card that is planned for; give one of them.")

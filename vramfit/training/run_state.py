@@ -28,6 +28,11 @@ class RunState:
         """Whether the last epoch is behind, or so many since the best one that patience is at an end."""
         return self.epoch >= epochs or (patience is not None and self.epoch - (self.best_epoch or 0) >= patience)
 
+    @property
+    def best(self) -> EpochRecord | None:
+        """The best epoch so far."""
+        return next((record for record in self.history if record.epoch == self.best_epoch), None)
+
     def ooms_of(self, epoch: int) -> tuple[OomEvent, ...]:
         """The OOM events of one epoch, counted from 1."""
         return tuple(event for event in self.oom_events if event.epoch == epoch)

@@ -11,12 +11,13 @@ from torch.nn import functional as F
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Job, job_key
 from vramfit.jobs.step import Step
-from vramfit.landmarks.model.job import LandmarkOptions, landmark_job
+from vramfit.landmarks.model.job import landmark_job
 from vramfit.landmarks.model.network import HeatmapNetwork
+from vramfit.landmarks.model.options import LandmarkJobOptions
 from vramfit.landmarks.model.stages import STAGES, stage_modules
 from vramfit.prediction.predict import predict
 
-SMALL = LandmarkOptions(model="hrnet_w18_small", image_size=(64, 64), landmarks=2)
+SMALL = LandmarkJobOptions(model="hrnet_w18_small", image_size=(64, 64), landmarks=2)
 
 
 class Network(nn.Module):
@@ -95,12 +96,12 @@ def test_stages_are_the_whole_backbone():
 
 
 def test_the_landmark_job_takes_stages_by_name():
-    job = landmark_job(replace(SMALL, freeze=("stem", "stage1"), backbone_rate_scale=0.1))
+    job = landmark_job(replace(SMALL, freeze=("stem", "stage1"), backbone_lr_scale=0.1))
     assert "backbone.layer1" in job.frozen
     assert job.rate_scales == (("backbone", 0.1),)
     step = Step(job, "cpu")
     assert not any(weight.requires_grad for weight in step.model.backbone.layer1.parameters())
     assert {group["lr"] for group in step.optimizer.param_groups} == {1e-3, 1e-4}
-    for wrong in ({"freeze": ("stage9",)}, {"backbone_rate_scale": 0.0}):
+    for wrong in ({"freeze": ("stage9",)}, {"backbone_lr_scale": 0.0}):
         with pytest.raises(UsageError):
             replace(SMALL, **wrong)

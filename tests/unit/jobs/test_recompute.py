@@ -14,9 +14,10 @@ from vramfit.jobs.job import Job
 from vramfit.jobs.levers.text import parse_levers
 from vramfit.jobs.recompute import find_recomputable, frozen_statistics, recompute, recomputed
 from vramfit.jobs.step import Step
-from vramfit.landmarks.model.job import LandmarkOptions, landmark_job
+from vramfit.landmarks.model.job import landmark_job
+from vramfit.landmarks.model.options import LandmarkJobOptions
 
-OPTIONS = LandmarkOptions(model="hrnet_w18_small", image_size=(64, 64), landmarks=4, amp=None, learning_rate=1e-3)
+OPTIONS = LandmarkJobOptions(model="hrnet_w18_small", image_size=(64, 64), landmarks=4, amp=None, learning_rate=1e-3)
 
 
 class Block(nn.Module):
@@ -204,7 +205,7 @@ def test_synchronised_batchnorm_is_refused():
 
 def test_hrnet_blocks_and_modules_are_found():
     with torch.device("meta"):
-        found = find_recomputable(landmark_job(LandmarkOptions()).model())
+        found = find_recomputable(landmark_job(LandmarkJobOptions()).model())
     modules = "stage2.0 stage3.0 stage3.1 stage3.2 stage3.3 stage4.0 stage4.1 stage4.2"
     assert found.modules == tuple(f"backbone.{name}" for name in modules.split())
     residual = [name for name in found.blocks if ".branches." in name or ".layer1." in name]

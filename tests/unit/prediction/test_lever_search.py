@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 
 from vramfit.cards import find_card
-from vramfit.landmarks.model.job import LandmarkOptions, landmark_job
+from vramfit.landmarks.model.job import landmark_job
+from vramfit.landmarks.model.options import LandmarkJobOptions
 from vramfit.prediction.lever_search import LeverSearch
 from vramfit.prediction.predict import card_budget
 from vramfit.records import Lever
 
-OPTIONS = LandmarkOptions(model="hrnet_w18_small", image_size=(128, 128), landmarks=4, amp="fp16")
+OPTIONS = LandmarkJobOptions(model="hrnet_w18_small", image_size=(128, 128), landmarks=4, amp="fp16")
 ORDER = Lever(name="channels_last")
 
 

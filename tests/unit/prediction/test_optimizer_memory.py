@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from vramfit.jobs.levers.text import parse_levers
-from vramfit.landmarks.model.job import LandmarkOptions, landmark_job
+from vramfit.landmarks.model.job import landmark_job
+from vramfit.landmarks.model.options import LandmarkJobOptions
 from vramfit.prediction.tracing.trace import trace_step
 
-OPTIONS = LandmarkOptions(model="hrnet_w18_small", image_size=(128, 128), landmarks=4, clip_norm=1.0, ema_decay=0.9)
+OPTIONS = LandmarkJobOptions(model="hrnet_w18_small", image_size=(128, 128), landmarks=4, clip_norm=1.0, ema_decay=0.9)
 SAMPLES = 2
 
 

@@ -9,7 +9,8 @@ import vramfit
 from vramfit.cards import find_card
 from vramfit.errors import UnknownCard, UsageError
 from vramfit.jobs.job import Job
-from vramfit.landmarks.model.job import LandmarkOptions, landmark_job
+from vramfit.landmarks.model.job import landmark_job
+from vramfit.landmarks.model.options import LandmarkJobOptions
 from vramfit.prediction.constants import CONSTANTS
 from vramfit.prediction.overheads import context_bytes, convolution_workspaces, kept_workspaces
 from vramfit.prediction.predict import Predictor, card_budget, memory_band, verdict
@@ -158,7 +159,9 @@ def test_contexts_are_of_every_architecture() -> None:
 
 def test_what_runs_only_while_the_cache_is_released_is_risky() -> None:
     """A budget below what the steps would reserve, and above what they must hold."""
-    options = LandmarkOptions(model="hrnet_w18_small", image_size=(256, 256), landmarks=4, amp=None, channels_last=True)
+    options = LandmarkJobOptions(
+        model="hrnet_w18_small", image_size=(256, 256), landmarks=4, amp=None, channels_last=True
+    )
     card = find_card("rtx3070ti")
 
     def trial(vram: int | None = None) -> Trial:

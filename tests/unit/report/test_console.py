@@ -6,6 +6,7 @@ from made_records import make_profile, make_trial
 from made_runs import EVENT, GROWTH, ON_CARD, ON_CPU, start, summary
 from rich.console import Console
 
+from vramfit.landmarks.training.task import metric_words
 from vramfit.report.console import ConsoleListener, epoch_line, start_lines, summary_lines
 from vramfit.training.listeners import Progress
 from vramfit.units import GIB
@@ -26,7 +27,7 @@ def test_the_head_says_what_where_and_why():
 
 
 def test_an_epoch_is_one_line_without_what_was_not_measured():
-    assert epoch_line(ON_CPU, 200) == (
+    assert epoch_line(ON_CPU, 200, metric_words(ON_CPU.metrics)) == (
         "epoch 2/200 | loss 1.2346 | LR 3.00e-04 | MRE 1.50 mm | SDR@2.0mm 81.2 % | "
         "31.4 images/s | data wait 7 % | 22.3 s"
     )
@@ -40,7 +41,7 @@ def test_an_epoch_on_a_card_has_its_memory_and_its_ooms():
 
 def test_off_a_terminal_all_is_plain_lines():
     console, out = listener()
-    console.on_films("train", 1, 8)
+    console.on_data("decoding films of 'train'", 1, 8)
     console.on_start(start())
     console.on_progress(Progress(1, 1, 117, None, 3e-4, 31.4, 3600.0))
     console.on_event(EVENT)

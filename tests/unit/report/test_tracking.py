@@ -8,9 +8,8 @@ import pytest
 from made_runs import EVENT, GROWTH, ON_CARD, ON_CPU, start, summary
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from vramfit.landmarks.report.examples import example_picture
+from vramfit.landmarks.report.examples import FilmExample, example_of
 from vramfit.report.tracking import TensorBoardListener, hyperparameters
-from vramfit.training.listeners import Example
 
 
 def example(name="007", height=900, width=720):
@@ -19,7 +18,7 @@ def example(name="007", height=900, width=720):
     heatmap[height // 18, width * 5 // 36] = 1
     truth = np.array([[300.0, 200.0], [np.nan, np.nan]])
     found = np.array([[400.0, 200.0], [10.0, 10.0]])
-    return Example(name, np.zeros((height, width), dtype=np.uint8), truth, found, heatmap, 3.21)
+    return FilmExample(name, np.zeros((height, width), dtype=np.uint8), truth, found, heatmap, 3.21)
 
 
 def read_back(folder):
@@ -36,7 +35,7 @@ def log(tmp_path_factory):
     listener = TensorBoardListener(examples=2)
     settings = {"learning_rate": 1e-3, "image_size": (768, 768), "compile": False, "sigma": None}
     listener.on_start(replace(start(), log_dir=folder, settings=settings))
-    listener.on_examples(2, [example("001"), example("002", 60, 40)])
+    listener.on_examples(2, [example_of(example("001")), example_of(example("002", 60, 40))])
     listener.on_epoch(ON_CPU)
     listener.on_event(EVENT)
     listener.on_epoch(ON_CARD.model_copy(update={"epoch": 3}))
@@ -95,9 +94,11 @@ def test_films_are_pictures_small_whatever_their_size(log):
 
 
 def test_truth_prediction_and_heat_lie_where_they_are():
-    assert example_picture(replace(example(), error_mm=None))[1] == example_picture(example())[1]
-    jpeg, (width, height) = example_picture(example())
-    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).astype(int)
+    unknown, known = (example_of(replace(example(), error_mm=error)).picture for error in (None, 3.21))
+    assert unknown.shape == known.shape
+    height, width, _ = known.shape
+    jpeg = cv2.imencode(".jpg", known[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
+    picture = cv2.imdecode(jpeg, cv2.IMREAD_COLOR).astype(int)
     film, heat = picture[:, : width // 2], picture[:, width // 2 :]
     scale = height / 900
     row, truth, found = round(200 * scale), round(300 * scale), round(400 * scale)

@@ -1,7 +1,6 @@
 """What a run trains with: asked of a scripted card or of a prediction, and said in sentences."""
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import pytest
 import small_runs as small
@@ -9,7 +8,6 @@ import torch
 from scripted_card import ScriptedCard, other_process
 
 from vramfit.errors import NothingFits, NoUsableGpu, ProfileError, UsageError
-from vramfit.landmarks.training.options import TrainOptions
 from vramfit.measure.budget import read_budget
 from vramfit.measure.machine import read_machine
 from vramfit.probe.probe import Probe
@@ -18,6 +16,7 @@ from vramfit.records import Lever
 from vramfit.training import batch_plan as planning
 from vramfit.training.batch_plan import choose_device, decide
 from vramfit.training.distributed import Ranks
+from vramfit.training.run_options import RunOptions
 from vramfit.units import GIB
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
@@ -87,9 +86,13 @@ class Others(Ranks):
 FIRSTS = (Lever(name="channels_last"),)
 
 
-def decided(device=CUDA, *, effective=None, samples=40, ranks=None, **options):
-    chosen = TrainOptions(dataset_path=Path("films"), **options)
-    return decide(JOB, chosen, device, ranks or Ranks(), samples=samples, effective=effective)
+def slow_sgd(parameters):
+    return torch.optim.SGD(parameters, lr=3e-4)
+
+
+def decided(device=CUDA, *, job=JOB, effective=None, samples=40, ranks=None, **options):
+    chosen = RunOptions(**options)
+    return decide(job, chosen, device, ranks or Ranks(), samples=samples, effective=effective)
 
 
 def kept(profile, folder):
@@ -135,7 +138,7 @@ def test_a_batch_that_does_not_fit_is_split_evenly_and_said(card):
 
 def test_auto_batch_trains_what_it_finds_whole_and_leaves_the_learning_rate(card):
     card.seconds = lambda n: 0.1 + 0.001 * n
-    decision = decided(auto_batch=True, learning_rate=3e-4)
+    decision = decided(auto_batch=True, job=small.job(optimizer=slow_sgd))
     assert decision.effective_batch == decision.micro_batch == card.true_limit == 7
     assert any(note.startswith("The learning rate stays 0.0003.") for note in decision.notes)
 
@@ -239,22 +242,21 @@ def test_cuda_that_is_not_here_is_refused_by_the_options_name():
     if torch.cuda.is_available():
         pytest.skip("there is a card here")
     with pytest.raises(NoUsableGpu, match=r"--device cuda: .*, or train with --device cpu"):
-        choose_device(TrainOptions(dataset_path=Path("films"), device="cuda"), Ranks())
-    assert choose_device(TrainOptions(dataset_path=Path("films")), Ranks()) == CPU
+        choose_device("cuda", Ranks())
+    assert choose_device("auto", Ranks()) == CPU
 
 
-def test_bf16_is_refused_on_a_card_that_only_emulates_it(card, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+def test_bf16_is_refused_on_a_card_that_only_emulates_it(card):
     card.compute_capability = (7, 5)
-    options = TrainOptions(dataset_path=Path("films"), amp="bf16")
+    bf16 = small.job(amp="bf16")
     with pytest.raises(UsageError, match="--emulated-bf16"):
-        choose_device(options, Ranks())
-    assert choose_device(replace(options, emulated_bf16=True), Ranks()) == CUDA
-    assert choose_device(replace(options, amp="fp16"), Ranks()) == CUDA
+        decided(job=bf16)
+    assert decided(job=bf16, emulated_bf16=True).micro_batch == 6
+    assert decided(job=small.job(amp="fp16")).micro_batch == 6
     card.compute_capability = (8, 6)
-    assert choose_device(options, Ranks()) == CUDA
+    assert decided(job=bf16).micro_batch == 6
 
 
 def test_bf16_is_not_planned_for_a_card_that_only_emulates_it():
     with pytest.raises(UsageError, match=r"T4.*no bf16"):
-        decided(CPU, gpu="t4", amp="bf16")
+        decided(CPU, gpu="t4", job=small.job(amp="bf16"))

@@ -27,7 +27,7 @@ def test_two_ranks_train_what_one_does(alone, together):
     _, (first, second) = together
     assert difference(first["weights"], second["weights"]) == 0
     assert difference(first["weights"], alone.step.model.state_dict()) < 1e-9
-    figures = [record.mre_mm for record in alone.state.history]
+    figures = [record.metrics["mre_mm"] for record in alone.state.history]
     assert first["figures"] == second["figures"] == pytest.approx(figures, abs=1e-9)
 
 

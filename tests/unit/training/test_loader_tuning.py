@@ -1,18 +1,17 @@
 """Workers chosen by what is measured, and the same batches from any of them."""
 
 import multiprocessing
-from pathlib import Path
 
 import pytest
 import torch
 
 from vramfit.landmarks.sample.make import make_sample
-from vramfit.landmarks.training.options import TrainOptions
 from vramfit.training.batch_plan import Decision
 from vramfit.training.distributed import Ranks
 from vramfit.training.loader_tuning import choose_feeding, measured_rate
 from vramfit.training.loading import Loader
 from vramfit.training.monitors import Clock
+from vramfit.training.run_options import RunOptions
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda")
 
@@ -39,7 +38,7 @@ def clockwork(monkeypatch):
 
 
 def choose(device, decision=None, ranks=None, **options):
-    made = TrainOptions(dataset_path=Path(), **options)
+    made = RunOptions(**options)
     return choose_feeding(Slow(), made, decision or Decision(6, 6), device, ranks or Ranks())
 
 

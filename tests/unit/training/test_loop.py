@@ -60,7 +60,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path, at):
     resumed.run()
     assert small.difference(everything(resumed), everything(whole)) == 0
     mine, theirs = ear.records, whole_ear.records
-    assert [(r.epoch, r.loss, r.mre_mm) for r in mine] == [(r.epoch, r.loss, r.mre_mm) for r in theirs][-len(mine) :]
+    assert [(r.epoch, r.loss, r.metrics) for r in mine] == [(r.epoch, r.loss, r.metrics) for r in theirs][-len(mine) :]
 
 
 def test_every_sample_once_an_epoch(tmp_path):

@@ -7,16 +7,16 @@ import torch
 from scripted_card import ScriptedCard, other_process
 
 from vramfit.errors import UsageError
-from vramfit.landmarks.training.options import TrainOptions
+from vramfit.landmarks.training.options import LandmarkOptions
 from vramfit.measure.budget import read_budget
 from vramfit.training import memory_limit as claim
 from vramfit.training import monitors as watch
-from vramfit.training.memory_limit import budget_now, claim_card
+from vramfit.training.memory_limit import budget_now, limit_memory
 from vramfit.units import GIB, MemoryLimits
 
 
 def options(**changes):
-    return TrainOptions(dataset_path=Path("films"), **changes)
+    return LandmarkOptions(dataset_path=Path("films"), **changes)
 
 
 def test_a_plan_that_still_holds_is_the_budget():
@@ -47,7 +47,7 @@ def test_a_full_card_is_an_error():
 
 
 def test_a_cpu_is_not_claimed():
-    memory, notes = claim_card(None, options(), torch.device("cpu"), None)
+    memory, notes = limit_memory(None, options(), torch.device("cpu"), None)
     assert (memory.figures(), notes) == ({}, [])
 
 
@@ -70,5 +70,5 @@ def test_the_allocator_is_set_up_then_capped_then_used(monkeypatch):
     monkeypatch.setattr(watch, "CudaMemory", Memory)
     monkeypatch.setattr(claim, "apply_to_allocator", lambda levers, _: order.append(levers[0]))
     monkeypatch.setattr(torch.cuda, "set_device", lambda _: order.append("device"))
-    claim_card(Job(), options(vram="6GB"), torch.device("cuda", 0), None)
+    limit_memory(Job(), options(vram="6GB"), torch.device("cuda", 0), None)
     assert order == ["a lever", "first tensor", "cap 6", "device"]

@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vramfit.jobs.levers.text import parse_levers
 from vramfit.jobs.step import Precision, Step
-from vramfit.landmarks.model.job import LandmarkOptions, landmark_job
+from vramfit.landmarks.model.job import landmark_job
+from vramfit.landmarks.model.options import LandmarkJobOptions
 from vramfit.training.monitors import LossWatch
 
 # Operations whose result, or the shape of it, the host needs before it can go on.
@@ -57,7 +58,7 @@ def scaled(job):
 
 
 def test_the_landmark_step_waits_for_nothing():
-    options = LandmarkOptions(
+    options = LandmarkJobOptions(
         model="hrnet_w18_small",
         image_size=(64, 64),
         landmarks=2,

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from vramfit.landmarks.data.cache import FilmCache
+
 SIDE = 64
 # The size of the cosine of two pictures' directions, above which they show the same.
 SAME_PICTURE = 0.94
@@ -22,6 +24,12 @@ def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     import cv2
 
     return cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+def thumbnails(cache: FilmCache) -> NDArray[np.uint8]:
+    """The films of a cache in uint8 NxSxS, without the black around them."""
+    pairs = zip(range(len(cache)), cache.letterboxes, strict=True)
+    return np.stack([thumbnail(box.cut(cache.image(index))) for index, box in pairs])
 
 
 def directions(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:

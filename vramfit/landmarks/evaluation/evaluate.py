@@ -19,7 +19,8 @@ from vramfit.landmarks.data.cache import FilmCache
 from vramfit.landmarks.data.films import Annotator, FilmSet, Landmark, Points
 from vramfit.landmarks.data.formats import named, read_films
 from vramfit.landmarks.data.marked import combine
-from vramfit.landmarks.data.near_duplicates import SIDE, directions, twins
+from vramfit.landmarks.data.near_duplicates import SIDE, directions, thumbnails, twins
+from vramfit.landmarks.evaluation.films_at_once import films_at_once
 from vramfit.landmarks.evaluation.metrics import (
     Evaluation,
     PixelSizes,
@@ -32,10 +33,8 @@ from vramfit.landmarks.evaluation.predict_points import Predictions, predict_poi
 from vramfit.landmarks.evaluation.statistics import RESAMPLES, SEED
 from vramfit.landmarks.model.decode import Method
 from vramfit.landmarks.model.trained_network import Trained, load_trained
-from vramfit.landmarks.training.options import DeviceChoice
-from vramfit.landmarks.training.task import thumbnails
 from vramfit.records import OomEvent, Record
-from vramfit.training.films_at_once import films_at_once
+from vramfit.training.run_options import DeviceChoice
 
 Array = NDArray[np.float64]
 # Called with what is being done, the films done and the films in all.

@@ -19,11 +19,11 @@ from vramfit.jobs.step import Step
 from vramfit.landmarks.data.letterbox import Letterbox
 from vramfit.landmarks.export.writers import WRITERS, Format, Run
 from vramfit.landmarks.model.description import INSIDE, OUTSIDE, NetworkDescription, Normalisation
-from vramfit.landmarks.model.job import LandmarkOptions, landmark_job, synthetic_batch
+from vramfit.landmarks.model.job import landmark_job, plain_task, synthetic_batch
 from vramfit.landmarks.model.network import full_name
+from vramfit.landmarks.model.options import LandmarkJobOptions
 from vramfit.landmarks.model.trained_network import Trained
 from vramfit.landmarks.sample.make import sample_film
-from vramfit.landmarks.training.task import plain_task
 
 # The most by which a heatmap value may differ; a sure landmark's heatmap reaches 1.
 TOLERANCE = 1e-4
@@ -126,7 +126,7 @@ def _plain_step(trained: Trained) -> Step:
     return step
 
 
-def _compare(run: Run, step: Step, options: LandmarkOptions) -> tuple[float, float]:
+def _compare(run: Run, step: Step, options: LandmarkJobOptions) -> tuple[float, float]:
     """The largest difference from the step's own heatmaps, over batches of drawn films, and the highest of those."""
     differences, highest = [], []
     for films in BATCHES:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from vramfit.errors import DataError, NoUsableGpu
 from vramfit.jobs.step import Step
 from vramfit.landmarks.data.films import Landmark
-from vramfit.landmarks.model.job import LandmarkOptions, landmark_job
+from vramfit.landmarks.model.job import landmark_job, read_plain_task
+from vramfit.landmarks.model.options import LandmarkJobOptions
 from vramfit.landmarks.model.weights_file import SUFFIX, read_weights
-from vramfit.landmarks.training.options import DeviceChoice
-from vramfit.landmarks.training.task import options_of
 from vramfit.training.checkpoint import load, require_same_model
+from vramfit.training.run_options import DeviceChoice
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Trained:
 
     path: Path
     step: Step
-    options: LandmarkOptions
+    options: LandmarkJobOptions
     landmarks: tuple[Landmark, ...]
     mean_shape: NDArray[np.float64]
     epoch: int
@@ -51,7 +51,7 @@ def load_trained(path: str | Path, device: DeviceChoice = "auto") -> Trained:
     path = Path(path)
     content = read_weights(path) if path.suffix.lower() == SUFFIX else load(path)
     try:
-        options, landmarks = options_of(content["task"])
+        options, landmarks = read_plain_task(content["task"])
         mean_shape = np.array(content["task"]["mean_shape"], dtype=np.float64)
         epoch = int(content["position"]["epoch"])
         seen = _seen(content["task"].get("films"))
@@ -80,10 +80,11 @@ def _seen(films: Mapping[str, Any] | None) -> tuple[tuple[str, ...], NDArray[np.
 
 def _mre_mm(content: dict[str, Any], epoch: int) -> float | None:
     history = content["position"].get("history", [])
-    return next((record["mre_mm"] for record in history if record["epoch"] == epoch), None)
+    # In checkpoints of 0.1.0 the error stands in the record itself.
+    return next((one.get("metrics", one).get("mre_mm") for one in history if one["epoch"] == epoch), None)
 
 
-def _step(content: dict[str, Any], options: LandmarkOptions, device: torch.device, path: Path) -> Step:
+def _step(content: dict[str, Any], options: LandmarkJobOptions, device: torch.device, path: Path) -> Step:
     # One set of weights is enough to judge: the averaged one takes the network's own place.
     step = Step(landmark_job(replace(options, ema_decay=None)), device)
     weights = content.get("average") or content["model"]

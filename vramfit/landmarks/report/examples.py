@@ -1,19 +1,40 @@
-"""A validation film as a small picture: truth and prediction on it, and its heatmaps beside it."""
+"""A validation film as a small picture: truth and prediction on it, and its heatmaps beside it.
+
+K landmarks, H W image pixels, h w heatmap pixels.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vramfit.training.listeners import Example
 
-_LONGEST_SIDE, _QUALITY = 384, 80
+_LONGEST_SIDE = 384
 # Blue, green, red, as OpenCV orders them; the same as in the report of an evaluation.
 _TRUTH, _FOUND = (255, 200, 86), (0, 176, 255)
 
 Picture = NDArray[np.uint8]
 
 
-def example_picture(example: Example) -> tuple[bytes, tuple[int, int]]:
-    """A JPEG of two pictures side by side, and its (width, height): some 20 kB whatever the film's size."""
+@dataclass(frozen=True)
+class FilmExample:
+    """A validation film as the network saw it.
+
+    `image` uint8 HxW; `truth` and `found` float64 Kx2, (x, y) in its pixels, NaN where missing; `heatmap` float32 hxw,
+    0 to 1, the highest of all landmarks; `error_mm` the mean error, None where nothing is known.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    truth: NDArray[np.float64]
+    found: NDArray[np.float64]
+    heatmap: NDArray[np.float32]
+    error_mm: float | None
+
+
+def example_of(example: FilmExample) -> Example:
+    """Two pictures side by side, at most 384 pixels high or each that wide."""
     import cv2
 
     height, width = example.image.shape
@@ -22,11 +43,10 @@ def example_picture(example: Example) -> tuple[bytes, tuple[int, int]]:
     grey = cv2.resize(example.image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     both = np.concatenate([_with_points(grey, example, scale), _with_heat(grey, example)], axis=1)
     _write(both, "no point is known" if example.error_mm is None else f"{example.error_mm:.2f} mm")
-    jpeg = cv2.imencode(".jpg", both, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
-    return bytes(jpeg.tobytes()), (both.shape[1], both.shape[0])
+    return Example(f"films/{example.name}", both[..., ::-1])
 
 
-def _with_points(grey: Picture, example: Example, scale: float) -> Picture:
+def _with_points(grey: Picture, example: FilmExample, scale: float) -> Picture:
     """Rings where landmarks are, dots where the network saw them, and a line between the two."""
     import cv2
 
@@ -41,7 +61,7 @@ def _with_points(grey: Picture, example: Example, scale: float) -> Picture:
     return picture
 
 
-def _with_heat(grey: Picture, example: Example) -> Picture:
+def _with_heat(grey: Picture, example: FilmExample) -> Picture:
     """The film darkened, and in colour where some heatmap is high."""
     import cv2
 

@@ -13,13 +13,13 @@ from typing import Literal
 from vramfit._version import __version__
 from vramfit.errors import UsageError, VramfitError
 from vramfit.files import write_atomically
-from vramfit.landmarks.training.options import TrainOptions
+from vramfit.landmarks.training.options import LandmarkOptions
 from vramfit.records import Record
 from vramfit.training.listeners import RunSummary
 from vramfit.training.run_folders import resume_file
 
 RESULT = "folds.json"
-Run = Callable[[TrainOptions], RunSummary]
+Run = Callable[[LandmarkOptions], RunSummary]
 
 
 class FoldResult(Record):
@@ -50,7 +50,7 @@ class CrossValidation(Record):
     sd_mm: float | None
 
 
-def in_child(run: Run, options: TrainOptions) -> RunSummary:
+def in_child(run: Run, options: LandmarkOptions) -> RunSummary:
     """Run in a process of its own: the next fold's probe then finds the card as empty as this one did.
 
     Raises:
@@ -68,7 +68,7 @@ def in_child(run: Run, options: TrainOptions) -> RunSummary:
 
 
 def cross_validate(
-    options: TrainOptions, run: Run, *, execute: Callable[[Run, TrainOptions], RunSummary] = in_child
+    options: LandmarkOptions, run: Run, *, execute: Callable[[Run, LandmarkOptions], RunSummary] = in_child
 ) -> CrossValidation:
     """Train every fold into `fold_1`, `fold_2` ... of the save and log folders, and write `folds.json` beside them.
 
@@ -92,11 +92,11 @@ def cross_validate(
     return report
 
 
-def _numbers(options: TrainOptions) -> range:
+def _numbers(options: LandmarkOptions) -> range:
     return range(1, (options.folds or 0) + 1)
 
 
-def _of_fold(options: TrainOptions, number: int) -> TrainOptions:
+def _of_fold(options: LandmarkOptions, number: int) -> LandmarkOptions:
     folder = f"fold_{number}"
     mine = replace(options, fold=number, save_dir=options.save_dir / folder, log_dir=options.log_dir / folder)
     latest = resume_file(options.resume, mine.save_dir)
@@ -108,12 +108,12 @@ def _result(number: int, summary: RunSummary) -> FoldResult:
         fold=number,
         epochs=summary.epochs,
         best_epoch=summary.best_epoch,
-        mre_mm=summary.best_mre_mm,
+        mre_mm=summary.best_metrics.get("mre_mm"),
         save_dir=str(Path(summary.save_dir)),
     )
 
 
-def _report(options: TrainOptions, results: list[FoldResult]) -> CrossValidation:
+def _report(options: LandmarkOptions, results: list[FoldResult]) -> CrossValidation:
     errors = [result.mre_mm for result in results if result.mre_mm is not None]
     return CrossValidation(
         dataset=str(options.dataset_path),

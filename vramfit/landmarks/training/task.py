@@ -3,8 +3,8 @@
 B batch, K landmarks, H W image pixels.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,26 @@ from vramfit.landmarks.data.films import Annotator, FilmSet, Landmark
 from vramfit.landmarks.data.folds import Fold, deal, pooled
 from vramfit.landmarks.data.formats import read_films
 from vramfit.landmarks.data.marked import MarkedSet
-from vramfit.landmarks.data.near_duplicates import directions, thumbnail, twins
-from vramfit.landmarks.evaluation.metrics import mean_shape, pixel_sizes_mm, radial_errors_mm, scores, true_points
+from vramfit.landmarks.data.near_duplicates import directions, thumbnails, twins
+from vramfit.landmarks.evaluation.metrics import (
+    LIMITS_MM,
+    mean_shape,
+    pixel_sizes_mm,
+    radial_errors_mm,
+    scores,
+    true_points,
+)
 from vramfit.landmarks.evaluation.predict_points import film_points
 from vramfit.landmarks.loading.augment import preset
 from vramfit.landmarks.loading.dataset import FilmDataset
-from vramfit.landmarks.model.job import LandmarkOptions, landmark_job
+from vramfit.landmarks.model.job import landmark_job, plain_task
 from vramfit.landmarks.model.network import load_weights
-from vramfit.records import Lever
+from vramfit.landmarks.model.options import LandmarkJobOptions
+from vramfit.landmarks.report.examples import FilmExample, example_of
 from vramfit.training.listeners import Example
-from vramfit.training.task import Judgement, Rows
+from vramfit.training.task import Judgement, Rows, Task
+
+METRICS = ("mre_mm", *(f"sdr_{limit}mm" for limit in LIMITS_MM))
 
 
 @dataclass(frozen=True)
@@ -50,27 +60,22 @@ class FilmSamples:
 
 
 @dataclass(frozen=True)
-class FilmTask:
+class FilmTask(Task):
     """Training and validation films, and the landmark job on them."""
 
-    options: LandmarkOptions
+    options: LandmarkJobOptions
     training: FilmSamples
     validation: FilmSamples
     fold: Fold | None = None
+    job: Job = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "job", landmark_job(self.options))
 
     @property
     def name(self) -> str:
         """The model as the user calls it."""
         return self.options.model
-
-    @cached_property
-    def job(self) -> Job:
-        """The landmark job."""
-        return landmark_job(self.options)
-
-    def with_levers(self, levers: tuple[Lever, ...]) -> "FilmTask":
-        """The task with these levers in place of its own."""
-        return replace(self, options=replace(self.options, levers=levers))
 
     def start_weights(self, model: nn.Module) -> str:
         """Load `options.weights` into a new network; one sentence of which."""
@@ -82,19 +87,21 @@ class FilmTask:
         return self._errors_mm(points, indices)
 
     def examples(self, outputs: Tensor, indices: Sequence[int]) -> list[Example]:
-        """Some validation films with their true points and those of heatmaps BxKxhxw."""
+        """Pictures of some validation films, with their true points and those of heatmaps BxKxhxw."""
         cache = self.validation.dataset.cache
         points, _ = film_points(outputs, self.options.heatmap_stride, cache, indices)
         heatmaps = outputs.detach().float().amax(dim=1).clamp(0, 1).cpu().numpy()
         errors = self._errors_mm(points, indices)
         return [
-            Example(
-                name=cache.film_set.films[index].id,
-                image=cache.image(index),
-                truth=cache.letterboxes[index].to_image(cache.film_set.films[index].points),
-                found=cache.letterboxes[index].to_image(mine),
-                heatmap=heatmap,
-                error_mm=scores(row).mre_mm,
+            example_of(
+                FilmExample(
+                    name=cache.film_set.films[index].id,
+                    image=cache.image(index),
+                    truth=cache.letterboxes[index].to_image(cache.film_set.films[index].points),
+                    found=cache.letterboxes[index].to_image(mine),
+                    heatmap=heatmap,
+                    error_mm=scores(row).mre_mm,
+                )
             )
             for index, mine, heatmap, row in zip(indices, points, heatmaps, errors, strict=True)
         ]
@@ -112,14 +119,27 @@ class FilmTask:
     def judge(self, rows: Rows) -> Judgement:
         """MRE in millimetres and SDR over all films and landmarks."""
         overall = scores(rows)
-        return Judgement(overall.mre_mm, overall.sdr)
+        shares = {f"sdr_{limit}": share for limit, share in overall.sdr.items()}
+        if overall.mre_mm is None:
+            return Judgement(shares)
+        return Judgement({"mre_mm": overall.mre_mm, **shares}, best_by="mre_mm")
 
-    def describe(self) -> dict[str, Any]:
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Mean radial error, and success detection rates."""
+        return METRICS
+
+    def metric_words(self, metrics: Mapping[str, float]) -> list[str]:
+        """MRE and SDR in words."""
+        return metric_words(metrics)
+
+    def describe(self, job: Job) -> dict[str, Any]:
         """Options, landmarks, mean shape, and what the training films were."""
         films = self.training.dataset.cache.film_set
         seen = {"ids": [film.id for film in films.films], "thumbnails": self._thumbnails}
         shape = mean_shape(films, self.options.image_size)
-        return {**plain_task(self.options, films.landmarks, shape), "films": seen}
+        options = replace(self.options, levers=job.levers)
+        return {**plain_task(options, films.landmarks, shape), "films": seen}
 
     @cached_property
     def _thumbnails(self) -> Tensor:
@@ -155,7 +175,7 @@ class FilmTask:
 
 def open_films(
     root: Path,
-    make_options: Callable[[int], LandmarkOptions],
+    make_options: Callable[[int], LandmarkJobOptions],
     *,
     film_format: str | None = None,
     annotator: Annotator = "mean",
@@ -196,22 +216,6 @@ def open_films(
     )
 
 
-def thumbnails(cache: FilmCache) -> NDArray[np.uint8]:
-    """The films of a cache in uint8 NxSxS, without the black around them."""
-    pairs = zip(range(len(cache)), cache.letterboxes, strict=True)
-    return np.stack([thumbnail(box.cut(cache.image(index))) for index, box in pairs])
-
-
-def plain_task(options: LandmarkOptions, landmarks: Iterable[Landmark], shape: NDArray[np.float64]) -> dict[str, Any]:
-    """Options, landmarks and mean shape, Kx2 in image pixels, in types that load with `weights_only`."""
-    return {
-        "kind": "landmark",
-        "options": plain_options(options),
-        "landmarks": [[landmark.symbol, landmark.title] for landmark in landmarks],
-        "mean_shape": shape.tolist(),
-    }
-
-
 def _to_be_dealt(marked: MarkedSet) -> tuple[str, ...]:
     """The splits whose films are dealt to folds: both, or the one of them that has films."""
     there = {film.split for film in marked.films}
@@ -238,15 +242,9 @@ def _fold_note(fold: Fold, training: FilmSet, validation: FilmSet) -> list[str]:
     ]
 
 
-def plain_options(options: LandmarkOptions) -> dict[str, Any]:
-    """Options in types that load with `weights_only`."""
-    return {**asdict(options), "levers": [lever.model_dump(mode="json") for lever in options.levers]}
-
-
-def options_of(description: dict[str, Any]) -> tuple[LandmarkOptions, tuple[Landmark, ...]]:
-    """Options and landmarks as `FilmTask.describe` wrote them."""
-    plain = dict(description["options"])
-    plain["levers"] = tuple(Lever.model_validate(lever) for lever in plain["levers"])
-    plain["image_size"] = tuple(plain["image_size"])
-    landmarks = tuple(Landmark(symbol, title) for symbol, title in description["landmarks"])
-    return LandmarkOptions(**plain), landmarks
+def metric_words(metrics: Mapping[str, float]) -> list[str]:
+    """`MRE 1.95 mm`, and the SDRs in one part."""
+    error = [f"MRE {metrics['mre_mm']:.2f} mm"] if "mre_mm" in metrics else []
+    rates = {name.removeprefix("sdr_"): share for name, share in metrics.items() if name.startswith("sdr_")}
+    words = " ".join(f"SDR@{limit} {100 * share:.1f} %" for limit, share in rates.items())
+    return [*error, *([words] if words else [])]

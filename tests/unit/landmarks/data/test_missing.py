@@ -47,7 +47,7 @@ def test_errors_and_scores_leave_it_out(task):
     rows = task.rows(torch.rand(len(films), len(films.landmarks), 16, 16), range(len(films)))
     assert np.isnan(rows[:, HIDDEN]).all()
     assert np.isfinite(np.delete(rows, HIDDEN, axis=1)).all()
-    assert np.isfinite(task.judge(rows).mre_mm)
+    assert np.isfinite(task.judge(rows).metrics["mre_mm"])
     perfect = evaluate_points(np.nan_to_num(true_points(films), nan=50.0), films)
     assert perfect.overall.points == len(films) * (len(films.landmarks) - 1)
     assert perfect.overall.mre_mm == 0

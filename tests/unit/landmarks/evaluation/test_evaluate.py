@@ -240,4 +240,6 @@ def test_training_and_evaluation_agree(films, checkpoint, tmp_path):
     outputs, _ = step.validate(task.validation.fetch(0, indices))
     judged = task.judge(task.rows(outputs, indices))
     options = EvaluationOptions(dataset_path=films, split="valid", device="cpu", cache_dir=tmp_path / "cache")
-    assert evaluate_checkpoint(checkpoint, options).evaluation.overall.mre_mm == pytest.approx(judged.mre_mm, rel=1e-4)
+    assert evaluate_checkpoint(checkpoint, options).evaluation.overall.mre_mm == pytest.approx(
+        judged.metrics["mre_mm"], rel=1e-4
+    )

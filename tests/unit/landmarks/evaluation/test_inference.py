@@ -7,9 +7,9 @@ import torch
 from made_checkpoint import make_checkpoint, make_films
 from scripted_card import ScriptedCard
 
+from vramfit.landmarks.evaluation import films_at_once as module
+from vramfit.landmarks.evaluation.films_at_once import films_at_once
 from vramfit.landmarks.model.trained_network import load_trained
-from vramfit.training import films_at_once as module
-from vramfit.training.films_at_once import films_at_once
 from vramfit.units import MIB
 
 

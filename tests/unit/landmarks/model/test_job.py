@@ -6,9 +6,10 @@ import torch
 
 from vramfit.errors import UsageError
 from vramfit.jobs.step import Step
-from vramfit.landmarks.model.job import LandmarkOptions, adamw, landmark_job
+from vramfit.landmarks.model.job import adamw, landmark_job
+from vramfit.landmarks.model.options import LandmarkJobOptions
 
-SMALL = LandmarkOptions(model="hrnet_w18_small", image_size=(64, 96), landmarks=3)
+SMALL = LandmarkJobOptions(model="hrnet_w18_small", image_size=(64, 96), landmarks=3)
 
 
 def test_job_pickles_and_trains():

@@ -13,13 +13,13 @@ from vramfit.landmarks.data.folds import Fold
 from vramfit.landmarks.report.folds import fold_lines
 from vramfit.landmarks.sample.make import make_sample
 from vramfit.landmarks.training.cross_validation import cross_validate
-from vramfit.landmarks.training.options import TrainOptions
+from vramfit.landmarks.training.options import LandmarkOptions
 from vramfit.landmarks.training.task import open_films
 from vramfit.training.listeners import RunSummary
 
 
 def options(folder, **changes):
-    return TrainOptions(dataset_path=folder / "films", save_dir=folder / "run", log_dir=folder / "logs", **changes)
+    return LandmarkOptions(dataset_path=folder / "films", save_dir=folder / "run", log_dir=folder / "logs", **changes)
 
 
 def scripted(given):
@@ -27,7 +27,7 @@ def scripted(given):
     return RunSummary(
         epochs=4,
         best_epoch=3,
-        best_mre_mm=float(given.fold),
+        best_metrics={"mre_mm": float(given.fold)},
         best_loss=None,
         duration_s=1.0,
         save_dir=given.save_dir,
@@ -94,11 +94,11 @@ def test_a_process_that_the_system_ends_is_said(tmp_path):
 def fold_task(films: Path, number: int):
     from made_checkpoint import MODEL, SIZE
 
-    from vramfit.landmarks.model.job import LandmarkOptions
+    from vramfit.landmarks.model.options import LandmarkJobOptions
 
     return open_films(
         films,
-        lambda landmarks: LandmarkOptions(landmarks=landmarks, model=MODEL, image_size=SIZE),
+        lambda landmarks: LandmarkJobOptions(landmarks=landmarks, model=MODEL, image_size=SIZE),
         cache_dir=films.parent / "cache",
         fold=Fold(number, 3),
     )

@@ -7,7 +7,6 @@ import small_runs as small
 from vramfit.training import checkpoint
 from vramfit.training.listeners import Listener
 from vramfit.training.loss_weights import loss_factors, running_errors
-from vramfit.training.task import Judgement
 
 
 class Ear(Listener):
@@ -24,7 +23,7 @@ class Ear(Listener):
 def task_that_scores(figures, **changes):
     """A task whose epochs are judged by these figures, whatever was learned."""
     one, left = small.task(**changes), iter(figures)
-    one.judge = lambda rows: Judgement(next(left))
+    one.judge = lambda rows: small.judged(next(left))
     return one
 
 

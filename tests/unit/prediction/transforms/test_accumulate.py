@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from vramfit.landmarks.model.job import LandmarkOptions, landmark_job
+from vramfit.landmarks.model.job import landmark_job
+from vramfit.landmarks.model.options import LandmarkJobOptions
 from vramfit.prediction.overheads import convolution_workspaces
 from vramfit.prediction.predict import Predictor, card_budget, find_card
 from vramfit.prediction.replay_trace import replay_trace
@@ -12,7 +13,7 @@ from vramfit.prediction.tracing import trace as tracing
 from vramfit.prediction.tracing.trace import trace_step
 from vramfit.prediction.transforms.accumulate import accumulating
 
-OPTIONS = LandmarkOptions(model="hrnet_w18_small", image_size=(128, 128), landmarks=4, amp="fp16")
+OPTIONS = LandmarkJobOptions(model="hrnet_w18_small", image_size=(128, 128), landmarks=4, amp="fp16")
 LEVERED = replace(OPTIONS, amp=None, ema_decay=0.99, clip_norm=1.0)
 SAMPLES = 4
 LOSS_BYTES = 512  # a traced second pass adds its loss to one that is there; the rewritten one has a loss of its own

@@ -11,14 +11,15 @@ from torch.utils._pytree import tree_leaves
 from vramfit.jobs.levers.text import parse_levers
 from vramfit.jobs.recompute import find_recomputable
 from vramfit.jobs.step import Step
-from vramfit.landmarks.model.job import LandmarkOptions, landmark_job
+from vramfit.landmarks.model.job import landmark_job
+from vramfit.landmarks.model.options import LandmarkJobOptions
 from vramfit.plan.recomputation import choose_parts, judge, smallest_budget, uniform
 from vramfit.prediction.tracing.trace import trace_step
 from vramfit.prediction.transforms.recompute import recomputing
 from vramfit.prediction.transforms.recompute_costs import lay_out
 from vramfit.prediction.transforms.spans import StepTrace, held_bytes
 
-OPTIONS = LandmarkOptions(model="hrnet_w18_small", image_size=(128, 128), landmarks=4, amp="fp16")
+OPTIONS = LandmarkJobOptions(model="hrnet_w18_small", image_size=(128, 128), landmarks=4, amp="fp16")
 SAMPLES = 2
 MIXED = {"backbone.layer1": "module", "backbone.stage3.0": "module", "backbone.stage4.0": "selective", "head": "block"}
 
