@@ -30,10 +30,11 @@ from vramfit.landmarks.model.stages import BACKBONE, stage_modules
 
 def landmark_job(options: LandmarkJobOptions) -> Job:
     """The job of finding landmarks on films; it pickles."""
+    losses = {"adaptive_wing": heatmap_loss, "mse": squared_error_loss}
     return Job(
         model=partial(HeatmapNetwork, options.model, options.landmarks, options.heatmap_stride),
         batch=partial(synthetic_batch, options),
-        loss=LOSSES[options.loss],
+        loss=losses[options.loss],
         optimizer=partial(adamw, learning_rate=options.learning_rate, weight_decay=options.weight_decay),
         prepare=partial(prepare, options),
         amp=options.amp,
@@ -87,9 +88,6 @@ def squared_error_loss(outputs: Tensor, targets: tuple[Tensor, Tensor]) -> Tenso
     heatmaps, weights = targets
     errors = (outputs.float() - heatmaps.float()).square().mean(dim=(2, 3))
     return (errors * weights).sum() / weights.sum().clamp(min=1)
-
-
-LOSSES = {"adaptive_wing": heatmap_loss, "mse": squared_error_loss}
 
 
 def plain_task(

@@ -70,3 +70,10 @@ def test_norms_and_biases_do_not_decay():
 def test_impossible_options_are_refused(wrong):
     with pytest.raises(UsageError):
         replace(SMALL, **wrong)
+
+
+def test_the_squared_error_is_that_of_the_landmarks_that_count():
+    job = landmark_job(LandmarkJobOptions(model="hrnet_w18_small", image_size=(64, 64), landmarks=2, loss="mse"))
+    outputs, heatmaps = torch.zeros(1, 2, 4, 4), torch.stack([torch.full((4, 4), 3.0), torch.full((4, 4), 5.0)])[None]
+    assert job.loss(outputs, (heatmaps, torch.tensor([[1.0, 0.0]]))) == 9
+    assert job.loss(outputs, (heatmaps, torch.tensor([[1.0, 1.0]]))) == 17
