@@ -170,12 +170,6 @@ def job_key(job: Job, model: nn.Module | None = None) -> JobKey:
     )
 
 
-def learning_rate(job: Job) -> float:
-    """The highest learning rate among the groups of the job's optimizer."""
-    groups = job.optimizer([nn.Parameter(torch.empty(1))]).param_groups
-    return max(float(group["lr"]) for group in groups)
-
-
 def _fingerprint(job: Job, model: nn.Module) -> str:
     shapes = [(name, tuple(value.shape), str(value.dtype)) for name, value in model.state_dict().items()]
     step = (

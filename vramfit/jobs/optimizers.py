@@ -90,3 +90,10 @@ def _build(factory: OptimizerFactory, model: nn.Module, job: str) -> torch.optim
             "it once; choose another optimizer, such as torch.optim.AdamW, or write the whole step as Job(step=...)."
         )
     return optimizer
+
+
+def learning_rate(factory: OptimizerFactory | Mapping[str, OptimizerFactory]) -> float:
+    """The highest learning rate among the groups of an optimizer, or of several."""
+    parts = factory.values() if isinstance(factory, Mapping) else [factory]
+    groups = [group for part in parts for group in part([nn.Parameter(torch.empty(1))]).param_groups]
+    return max(float(group["lr"]) for group in groups)

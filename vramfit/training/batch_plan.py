@@ -7,7 +7,8 @@ import torch
 
 from vramfit.cards import find_card, require_bf16
 from vramfit.errors import NoUsableGpu, UsageError
-from vramfit.jobs.job import Job, job_key, learning_rate
+from vramfit.jobs.job import Job, job_key
+from vramfit.jobs.optimizers import learning_rate
 from vramfit.measure.budget import read_budget, who_took
 from vramfit.measure.device import Device, local_device
 from vramfit.measure.machine import read_machine
@@ -109,7 +110,7 @@ def _from_probe(job: Job, options: RunOptions, schedule: Schedule, effective: in
     micro_batch = ranks.minimum(profile.plan.micro_batch if profile else samples_limit(schedule))
     chosen = wanted or micro_batch * ranks.world_size
     notes = (*(_notes(profile.plan) if profile else ()), *([said] if said else []))
-    offer = learning_rate_offer(learning_rate(job), DEFAULT_BATCH, chosen) if options.auto_batch else None
+    offer = learning_rate_offer(learning_rate(job.optimizer), DEFAULT_BATCH, chosen) if options.auto_batch else None
     return Decision(chosen, micro_batch, profile, (*notes, *([offer] if offer else [])))
 
 
