@@ -212,7 +212,7 @@ def _trained(films, folder, *listeners, **changes):
 
 
 def test_a_fold_is_fine_tuned_and_goes_on_only_as_it_began(run, latest, monkeypatch):
-    monkeypatch.setattr(FilmTask, "judge", lambda _self, _rows: Judgement(5.0))
+    monkeypatch.setattr(FilmTask, "judge", lambda _self, _rows: Judgement({"mre_mm": 5.0}, "mre_mm"))
     tuned = ("--freeze", "stem,stage1", "--backbone-lr-scale", "0.1", "--difficulty", "0.5", "--patience", "1")
     outcome = run(*tuned, "--epochs", "9", "--folds", "2", "--fold", "1")
     assert outcome.code == 0
