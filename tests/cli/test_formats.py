@@ -56,3 +56,25 @@ def test_a_split_drawn_from_ids_is_said(vramfit, films, tmp_path):
     table.write_text("\n".join(",".join([*row[:1], *row[2:]]) for row in rows), encoding="utf-8")
     checked = vramfit("data", "check", str(written))
     assert "each film's was drawn from its id" in checked.out
+
+
+@pytest.mark.parametrize("to", ["aariz", "coco"])
+def test_convert_writes_a_set_that_checks_clean(vramfit, films, tmp_path, to):
+    source = str(write_deeplabcut(films, tmp_path / "labels"))
+    outcome = vramfit("data", "convert", source, str(tmp_path / "new"), "--to", to)
+    assert outcome.code == 0, outcome.err
+    assert f"8 films, 29 landmarks, as {to}." in outcome.out
+    checked = vramfit("data", "check", str(tmp_path / "new"), "--format", to)
+    assert "Nothing is wrong." in checked.out, checked.out
+    again = vramfit("data", "convert", source, str(tmp_path / "new"), "--to", to)
+    assert (again.code, "is there already" in again.err) == (8, True)
+
+
+def test_files_of_no_format_are_named_with_what_they_hold(vramfit, tmp_path):
+    (tmp_path / "a.json").write_text('{"skulls": []}')
+    (tmp_path / "b.json").write_text("{")
+    (tmp_path / "c.csv").write_text("when,where\n")
+    outcome = vramfit("data", "check", str(tmp_path))
+    assert outcome.code == 7
+    for said in ("a.json is an object with skulls.", "b.json: not valid JSON", "c.csv has the columns when, where."):
+        assert said in outcome.err

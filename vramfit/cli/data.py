@@ -1,16 +1,16 @@
 """`vramfit data`: look at a film set before training on it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vramfit.cli.options import FilmFormat
+from vramfit.cli.options import FilmFormat, SkipBad
 
 if TYPE_CHECKING:
     from vramfit.landmarks.check.check import CheckReport
 
-app = typer.Typer(help="Look at a film set before training on it.", no_args_is_help=True)
+app = typer.Typer(help="Look at a film set before training on it, or write it in another format.", no_args_is_help=True)
 
 Root = Annotated[Path, typer.Argument(metavar="PATH", help="A film set: a folder or file; docs/formats.md.")]
 
@@ -76,6 +76,32 @@ def preview(
         picture, changes = draw(cache, how, films=films, draws=draws, seed=seed), f"{draws} times changed"
     write_atomically(output, cv2.imencode(".png", picture)[1].tobytes())
     typer.echo(f"Wrote {output}: {len(cache)} films, each as it is and {changes} ({augmentation}).")
+
+
+@app.command()
+def convert(
+    path: Root,
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A new or empty folder.")],
+    *,
+    to: Annotated[Literal["aariz", "coco"], typer.Option(help="The format to write.")] = "aariz",
+    film_format: FilmFormat = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Write a film set of any format into a new folder, in 'Aariz layout or as COCO keypoints."""
+    from functools import partial
+
+    from vramfit.cli.progress import film_progress
+    from vramfit.landmarks.data.convert import convert as write
+    from vramfit.landmarks.data.formats import read_films
+
+    marked = read_films(path, film_format)
+    with film_progress() as progress:
+        done = write(marked, output, to, skip_bad=skip_bad, progress=partial(progress, "writing films"))
+    for note in done.notes:
+        typer.echo(note)
+    for film in done.skipped:
+        typer.echo(f"Skipped {film.id}: {film.reason}", err=True)
+    typer.echo(f"Wrote {output}: {_counted(done.films, 'film')}, {len(marked.landmarks)} landmarks, as {to}.")
 
 
 def _tell(report: "CheckReport") -> None:

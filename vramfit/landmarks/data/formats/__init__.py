@@ -4,6 +4,7 @@ A format is an object with a name, a title, `detect` and `read`. Other packages 
 group `vramfit.formats`; docs/formats.md shows one.
 """
 
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Protocol
@@ -12,8 +13,15 @@ from vramfit.errors import DataError, UsageError
 from vramfit.landmarks.data.annotation import Annotation, named
 from vramfit.landmarks.data.films import Annotator, Film, FilmSet, Landmark
 from vramfit.landmarks.data.formats.aariz import Aariz
+from vramfit.landmarks.data.formats.cl_detection import ClDetection
 from vramfit.landmarks.data.formats.coco import Coco
+from vramfit.landmarks.data.formats.csv_files import read_rows
+from vramfit.landmarks.data.formats.cvat import Cvat
 from vramfit.landmarks.data.formats.deeplabcut import DeepLabCut
+from vramfit.landmarks.data.formats.isbi import Isbi
+from vramfit.landmarks.data.formats.json_files import load
+from vramfit.landmarks.data.formats.label_studio import LabelStudio
+from vramfit.landmarks.data.formats.labelme import Labelme
 from vramfit.landmarks.data.formats.points_csv import PointsCsv
 from vramfit.landmarks.data.issues import Finding, finding
 from vramfit.landmarks.data.marked import SPLITS, MarkedFilm, MarkedSet, split_called
@@ -38,6 +46,7 @@ __all__ = [
 ]
 
 GROUP = "vramfit.formats"
+_REASONS = 3
 
 
 class FilmFormat(Protocol):
@@ -97,7 +106,9 @@ def formats() -> dict[str, FilmFormat]:
     return {**others, **{own.name: own for own in _OWN}}
 
 
-_OWN: tuple[FilmFormat, ...] = (Aariz(), Coco(), PointsCsv(), DeepLabCut())
+_OWN: tuple[FilmFormat, ...] = (
+    *(Aariz(), Coco(), PointsCsv(), DeepLabCut(), Isbi(), ClDetection(), Cvat(), LabelStudio(), Labelme()),
+)
 
 
 def _others() -> tuple[EntryPoint, ...]:
@@ -136,4 +147,25 @@ def _detected(path: Path) -> FilmFormat:
     if split_called(path.resolve().name) and any(one.detect(above) for one in formats().values()):
         raise DataError(f"{path}: one split of the film set in {above}; give that folder.")
     titles = ", ".join(one.title for one in formats().values())
-    raise DataError(f"{path}: no film set in a known format ({titles}); see docs/formats.md, or name one by --format.")
+    told = f"no film set in a known format ({titles}); see docs/formats.md, or name one by --format"
+    raise DataError(f"{path}: {told}.{''.join(f' {reason}' for reason in _reasons(path))}")
+
+
+def _reasons(path: Path) -> Iterator[str]:
+    """What is wrong with the first files that might have been meant, a sentence each."""
+    files = [path] if path.is_file() else sorted(file for kind in ("*.json", "*.csv") for file in path.glob(kind))
+    for file in files[:_REASONS]:
+        try:
+            if file.suffix.lower() == ".json":
+                content = load(file)
+                keys = (
+                    f"an object with {', '.join(map(str, list(content)[:4]))}"
+                    if isinstance(content, dict)
+                    else "a list"
+                )
+                yield f"{file.name} is {keys}."
+            elif file.suffix.lower() == ".csv":
+                columns = (read_rows(file, most=1) or [[]])[0]
+                yield f"{file.name} has the columns {', '.join(columns[:6]) or 'none'}."
+        except DataError as error:
+            yield f"{file.name}: {str(error).removeprefix(f'{file}: ')}"

@@ -79,6 +79,15 @@ def complete(
     return MarkedSet(root, tuple(by_symbol.values()), films, tuple(found), notes=(*notes, *drawn))
 
 
+def image_size(width: object, height: object) -> tuple[int, int] | None:
+    """(width, height) where both are whole numbers, or words for them."""
+    try:
+        size = int(str(width)), int(str(height))
+    except ValueError:
+        return None
+    return size if min(size) > 0 else None
+
+
 def find_film(named: str, folders: Iterable[Path]) -> Path:
     """The film of a name or path, with or without its suffix, in the first folder that has it.
 

@@ -10,7 +10,6 @@ of the same keypoints are one set; keypoints may be nested, [[x, y, visibility],
 2 and so on. Roboflow's layout, `{train,valid,test}/_annotations.coco.json` beside the images, is read too.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from vramfit.landmarks.data.annotation import Annotation, named
 from vramfit.landmarks.data.films import Landmark
 from vramfit.landmarks.data.formats.assemble import RATER, Draft, complete, find_film
 from vramfit.landmarks.data.formats.csv_files import without_suffix
+from vramfit.landmarks.data.formats.json_files import load
 from vramfit.landmarks.data.issues import Finding, finding
 from vramfit.landmarks.data.marked import MarkedSet, split_called
 
@@ -105,12 +105,7 @@ class _Reading:
 
 
 def _load(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON ({error}); export it again.") from None
+    content = load(path)
     if not isinstance(content, dict):
         raise DataError(f"{path}: no COCO JSON; it is not an object with images, annotations and categories.")
     return content
