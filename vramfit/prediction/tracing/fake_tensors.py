@@ -17,6 +17,7 @@ from vramfit.prediction.tracing.address_space import reserve
 from vramfit.prediction.tracing.assumptions import Assumptions, NeedsValues
 from vramfit.prediction.tracing.op_schema import Nature, nature_of, written_argument, written_tensors
 from vramfit.prediction.tracing.recurrent import META_KERNELS
+from vramfit.prediction.tracing.sparse_tensors import dense_parts, sparse_of
 from vramfit.prediction.tracing.tensor_trees import tensors_given, tensors_in
 from vramfit.prediction.tracing.values import Values
 
@@ -54,6 +55,16 @@ class _Same:
     size: tuple[int, ...]
     stride: tuple[int, ...]
     offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Sparse:
+    """A sparse tensor of indices and values that an operation makes, or was given."""
+
+    indices: _New | _Same
+    values: _New | _Same
+    size: tuple[int, ...]
+    coalesced: bool
 
 
 class Operations:
@@ -108,14 +119,15 @@ class Operations:
         out = self._make(answer, given)
         del positions
         before = {tensor.untyped_storage()._cdata for tensor in given}
-        new = [tensor for tensor in tensors_in(out) if tensor.untyped_storage()._cdata not in before]
+        parts = [part for tensor in tensors_in(out) for part in dense_parts(tensor)]
+        new = [part for part in parts if part.untyped_storage()._cdata not in before]
         if reals is None:
             self._values.follow(func, args, kwargs, given, new)
         else:
             self._values.take(new, reals, why)
         unknown = [tensor for tensor in new if self._values.of(tensor) is None]
         if unknown:
-            self._assumptions.infer(func, args, tensors_in(out))
+            self._assumptions.infer(func, args, parts)
         return out
 
     def _answer(
@@ -165,6 +177,9 @@ class Operations:
             return tensor
         if isinstance(answer, _Same):
             return _ATEN.as_strided.default(given[answer.number], answer.size, answer.stride, answer.offset)
+        if isinstance(answer, _Sparse):
+            parts = self._make(answer.indices, given), self._make(answer.values, given)
+            return sparse_of(*parts, answer.size, coalesced=answer.coalesced)
         if isinstance(answer, (list, tuple)):
             return type(answer)(self._make(part, given) for part in answer)
         return answer
@@ -251,6 +266,9 @@ def _answer_of_values(result: Any) -> Any:
 
 
 def _answer(result: Any, sources: list[int]) -> Any:
+    if isinstance(result, Tensor) and result.layout is torch.sparse_coo:
+        parts = _answer(result._indices(), sources), _answer(result._values(), sources)
+        return _Sparse(*parts, tuple(result.shape), result.is_coalesced())
     if isinstance(result, Tensor):
         size, stride = tuple(result.shape), result.stride()
         address = result.untyped_storage()._cdata

@@ -15,6 +15,7 @@ from vramfit.prediction.tracing.cuda_kernels import AMPERE
 from vramfit.prediction.tracing.fake_tensors import Operations, storageless
 from vramfit.prediction.tracing.op_costs import convolution_of, flops_of
 from vramfit.prediction.tracing.op_schema import Nature, nature_of
+from vramfit.prediction.tracing.sparse_tensors import concerns_sparse, dense_parts, run_sparse
 from vramfit.prediction.tracing.tensor_trees import tensors_given, tensors_in
 from vramfit.prediction.tracing.values import Limit, Values
 from vramfit.prediction.tracing.workspaces import workspaces_of
@@ -56,6 +57,14 @@ class Recorder(TorchDispatchMode):
         if nature_of(func) is Nature.VIEW:
             return func(*args, **kwargs)
         given = tensors_given(args, kwargs)
+        if concerns_sparse(func, given):
+            return run_sparse(self._dispatch, func, args, kwargs)
+        return self._dispatch(func, args, kwargs, given)
+
+    def _dispatch(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor] | None = None
+    ) -> Any:
+        given = tensors_given(args, kwargs) if given is None else given
         module = self._module()
         name = func.name().removeprefix("aten::")
         self._making = (name, self._kind(func, args), module)
@@ -94,10 +103,11 @@ class Recorder(TorchDispatchMode):
 
     def mark_kind(self, tensor: Tensor, kind: Kind, module: str = "") -> None:
         """Say what a recorded tensor is for, and of which module it is where that is known."""
-        number = self._live.get(self._address(tensor))
-        if number is not None:
-            self.trace.storages[number].kind = kind
-            self.trace.storages[number].module = module or self.trace.storages[number].module
+        for part in dense_parts(tensor):
+            number = self._live.get(self._address(part))
+            if number is not None:
+                self.trace.storages[number].kind = kind
+                self.trace.storages[number].module = module or self.trace.storages[number].module
 
     def mark(self, name: str) -> None:
         """Begin a part of the trace."""
@@ -145,7 +155,7 @@ class Recorder(TorchDispatchMode):
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor], out: Any
     ) -> None:
         inputs = [tensor for tensor in given if self.on_card(tensor)]
-        outputs = tensors_in(out)
+        outputs = [part for tensor in tensors_in(out) for part in dense_parts(tensor)]
         written = outputs or inputs[:1]
         if not any(map(self.on_card, written)):
             return
