@@ -79,7 +79,7 @@ def _build(factory: OptimizerFactory, model: nn.Module, job: str) -> torch.optim
             f"optimizer of '{job}' fails on the list of parameters that it is given ({error}); write "
             "optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-4)."
         ) from error
-    if not isinstance(optimizer, torch.optim.Optimizer):
+    if not all(hasattr(optimizer, name) for name in ("step", "zero_grad", "param_groups", "state")):
         raise UsageError(
             f"optimizer of '{job}' returned {type(optimizer).__name__}; let it return the torch optimizer alone."
         )

@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_map
 
 from vramfit.prediction.tracing.address_space import reserve
 from vramfit.prediction.tracing.assumptions import Assumptions, NeedsValues
+from vramfit.prediction.tracing.meta_kernels import META_KERNELS
 from vramfit.prediction.tracing.op_schema import Nature, nature_of, written_argument, written_tensors
-from vramfit.prediction.tracing.recurrent import META_KERNELS
 from vramfit.prediction.tracing.sparse_tensors import dense_parts, sparse_of
 from vramfit.prediction.tracing.tensor_trees import tensors_given, tensors_in
 from vramfit.prediction.tracing.values import Values
@@ -120,7 +120,7 @@ class Operations:
         del positions
         before = {tensor.untyped_storage()._cdata for tensor in given}
         parts = [part for tensor in tensors_in(out) for part in dense_parts(tensor)]
-        new = [part for part in parts if part.untyped_storage()._cdata not in before]
+        new = [part for part in parts if self._on_card(part) and part.untyped_storage()._cdata not in before]
         if reals is None:
             self._values.follow(func, args, kwargs, given, new)
         else:
@@ -134,6 +134,8 @@ class Operations:
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor]
     ) -> tuple[Any, list[Tensor] | None, str]:
         """What an operation returns, its values where they were needed for its shape, and what was assumed."""
+        if func is _ATEN._pack_padded_sequence.default:
+            return self._packed(*args), None, ""
         if not _needs_values(func):
             key = (func, _describe(args), _describe(tuple(kwargs.items())))
             try:
@@ -157,6 +159,15 @@ class Operations:
         except NeedsValues as error:
             raise cause or error from None
         return _answer_of_values(result), tensors_in(result), why
+
+    def _packed(self, value: Tensor, lengths: Tensor, batch_first: bool) -> tuple[_New, Tensor]:
+        """The steps of sequences that are not padding, and on the host how many sequences each step has."""
+        if self._on_card(lengths):
+            lengths = self._assumptions.read(lengths, "pack_padded_sequence")
+        thin = torch.zeros(*value.shape[:2], 1)
+        steps, sequences = _ATEN._pack_padded_sequence.default(thin, lengths, batch_first)
+        size = (steps.shape[0], *value.shape[2:])
+        return _New(size, torch.empty(size, device="meta").stride(), value.dtype), sequences
 
     def _without_masks(self, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Tensor]]:
         """Indexing by masks as a card does it: by the positions of what they keep, which are found first."""
