@@ -111,36 +111,47 @@ def open_backend(source: JobSource, built: Job, request: ProbeRequest) -> Backen
         UsageError: nothing of the card is left.
 
     """
-    if request.gpu is None and request.mode != "predict":
-        try:
-            device = local_device()
-        except NoUsableGpu:
-            if request.mode == "measure":
-                raise
-        else:
-            budget = read_budget(device, request.limits)
-            guesser, notes = _guesser(built, device, budget), _precision_notes(built, device.name)
-            return MeasuredBackend(source, device, budget, request.schedule, guesser, notes=notes)
-    return open_predicted(built, request)
+    device = card_here(request)
+    if device is None or request.mode == "predict":
+        return open_predicted(built, request)
+    budget = read_budget(device, request.limits)
+    guesser, notes = _guesser(built, device, budget), _precision_notes(built, device.name)
+    return MeasuredBackend(source, device, budget, request.schedule, guesser, notes=notes)
+
+
+def card_here(request: ProbeRequest) -> Device | None:
+    """The card of this machine, where the request is about it; None where another is named, or there is none.
+
+    Raises:
+        NoUsableGpu: there is none, and `mode` is `measure`.
+
+    """
+    if request.gpu is not None:
+        return None
+    try:
+        return local_device()
+    except NoUsableGpu:
+        if request.mode == "measure":
+            raise
+        return None
 
 
 def open_predicted(job: Job, request: ProbeRequest) -> PredictedBackend:
     """Predictions for the card that is named, for what is free of the one that is here, or for the default card.
 
     Raises:
+        NoUsableGpu: as `card_here`.
         UnknownCard: no such card.
         UsageError: nothing of the card is left.
 
     """
-    if request.gpu is not None:
-        return _on_card(job, find_card(request.gpu), request.limits)
-    try:
-        device = local_device()
-    except NoUsableGpu:
-        backend = _on_card(job, find_card(DEFAULT_CARD), request.limits)
+    device = card_here(request)
+    if device is not None:
+        return _predicted(job, find_card(device.name), read_budget(device, request.limits))
+    backend = _on_card(job, find_card(request.gpu or DEFAULT_CARD), request.limits)
+    if request.gpu is None:
         backend.notes.append(f"No GPU is here and none was named: predicted for the {backend.machine.card}.")
-        return backend
-    return _predicted(job, find_card(device.name), read_budget(device, request.limits))
+    return backend
 
 
 def _precision_notes(job: Job, card: str) -> list[str]:

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from vramfit._version import __version__
-from vramfit.errors import CannotWrite, NoUsableGpu, ProfileError
+from vramfit.errors import CannotWrite, ProfileError
 from vramfit.files import user_cache_folder, write_atomically
 from vramfit.jobs.batch import sample_batch, tensors_in
 from vramfit.jobs.job import Job, job_key
 from vramfit.measure.backend import NOTABLE_BYTES
 from vramfit.measure.budget import read_budget
-from vramfit.measure.device import Device, local_device
+from vramfit.measure.device import Device
 from vramfit.measure.machine import read_machine
 from vramfit.measure.worker import JobSource
 from vramfit.plan.reuse import judge_reuse
-from vramfit.probe.backend import open_backend
+from vramfit.probe.backend import card_here, open_backend
 from vramfit.probe.fit import run_probe, tell_nobody, with_loading
 from vramfit.probe.probe import OnTrial
 from vramfit.probe.request import ProbeRequest
@@ -40,8 +40,7 @@ def fit_or_recall(job: JobSource, request: ProbeRequest, on_trial: OnTrial = tel
         As `fit` does.
 
     """
-    predicts = request.gpu is not None or request.mode == "predict"
-    device = None if predicts or request.choose_levers else _device()
+    device = None if request.mode == "predict" or request.choose_levers else card_here(request)
     if device is None:
         return run_probe(job, request, on_trial), None
     recall = _Recall(job, job if isinstance(job, Job) else job(), request, device, on_trial)
@@ -143,13 +142,6 @@ class _Recall:
         except CannotWrite as error:
             return f" It is not kept: {error}"
         return ""
-
-
-def _device() -> Device | None:
-    try:
-        return local_device()
-    except NoUsableGpu:
-        return None
 
 
 def _described(job: Job) -> list[Any]:

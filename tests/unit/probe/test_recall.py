@@ -27,8 +27,7 @@ def card(monkeypatch, tmp_path):
     """A card on which seven samples fit, and an empty cache."""
     card = ScriptedCard()
     monkeypatch.setenv("VRAMFIT_CACHE", str(tmp_path))
-    for module in (recall, places):
-        monkeypatch.setattr(module, "local_device", lambda: card)
+    monkeypatch.setattr(places, "local_device", lambda: card)
     monkeypatch.setattr(places, "_guesser", lambda *_: lambda _maximum: 7)
     monkeypatch.setattr(backend, "measure_trial", lambda job, size, budget, **_: card.trial(size, budget))
     return card

@@ -9,10 +9,11 @@ from scripted_card import ScriptedCard
 
 import vramfit
 from vramfit.cli.probe import probe
-from vramfit.errors import UsageError
+from vramfit.errors import NoUsableGpu, UsageError
 from vramfit.measure.budget import read_budget
 from vramfit.prediction.frontier import Frontier, FrontierRow
 from vramfit.probe import fit as fitting
+from vramfit.probe.backend import card_here
 from vramfit.probe.request import MemoryLimits, ProbeRequest
 from vramfit.records import Schedule
 from vramfit.units import GIB, MIB
@@ -100,3 +101,15 @@ def test_levers_that_are_left_to_choose_are_chosen_and_their_batch_alone_is_trie
     assert [trial.micro_batch for trial in profile.trials] == [3]
     assert (profile.plan.effective_batch, profile.plan.accumulation_steps) == (6, 2)
     assert profile.plan.reason == "batch 3: why."
+
+
+@pytest.mark.parametrize("choose_levers", [False, True])
+def test_without_a_gpu_a_measurement_is_refused_whatever_is_asked_beside_it(monkeypatch, choose_levers):
+    def no_device():
+        raise NoUsableGpu("none")
+
+    monkeypatch.setattr("vramfit.probe.backend.local_device", no_device)
+    request = ProbeRequest(mode="measure", choose_levers=choose_levers)
+    with pytest.raises(NoUsableGpu):
+        fitting.run_probe(small.job(), request)
+    assert card_here(replace(request, mode="auto")) is None
