@@ -9,7 +9,7 @@ aten/src/ATen/autocast_mode.h. What runs in half precision on both devices keeps
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -56,26 +56,27 @@ Kernel = Callable[..., Any]
 
 
 @contextmanager
-def cuda_autocast(capability: tuple[int, int] = AMPERE) -> Iterator[None]:
+def cuda_autocast(capability: tuple[int, int] = AMPERE, uncast: Collection[str] = ()) -> Iterator[None]:
     """Within it, autocast of CPU tensors follows CUDA's rules, and so do operations whose parts differ on CUDA.
 
-    `capability` is the compute capability of the card whose kernels are chosen.
+    `capability` is the compute capability of the card whose kernels are chosen. `uncast` names operations, such as
+    `upsample_nearest2d`, that autocast is to leave alone, as older versions of torch did.
     """
     library = torch.library.Library("aten", "IMPL")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _register(library, capability)
+            _register(library, capability, frozenset(uncast))
         yield
     finally:
         library._destroy()
 
 
-def _register(library: torch.library.Library, capability: tuple[int, int]) -> None:
-    kernels = _kernels()
+def _register(library: torch.library.Library, capability: tuple[int, int], uncast: frozenset[str]) -> None:
+    kernels = {name: kernel for name, kernel in _kernels().items() if name not in uncast}
     for name, kernel in kernels.items():
         library.impl(name, kernel, "AutocastCPU", allow_override=True)
-    on_cuda = registered("AutocastCUDA") or set(kernels)
+    on_cuda = (registered("AutocastCUDA") or set(kernels)) - uncast
     for name in registered("AutocastCPU") - on_cuda - set(kernels):
         library.impl(name, torch.library.fallthrough_kernel, "AutocastCPU", allow_override=True)
     for name, kernel in cuda_kernels(capability).items():

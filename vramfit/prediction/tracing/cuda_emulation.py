@@ -1,6 +1,6 @@
 """What torch does for tensors on a card, done for storage-less tensors that say they are on a CPU."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -17,15 +17,17 @@ from vramfit.prediction.tracing.recorder import Recorder
 
 
 @contextmanager
-def cuda_everywhere(capability: tuple[int, int] = AMPERE, memories: Memories | None = None) -> Iterator[None]:
+def cuda_everywhere(
+    capability: tuple[int, int] = AMPERE, memories: Memories | None = None, uncast: Collection[str] = ()
+) -> Iterator[None]:
     """Autocast, kernels, optimizers and clipping are for CPU tensors what they are on a card, a memory apart.
 
-    `capability` is the card's compute capability.
+    `capability` is the card's compute capability, `uncast` as `cuda_autocast` takes it.
     """
     benchmark = torch.backends.cudnn.benchmark
     with ExitStack() as stack:
         stack.callback(setattr, torch.backends.cudnn, "benchmark", benchmark)
-        stack.enter_context(cuda_autocast(capability))
+        stack.enter_context(cuda_autocast(capability, uncast))
         foreach = _foreach_utils._get_foreach_kernels_supported_devices
         for module in (optimizer, _foreach_utils):
             swap(stack, module, "_get_foreach_kernels_supported_devices", lambda: [*foreach(), "cpu"])

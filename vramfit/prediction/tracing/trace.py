@@ -6,7 +6,7 @@ optimizer state appears at the first step, gradients are dropped after each.
 
 import inspect
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -42,10 +42,12 @@ def trace_step(
     validation: bool = True,
     capability: tuple[int, int] = AMPERE,
     values: Limit = "small",
+    uncast: Collection[str] = (),
 ) -> Trace:
     """Record `steps` optimizer steps of a job, and then a validation step, at one micro-batch.
 
-    `capability` is the compute capability of the card, which decides the kernels of attention.
+    `capability` is the compute capability of the card, which decides the kernels of attention; `uncast` names
+    operations that autocast is to leave alone, as older versions of torch did.
 
     Raises:
         NotTraceable: the step fails on tensors without storage, or `values` is "nothing" and it reads one; names the
@@ -57,7 +59,7 @@ def trace_step(
     with _explained(job), repeatable_randomness():
         host = traceable_batch(job, micro_batch)
         recorder = Recorder(trace, capability, limit=values)
-        with cuda_everywhere(capability, recorder):
+        with cuda_everywhere(capability, recorder, uncast):
             _run(_set_up(job, recorder), recorder, host, steps=steps, validation=validation)
         recorder.stop()
         release()

@@ -94,3 +94,16 @@ def test_forward_passes_equal_cudas_own(against_cuda, model) -> None:
         assert against_cuda.difference(model) is None
     finally:
         timm.layers.set_fused_attn(True)
+
+
+def test_an_older_list_leaves_operations_as_they_are() -> None:
+    image = torch.ones(1, 1, 2, 2, dtype=torch.bfloat16)
+
+    def upsampled() -> torch.dtype:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return torch.nn.functional.interpolate(image, scale_factor=2.0).dtype
+
+    with autocast.cuda_autocast():
+        assert upsampled() == torch.float32
+    with autocast.cuda_autocast(uncast=["upsample_nearest2d"]):
+        assert upsampled() == torch.bfloat16
