@@ -14,17 +14,17 @@ from calibration_traces import load
 
 from vramfit.cards import find_card
 from vramfit.files import write_atomically
-from vramfit.prediction.constants import CONSTANTS
-from vramfit.prediction.overheads import context_bytes, convolution_workspaces, kept_workspaces
+from vramfit.prediction.constants import CONSTANTS, MemoryKind
+from vramfit.prediction.overheads import context_bytes, convolution_workspaces, kept_workspaces, memory_kind
 from vramfit.prediction.predict import Predictor, card_budget
 from vramfit.prediction.replay_trace import Peaks, replay_trace
 from vramfit.prediction.trace_records import OperationRecord, Trace
-from vramfit.prediction.transforms.rescale import AffineTrace
+from vramfit.prediction.transforms.rescale import TraceCurve
 from vramfit.records import Verdict
 from vramfit.units import GIB, MemoryLimits
 
-# Before CUDA 11.7 every kernel was loaded at once: contexts of more than 1 GB are reported. The rows are of CUDA 11.3.
-OLD_CONTEXT_BYTES = GIB
+# The ladder's rows are of CUDA 11.3, which loaded every kernel at once.
+OLD_CUDA = (11, 3)
 _A100_LIMIT = round((39.39 - 1.7) * GIB)
 
 
@@ -33,6 +33,7 @@ class DevicePeaks:
     """Reserved bytes at every part of workspace that a prediction replays, beside what was measured."""
 
     row: DeviceRow
+    kind: MemoryKind
     reserved_bytes: tuple[int, ...]
 
 
@@ -40,9 +41,10 @@ def device_peaks(cache: Path) -> list[DevicePeaks]:
     found = []
     for key, rows in _by_key(device_rows()).items():
         kept = _kept(cache, key)
-        if kept is None and isinstance(trace := load(cache, key), AffineTrace):
-            kept = _keep(cache, key, {str(row.batch): _reserved(trace.at(row.batch)) for row in rows})
-        found += [DevicePeaks(row, tuple(kept[str(row.batch)])) for row in rows if kept]
+        if kept is None and isinstance(trace := load(cache, key), TraceCurve):
+            reserved = {str(row.batch): _reserved(trace.at(row.batch)) for row in rows}
+            kept = _keep(cache, key, {"kind": memory_kind(trace.at(2).operations), **reserved})
+        found += [DevicePeaks(row, kept["kind"], tuple(kept[str(row.batch)])) for row in rows if kept]
     return found
 
 
@@ -62,7 +64,7 @@ def ladder_verdicts(cache: Path) -> list[LadderVerdicts]:
     for row in ladder_rows():
         name = f"{row.key}-{row.channels_last}-{stamp:08x}"
         kept = _kept(cache, name)
-        if kept is None and isinstance(trace := load(cache, row.key), AffineTrace):
+        if kept is None and isinstance(trace := load(cache, row.key), TraceCurve):
             predictor = _Traced(row, trace)
             sizes = [size for size in (row.fits, row.above) if size]
             kept = _keep(cache, name, {str(size): predictor.says(size) for size in sizes})
@@ -75,9 +77,9 @@ def ladder_verdicts(cache: Path) -> list[LadderVerdicts]:
 class _Traced(Predictor):
     """Predicts a row's job from its kept trace, in the row's memory order."""
 
-    def __init__(self, row: LadderRow, line: AffineTrace) -> None:
+    def __init__(self, row: LadderRow, line: TraceCurve) -> None:
         card = find_card("rtx3090")
-        limits = MemoryLimits(reserve_bytes=OLD_CONTEXT_BYTES - context_bytes(card))
+        limits = MemoryLimits(reserve_bytes=context_bytes(card, OLD_CUDA) - context_bytes(card))
         super().__init__(job_of(row.key), card, card_budget(card, limits))
         self._line = line
         self._channels_last = row.channels_last

@@ -25,12 +25,23 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # What autocast of torch 1.12 did not cast to float32 yet and today's does, read off its wheel: each operation of
 # today's list asked with torch._C._dispatch_has_kernel_for_dispatch_key(name, "AutocastCUDA"). linalg_vector_norm was
 # not cast either; but what calls it today called `norm`, which was.
-UNCAST_IN_1_12 = tuple(
-    """
-    upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d upsample_trilinear3d
-    upsample_bicubic2d _upsample_bilinear2d_aa _upsample_bicubic2d_aa _upsample_nearest_exact1d
-    _upsample_nearest_exact2d _upsample_nearest_exact3d linalg_matrix_norm linalg_matrix_norm.str_ord logsumexp vdot
-    """.split()
+UNCAST_IN_1_12 = (
+    "upsample_nearest1d",
+    "upsample_nearest2d",
+    "upsample_nearest3d",
+    "upsample_linear1d",
+    "upsample_bilinear2d",
+    "upsample_trilinear3d",
+    "upsample_bicubic2d",
+    "_upsample_bilinear2d_aa",
+    "_upsample_bicubic2d_aa",
+    "_upsample_nearest_exact1d",
+    "_upsample_nearest_exact2d",
+    "_upsample_nearest_exact3d",
+    "linalg_matrix_norm",
+    "linalg_matrix_norm.str_ord",
+    "logsumexp",
+    "vdot",
 )
 
 
@@ -158,6 +169,11 @@ def _with_optimizer(job: Job, optimizer: object) -> Job:
 def uses_fused_attention(key: str) -> bool:
     """torch 1.12 had no fused attention."""
     return not key.startswith("ladder")
+
+
+def uncast_for(key: str) -> tuple[str, ...]:
+    """What autocast left alone when a key's rows were measured: the ladder is of torch 1.12."""
+    return UNCAST_IN_1_12 if key.startswith("ladder") else ()
 
 
 def published_rows() -> list[dict[str, str]]:

@@ -15,7 +15,7 @@ from vramfit.files import write_atomically
 from vramfit.prediction.constants import TimeConstants
 from vramfit.prediction.roofline import kind_of, rate
 from vramfit.prediction.trace_records import OperationRecord
-from vramfit.prediction.transforms.rescale import AffineTrace
+from vramfit.prediction.transforms.rescale import TraceCurve
 
 KINDS = (
     "product",
@@ -43,7 +43,7 @@ def timed_rows(cache: Path) -> list[TimedRow]:
         path = cache / f"{row.key}-{row.fits}-{row.channels_last}.npy"
         if not path.exists():
             trace = load(cache, row.key)
-            if not isinstance(trace, AffineTrace):
+            if not isinstance(trace, TraceCurve):
                 continue
             work = _work(trace.at(row.fits).part("step 2"), row.channels_last)
             write_atomically(path, lambda file, work=work: np.save(file, work))

@@ -14,13 +14,13 @@ import warnings
 import zlib
 from pathlib import Path
 
-from calibration_rows import device_rows, job_of, ladder_rows, uses_fused_attention
+from calibration_rows import device_rows, job_of, ladder_rows, uncast_for, uses_fused_attention
 from ending import keep
 
 from vramfit.errors import VramfitError
 from vramfit.files import write_atomically
 from vramfit.prediction.tracing.trace import trace_step
-from vramfit.prediction.transforms.rescale import AffineTrace
+from vramfit.prediction.transforms.rescale import TraceCurve
 
 DEFAULT_CACHE = Path(__file__).resolve().parent / ".cache"
 
@@ -32,31 +32,31 @@ def keys() -> list[str]:
     return wanted
 
 
-def load(cache: Path, key: str) -> AffineTrace | str | None:
+def load(cache: Path, key: str) -> TraceCurve | str | None:
     """A kept trace, the reason why there is none, or None if it was not tried."""
     path = cache / f"{key}.trace"
     if not path.exists():
         return None
-    loaded: AffineTrace | str = pickle.loads(zlib.decompress(path.read_bytes()))  # our own file
+    loaded: TraceCurve | str = pickle.loads(zlib.decompress(path.read_bytes()))  # our own file
     return loaded
 
 
-def make(cache: Path, key: str) -> AffineTrace | str:
+def make(cache: Path, key: str) -> TraceCurve | str:
     result = trace(key)
     write_atomically(cache / f"{key}.trace", zlib.compress(pickle.dumps(result), 1))
     return result
 
 
-def trace(key: str) -> AffineTrace | str:
+def trace(key: str) -> TraceCurve | str:
     import timm
 
     timm.layers.set_fused_attn(uses_fused_attention(key))
     try:
         job = job_of(key)
-        small, large = (trace_step(job, batch, validation=False) for batch in (2, 3))
+        small, large = (trace_step(job, batch, validation=False, uncast=uncast_for(key)) for batch in (2, 3))
     except (VramfitError, RuntimeError, AssertionError) as error:
         return f"{type(error).__name__}: {error}"
-    return AffineTrace.through(small, large) or "events differ between batches"
+    return TraceCurve.through(small, large) or "events differ between batches"
 
 
 def report(cache: Path) -> dict[str, object]:
@@ -88,7 +88,7 @@ def main() -> None:
             continue
         start = time.monotonic()
         result = make(options.cache, key)
-        said = result if isinstance(result, str) else f"{len(result.small.events)} events"
+        said = result if isinstance(result, str) else f"{len(result.traces[0].events)} events"
         print(f"{number} {key}: {said} ({time.monotonic() - start:.1f} s)", flush=True)
 
 

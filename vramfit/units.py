@@ -105,3 +105,21 @@ def format_duration(seconds: float | None) -> str:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes:02d} min"
+
+
+def format_duration_range(low: float, high: float) -> str:
+    """A range of durations, short: `210-380 ms`, `36-66 s`, `12-18 min` or `2 h 00-3 h 40`; seconds in."""
+    if high < 1:
+        return f"{low * 1000:.0f}-{high * 1000:.0f} ms"
+    if high < 10:
+        return f"{low:.1f}-{high:.1f} s"
+    if high < 120:
+        return f"{low:.0f}-{high:.0f} s"
+    if high < 2 * 3600:
+        return f"{low / 60:.0f}-{high / 60:.0f} min"
+    return f"{_hours(low)}-{_hours(high)}"
+
+
+def _hours(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d}"

@@ -1,7 +1,7 @@
 import pytest
 
 from vramfit.errors import UsageError
-from vramfit.units import GIB, MIB, format_duration, format_size, parse_size
+from vramfit.units import GIB, MIB, format_duration, format_duration_range, format_size, parse_size
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,17 @@ def test_sizes_read_well(size, text):
 )
 def test_durations_read_well(seconds, text):
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (0.2071, 0.3792, "207-379 ms"),
+        (0.8, 1.44, "0.8-1.4 s"),
+        (36.2, 66.2, "36-66 s"),
+        (720, 1090, "12-18 min"),
+        (7210, 13200, "2 h 00-3 h 40"),
+    ],
+)
+def test_ranges_of_durations_are_short(low, high, text):
+    assert format_duration_range(low, high) == text

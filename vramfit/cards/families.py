@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Family:
     """Cards of one chip generation and class: FLOP in a clock of one SM, and the memory that drivers keep.
 
-    `kept_gib` and `kept_share`: GiB kept of every card, and the share kept of its sold size.
+    `kept_gib` and `kept_share`: GiB kept of every card, and the share kept of its sold size. `shown_share`: of its sold
+    size, what NVML and nvidia-smi call its total: less where ECC takes a sixteenth, or where stacks have spare rows.
     """
 
     architecture: str
@@ -18,6 +19,7 @@ class Family:
     kept_gib: float
     kept_share: float
     source: str
+    shown_share: float = 1.0
 
 
 PASCAL = Family("pascal", (6, 1), 256, 256, 256, 0.06, 0.002, "NVIDIA GTX 1080 whitepaper and product page")
@@ -26,17 +28,19 @@ VOLTA = Family("volta", (7, 0), 1024, 128, 128, 0.0, 0.014, "NVIDIA Tesla V100 w
 TURING_GTX = Family("turing", (7, 5), 128, 128, 128, 0.17, 0.006, "NVIDIA product page; no tensor cores")
 TURING = Family("turing", (7, 5), 512, 128, 128, 0.17, 0.006, "NVIDIA Turing whitepaper and product page")
 TURING_PRO = Family("turing", (7, 5), 1024, 128, 128, 0.17, 0.006, "NVIDIA Turing whitepaper and data sheet")
-TURING_ECC = Family("turing", (7, 5), 1024, 128, 128, 0.17, 0.068, "NVIDIA T4 data sheet; ECC on")
+TURING_ECC = Family("turing", (7, 5), 1024, 128, 128, 0.17, 0.068, "NVIDIA T4 data sheet; ECC on", 0.9375)
 GA100 = Family("ampere", (8, 0), 2048, 1024, 128, 0.15, 0.008, "NVIDIA A100 whitepaper or data sheet")
 AMPERE = Family("ampere", (8, 6), 512, 256, 256, 0.17, 0.006, "NVIDIA GA102 whitepaper and product page")
 AMPERE_PRO = Family("ampere", (8, 6), 1024, 512, 256, 0.17, 0.006, "NVIDIA GA102 whitepaper and data sheet")
-AMPERE_ECC = Family("ampere", (8, 6), 1024, 512, 256, 0.17, 0.068, "NVIDIA data sheet; ECC on")
-AMPERE_HALF_ECC = Family("ampere", (8, 6), 512, 256, 256, 0.17, 0.068, "AWS and NVIDIA data sheets; ECC on")
+AMPERE_ECC = Family("ampere", (8, 6), 1024, 512, 256, 0.17, 0.068, "NVIDIA data sheet; ECC on", 0.9373)
+AMPERE_HALF_ECC = Family("ampere", (8, 6), 512, 256, 256, 0.17, 0.068, "AWS and NVIDIA data sheets; ECC on", 0.9373)
 ADA = Family("ada", (8, 9), 512, 256, 256, 0.2, 0.0065, "NVIDIA Ada whitepaper and product page")
 ADA_PRO = Family("ada", (8, 9), 1024, 512, 256, 0.2, 0.0065, "NVIDIA Ada professional whitepaper and data sheet")
-ADA_ECC = Family("ada", (8, 9), 1024, 512, 256, 0.2, 0.069, "NVIDIA data sheet; ECC on")
-ADA_HALF_ECC = Family("ada", (8, 9), 512, 256, 256, 0.2, 0.069, "NVIDIA data sheet; ECC on")
-HOPPER = Family("hopper", (9, 0), 4096, 2048, 256, 0.1, 0.009, "NVIDIA H100 whitepaper or data sheet")
-GB100 = Family("blackwell", (10, 0), 8192, 4096, 256, 1.0, 0.005, "NVIDIA HGX B200 data sheet")
-BLACKWELL = Family("blackwell", (12, 0), 512, 256, 256, 0.44, 0.0065, "NVIDIA RTX Blackwell whitepaper")
-BLACKWELL_PRO = Family("blackwell", (12, 0), 1024, 512, 256, 0.44, 0.0065, "NVIDIA RTX PRO Blackwell whitepaper")
+ADA_ECC = Family("ada", (8, 9), 1024, 512, 256, 0.2, 0.069, "NVIDIA data sheet; ECC on", 0.9373)
+ADA_HALF_ECC = Family("ada", (8, 9), 512, 256, 256, 0.2, 0.069, "NVIDIA data sheet; ECC on", 0.9373)
+HOPPER = Family("hopper", (9, 0), 4096, 2048, 256, 0.1, 0.009, "NVIDIA H100 whitepaper or data sheet", 0.9957)
+GB100 = Family("blackwell", (10, 0), 8192, 4096, 256, 1.0, 0.005, "NVIDIA HGX B200 data sheet", 0.9948)
+BLACKWELL = Family("blackwell", (12, 0), 512, 256, 256, 0.44, 0.0065, "NVIDIA RTX Blackwell whitepaper", 0.9951)
+BLACKWELL_PRO = Family(
+    "blackwell", (12, 0), 1024, 512, 256, 0.44, 0.0065, "NVIDIA RTX PRO Blackwell whitepaper", 0.9951
+)

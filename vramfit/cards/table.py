@@ -26,12 +26,15 @@ from vramfit.units import GIB
 # Arithmetic in bf16 and TF32 came with Ampere, tensor cores for fp16 with Volta.
 BF16_CAPABILITY = (8, 0)
 _TENSOR_CORES_CAPABILITY = (7, 0)
+# CUDA programming guide, "Technical Specifications per Compute Capability"; 2048 where not listed here.
+_THREADS_OF_AN_SM = {(7, 5): 1024, (8, 6): 1536, (8, 9): 1536, (12, 0): 1536}
 
 
 class Card(Record):
     """A GPU model. Rates are peaks: FLOP/s dense, fp16 on tensor cores with float32 accumulation.
 
-    `memory_bytes` is what CUDA sees on Linux, `sold_gib` what the box says; `source` says where the figures are from.
+    `memory_bytes` is what CUDA sees on Linux, `shown_bytes` what NVML and nvidia-smi call the total, `sold_gib` what
+    the box says; `source` says where the figures are from.
     """
 
     name: str
@@ -40,12 +43,23 @@ class Card(Record):
     laptop: bool
     sold_gib: PositiveInt
     memory_bytes: PositiveInt
+    shown_bytes: PositiveInt
     bandwidth_bytes_per_s: PositiveFloat
     sms: PositiveInt
     fp16_flops: PositiveFloat
     tf32_flops: PositiveFloat
     fp32_flops: PositiveFloat
     source: str
+
+    @property
+    def driver_reserve_bytes(self) -> int:
+        """What the driver keeps of the card: NVML counts it as used, and CUDA does not see it."""
+        return self.shown_bytes - self.memory_bytes
+
+    @property
+    def resident_threads(self) -> int:
+        """Threads that the card can hold at once."""
+        return self.sms * _THREADS_OF_AN_SM.get(self.compute_capability, 2048)
 
     @property
     def has_bf16(self) -> bool:
@@ -267,13 +281,15 @@ _REPORTS = {
 def _card(family: Family, row: _Row) -> Card:
     name, sold_gib, reported_gib, bus_bits, gbit_per_s, sms, boost_mhz = row
     per_s = sms * boost_mhz * 1e6
+    memory_bytes = round(GIB * (reported_gib or sold_gib - _kept_gib(family, sold_gib)))
     return Card(
         name=name,
         architecture=family.architecture,
         compute_capability=family.compute_capability,
         laptop="Laptop" in name,
         sold_gib=sold_gib,
-        memory_bytes=round(GIB * (reported_gib or sold_gib - _kept_gib(family, sold_gib))),
+        memory_bytes=memory_bytes,
+        shown_bytes=max(memory_bytes, round(GIB * sold_gib * family.shown_share)),
         bandwidth_bytes_per_s=bus_bits / 8 * gbit_per_s * 1e9,
         sms=sms,
         fp16_flops=per_s * family.fp16,

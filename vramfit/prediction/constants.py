@@ -4,26 +4,49 @@
 """
 
 from importlib.resources import files
+from typing import Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat
 
 from vramfit.records import Bytes, Record
+
+MemoryKind = Literal["half convolution", "half other", "float32 convolution", "float32 other"]
+
+
+class ContextConstants(Record):
+    """The CUDA context, in bytes.
+
+    `base_bytes` of an architecture, `thread_bytes` for every thread that the card can hold (its stack), and
+    `memory_share` of the card's memory (its page tables). `assumed_bytes` stands for architectures that nobody
+    measured; `eager_bytes` for any card before CUDA 11.7, which loaded every kernel at once.
+    """
+
+    fitted_to: str
+    base_bytes: dict[str, Bytes]
+    thread_bytes: Bytes
+    memory_share: NonNegativeFloat
+    assumed_bytes: Bytes
+    eager_bytes: Bytes
 
 
 class HiddenConstants(Record):
     """Hidden memory.
 
     The most workspace that a convolution takes, as a share of its input and output bytes, by layout and kernel; and
-    the parts of the most at which a step is replayed, for which kernel cuDNN picks is not known. `slack` is what a run
-    reserves over what the replay of its steps does.
+    the parts of the most at which a step is replayed, for which kernel cuDNN picks is not known. `half_share` is that
+    of half precision since Ampere without cudnn.benchmark. `hopper_weight_bytes` is what cuDNN takes on Hopper, besides
+    a copy of input and output, for each weight of a convolution. `slack` is what a run reserves over the replay of its
+    steps.
     """
 
     fitted_to: str
-    context_bytes: dict[str, Bytes]
+    context: ContextConstants
     heuristic_share: dict[str, NonNegativeFloat]
+    half_share: dict[str, NonNegativeFloat]
     benchmark_share: dict[str, NonNegativeFloat]
     replayed_parts: tuple[NonNegativeFloat, ...]
-    slack: PositiveFloat
+    hopper_weight_bytes: NonNegativeFloat
+    slack: dict[MemoryKind, PositiveFloat]
 
 
 class TimeConstants(Record):
@@ -42,13 +65,15 @@ class Bands(Record):
     """90 % bands, from residuals.
 
     Memory: middle + low x scale to middle + high x scale, where the scale is the root of the sum of the squares of
-    `memory_base` x middle and of half the spread between replays with the least and the most workspace. Time:
+    `memory_base` x middle, of `floor_bytes` (the context of a small job is as uncertain as that of a large one) and of
+    half the spread between replays with the least and the most workspace; low and high by the kind of job. Time:
     middle x low to middle x high.
     """
 
     fitted_to: str
     memory_base: PositiveFloat
-    memory: tuple[float, float]
+    floor_bytes: Bytes
+    memory: dict[MemoryKind, tuple[float, float]]
     time: tuple[PositiveFloat, PositiveFloat]
 
 

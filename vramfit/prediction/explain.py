@@ -73,7 +73,10 @@ def explain_trial(predictor: TracePredictor, micro_batch: int) -> Explanation:
     trace = predictor.rehearsal(micro_batch)
     parts = CONSTANTS.hidden.replayed_parts
     workspaces = convolution_workspaces(
-        trace.operations, benchmark=predictor.cudnn_benchmark, part=sum(parts) / len(parts)
+        trace.operations,
+        benchmark=predictor.cudnn_benchmark,
+        part=sum(parts) / len(parts),
+        card=predictor.card,
     )
     hidden = Hidden(
         workspaces=workspaces,

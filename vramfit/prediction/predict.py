@@ -5,7 +5,6 @@ Sizes in bytes, times in seconds. A prediction is the middle of a 90 % band, and
 
 import os
 from functools import partial
-from math import hypot
 
 from vramfit.allocator_environment import with_options
 from vramfit.cards import Card, find_card
@@ -14,9 +13,10 @@ from vramfit.jobs.job import Job
 from vramfit.jobs.levers.apply import allocator_options
 from vramfit.plan.search import CEILING
 from vramfit.prediction.allocator.allocator import Settings
-from vramfit.prediction.constants import CONSTANTS, Bands
+from vramfit.prediction.bands import memory_band, verdict
+from vramfit.prediction.constants import CONSTANTS
 from vramfit.prediction.largest_batch import LargestBatch
-from vramfit.prediction.overheads import context_bytes, convolution_workspaces, kept_workspaces
+from vramfit.prediction.overheads import context_bytes, convolution_workspaces, kept_workspaces, memory_kind
 from vramfit.prediction.replay_trace import Peaks, Spread, replay_trace
 from vramfit.prediction.roofline import step_time_s
 from vramfit.prediction.trace_records import Trace
@@ -194,7 +194,7 @@ class TracePredictor:
         """The peaks with a part of the most workspace that cuDNN may take."""
         return replay_trace(
             trace,
-            convolution_workspaces(trace.operations, benchmark=self.cudnn_benchmark, part=part),
+            convolution_workspaces(trace.operations, benchmark=self.cudnn_benchmark, part=part, card=self.card),
             kept_bytes=kept_workspaces(trace, self.card),
             limit_bytes=limit_bytes,
             settings=self.settings,
@@ -205,10 +205,11 @@ class TracePredictor:
         rehearsed = self._rehearsed(trace)
         peaks = Spread.of([self._replay(rehearsed, part) for part in CONSTANTS.hidden.replayed_parts])
         context = context_bytes(self.card)
-        reserved = round(peaks.reserved_bytes * CONSTANTS.hidden.slack)
+        kind = memory_kind(rehearsed.operations)
+        reserved = round(peaks.reserved_bytes * CONSTANTS.hidden.slack[kind])
         used = reserved + context
         bands = CONSTANTS.bands
-        band = memory_band(used, peaks.spread_bytes)
+        band = memory_band(used, peaks.spread_bytes, kind)
         time_s = step_time_s(trace.part("step 2" if "step 2" in trace.marks else "step 1"), self.card)
         return Trial(
             source="predicted",
@@ -234,7 +235,7 @@ class TracePredictor:
         A measured trial that has to release it is over budget, for it is slow and near its limit; but it runs.
         """
         room = self.budget.budget_bytes - context_bytes(self.card)
-        limit = max(0, int(room / CONSTANTS.hidden.slack))
+        limit = max(0, int(room / CONSTANTS.hidden.slack[memory_kind(trace.operations)]))
         return self._replay(trace, min(CONSTANTS.hidden.replayed_parts), limit).fits
 
 
@@ -253,20 +254,3 @@ class Predictor(TracePredictor):
 
     def _rehearsed(self, trace: Trace) -> Trace:
         return trace if self.job.step is not None else accumulating(trace)
-
-
-def memory_band(used_bytes: int, spread_bytes: int, bands: Bands = CONSTANTS.bands) -> Band:
-    """The 90 % band of device use, wider the more the workspaces of cuDNN matter; see `Bands`."""
-    scale = hypot(bands.memory_base * used_bytes, spread_bytes / 2)
-    low, high = bands.memory
-    return max(0, round(used_bytes + low * scale)), round(used_bytes + high * scale)
-
-
-def verdict(band: Band, budget_bytes: int) -> Verdict:
-    """`fits` if the high end of the band is within the budget, `risky` if the low end is, else `over_budget`.
-
-    Of what the card would hold if nothing had to be released.
-    """
-    if band[1] <= budget_bytes:
-        return Verdict.FITS
-    return Verdict.RISKY if band[0] <= budget_bytes else Verdict.OVER_BUDGET

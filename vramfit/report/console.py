@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from vramfit.records import EpochRecord, GrowBack, OomEvent
+from vramfit.report.table import step_cell
 from vramfit.training.listeners import Listener, RunStart, RunSummary
 from vramfit.training.listeners import Progress as StepProgress
 from vramfit.units import format_duration, format_size
@@ -205,11 +206,10 @@ def _compared(summary: RunSummary) -> list[str]:
         return []
     source = f"predicted for {profile.machine.card}" if trial.source == "predicted" else trial.source
     steps = profile.plan.accumulation_steps
-    planned_s = trial.step_time_s * steps if trial.step_time_s is not None else None
     used, planned = format_size(summary.device_used_bytes), format_size(trial.device_used_bytes)
     return [
         f"VRAM: {source} {planned}, real {used}.",
-        f"Step time: {source} {format_duration(planned_s)}, real {format_duration(summary.step_time_s)}.",
+        f"Step time: {source} {step_cell(trial, steps)}, real {format_duration(summary.step_time_s)}.",
     ]
 
 

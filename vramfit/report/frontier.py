@@ -10,8 +10,7 @@ from rich.table import Table
 
 from vramfit.prediction.frontier import Frontier, FrontierRow
 from vramfit.records import Schedule
-from vramfit.report.table import MARK, RISKS, device_cell, epoch_time_s, gib, make_table, short_levers, show
-from vramfit.units import format_duration
+from vramfit.report.table import MARK, RISKS, device_cell, epoch_cell, gib, make_table, short_levers, show, step_cell
 
 _FIGURES = ("choice", "batch", "x steps", "device\nGiB", "headroom\nGiB", "risk", "step\ntime")
 _EPOCH = "time per\nepoch"
@@ -68,12 +67,12 @@ def _figures(row: FrontierRow) -> tuple[str, ...]:
         device_cell(trial),
         gib(trial.headroom_bytes, signed=True),
         RISKS[trial.verdict],
-        format_duration(None if trial.step_time_s is None else trial.step_time_s * steps),
+        step_cell(trial, steps),
     )
 
 
 def _epoch(row: FrontierRow, schedule: Schedule) -> str:
-    return format_duration(epoch_time_s(row.trial, schedule))
+    return epoch_cell(row.trial, schedule)
 
 
 def _style(row: FrontierRow) -> str | None:

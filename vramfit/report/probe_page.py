@@ -18,9 +18,10 @@ from vramfit.report.table import (
     plan_table,
     precision_and_order,
     remarks,
+    step_cell,
     trial_table,
 )
-from vramfit.units import GIB, format_duration, format_size
+from vramfit.units import GIB, format_size
 
 _ROOM = 1.08  # of an axis, above the highest value
 _SMALL = {"width": 400, "height": 280, "left": 40}
@@ -110,7 +111,7 @@ def _rate(trials: Sequence[Trial], profile: Profile) -> str:
 
 def _dot(chart: Chart, trial: Trial, value: float, profile: Profile, mark: str = "first") -> str:
     """A trial: filled where it fits, larger where it was chosen, and with its figures when pointed at."""
-    told = f"batch {trial.micro_batch}: {device_cell(trial)} GiB, {format_duration(trial.step_time_s)} a step"
+    told = f"batch {trial.micro_batch}: {device_cell(trial)} GiB, {step_cell(trial)} a step"
     chosen = trial.micro_batch == profile.plan.micro_batch
     title = f"{told}, {RISKS[trial.verdict]}{', chosen' if chosen else ''}"
     dot = chart.dot(

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from vramfit.records import Profile, Trial
-from vramfit.report.table import RISKS, device_cell, make_table, short_levers
-from vramfit.units import format_duration, format_size
+from vramfit.report.table import RISKS, device_cell, make_table, short_levers, step_cell
+from vramfit.units import format_size
 
 
 def difference_table(names: tuple[str, str], profiles: tuple[Profile, Profile]) -> Table:
@@ -45,4 +45,4 @@ def _facts(profile: Profile) -> Iterator[tuple[str, str]]:
 def _tried(trial: Trial | None) -> str:
     if trial is None:
         return "not tried"
-    return f"{device_cell(trial)}, {RISKS[trial.verdict]}, {format_duration(trial.step_time_s)}"
+    return f"{device_cell(trial)}, {RISKS[trial.verdict]}, {step_cell(trial)}"

@@ -4,7 +4,7 @@ On a terminal rich draws them; anywhere else they are aligned plain text at thei
 """
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from io import StringIO
@@ -14,10 +14,12 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
 from rich.table import Column, Table
 
+from vramfit.cards import find_card
+from vramfit.errors import UnknownCard
 from vramfit.jobs.levers.apply import settled_key
 from vramfit.jobs.levers.registry import kind_of
 from vramfit.records import Budget, Lever, Profile, Schedule, Trial, Verdict
-from vramfit.units import GIB, format_duration, format_size
+from vramfit.units import GIB, format_duration, format_duration_range, format_size
 
 MARK = "> "
 _NATURAL_WIDTH = 2000
@@ -70,6 +72,27 @@ def epoch_time_s(trial: Trial, schedule: Schedule) -> float | None:
     """Seconds of one epoch, of steps and loading the longer; None where no step was timed."""
     rate = trial.throughput_images_per_s
     return None if rate is None else schedule.epoch_time_s(rate)
+
+
+def step_cell(trial: Trial, steps: int = 1) -> str:
+    """The time of an optimizer step of so many passes, and the range of a predicted one."""
+    return _with_range(trial.step_time_s, trial.step_time_band_s, lambda seconds: seconds * steps)
+
+
+def epoch_cell(trial: Trial, schedule: Schedule, epochs: int = 1) -> str:
+    """The time of so many epochs, of steps and loading the longer, and the range of a predicted one."""
+
+    def all_epochs(step_s: float) -> float:
+        return epochs * schedule.epoch_time_s(trial.micro_batch / step_s)
+
+    return _with_range(trial.step_time_s, trial.step_time_band_s, all_epochs)
+
+
+def _with_range(middle_s: float | None, band_s: tuple[float, float] | None, take: Callable[[float], float]) -> str:
+    if middle_s is None:
+        return "-"
+    middle = format_duration(take(middle_s))
+    return middle if band_s is None else f"{middle} ({format_duration_range(*map(take, band_s))})"
 
 
 def headline(profile: Profile) -> str:
@@ -147,11 +170,24 @@ def remarks(profile: Profile) -> list[str]:
     remarks = [f"Levers of the plan: {short_levers(profile.plan.levers)}."] if profile.plan.levers else []
     remarks.append(_time_sentence(profile))
     if any(trial.device_used_band_bytes for trial in profile.trials):
-        remarks.append("Predicted: in parentheses the range that holds the true figure 9 times in 10.")
+        remarks.append(
+            f"Predicted: in parentheses the range that holds the true figure 9 times in 10.{_counted(profile)}"
+        )
     if any(trial.emulated for trial in profile.trials):
         remarks.append("Emulated: a larger card capped to this budget; another chip may pick other kernels.")
     tried = [f"Batch {trial.micro_batch}: {trial.note}" for trial in profile.trials if trial.note]
     return list(dict.fromkeys([*remarks, *tried, *profile.plan.notes, *profile.budget.notes, *profile.notes]))
+
+
+def _counted(profile: Profile) -> str:
+    """Which memory a predicted figure counts, and how much more NVML shows; nothing of a card that is not known."""
+    try:
+        card = find_card(profile.machine.card or "")
+    except UnknownCard:
+        return ""
+    more = card.driver_reserve_bytes
+    besides = f"; NVML shows {format_size(more)} more as used, which the driver keeps" if more else ""
+    return f" Device counts what the job takes of the {format_size(card.memory_bytes)} that CUDA sees{besides}."
 
 
 def _time_sentence(profile: Profile) -> str:
@@ -235,14 +271,13 @@ def _plan_cells(profile: Profile | None) -> tuple[str, ...]:
 
 
 def _figures(trial: Trial, schedule: Schedule) -> tuple[str, ...]:
-    epoch = epoch_time_s(trial, schedule)
     return (
         device_cell(trial),
         gib(trial.headroom_bytes, signed=True),
         RISKS[trial.verdict],
-        format_duration(trial.step_time_s),
-        format_duration(epoch),
-        format_duration(None if epoch is None else epoch * schedule.epochs),
+        step_cell(trial),
+        epoch_cell(trial, schedule),
+        epoch_cell(trial, schedule, schedule.epochs),
         f"{trial.source}, emulated" if trial.emulated else trial.source,
     )
 

@@ -11,9 +11,10 @@ from vramfit.errors import UnknownCard, UsageError
 from vramfit.jobs.job import Job
 from vramfit.landmarks.model.job import landmark_job
 from vramfit.landmarks.model.options import LandmarkJobOptions
+from vramfit.prediction.bands import memory_band, verdict
 from vramfit.prediction.constants import CONSTANTS
 from vramfit.prediction.overheads import context_bytes, convolution_workspaces, kept_workspaces
-from vramfit.prediction.predict import Predictor, card_budget, memory_band, verdict
+from vramfit.prediction.predict import Predictor, card_budget
 from vramfit.prediction.replay_trace import Peaks, Spread
 from vramfit.prediction.roofline import kind_of, operation_s, step_time_s
 from vramfit.prediction.trace_records import Convolution, OperationRecord
@@ -82,9 +83,17 @@ def test_verdicts_follow_the_band() -> None:
 
 
 def test_band_widens_with_what_is_not_known_of_workspaces() -> None:
-    bands = CONSTANTS.bands.model_copy(update={"memory_base": 0.03, "memory": (-1.0, 2.0)})
-    assert memory_band(1000, 0, bands) == (970, 1060)
-    assert memory_band(1000, 80, bands) == (950, 1100)
+    limits = {"half convolution": (-1.0, 2.0), "half other": (0.0, 1.0)}
+    bands = CONSTANTS.bands.model_copy(update={"memory_base": 0.03, "floor_bytes": 0, "memory": limits})
+    assert memory_band(1000, 0, "half convolution", bands) == (970, 1060)
+    assert memory_band(1000, 80, "half convolution", bands) == (950, 1100)
+    assert memory_band(1000, 80, "half other", bands) == (1000, 1050)
+
+
+def test_band_of_a_small_job_is_no_narrower_than_what_is_not_known_of_the_context() -> None:
+    bands = CONSTANTS.bands.model_copy(update={"memory": {"half other": (-1.0, 1.0)}})
+    low, high = memory_band(600 * MIB, 0, "half other", bands)
+    assert high - low > 2 * bands.floor_bytes
 
 
 def test_spread_of_replays() -> None:

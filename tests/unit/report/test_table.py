@@ -6,7 +6,7 @@ import pytest
 from made_records import make_profile, make_trial
 from rich.console import Console
 
-from vramfit.records import Budget, Lever, Loading, Plan, Schedule, Verdict
+from vramfit.records import Budget, Lever, Loading, Machine, Plan, Schedule, Verdict
 from vramfit.report import table as tables
 from vramfit.units import GIB
 
@@ -135,3 +135,24 @@ def test_the_levers_of_a_plan_are_told():
     told = tables.remarks(make_profile(plan=Plan(micro_batch=6, levers=levers)))
     assert told[0] == "Levers of the plan: fused_optimizer, recompute=block (2 modules)."
     assert not any(line.startswith("Levers") for line in tables.remarks(make_profile()))
+
+
+def test_every_predicted_time_has_its_range():
+    trial = make_trial(2, step_time_s=0.2, step_time_band_s=(0.1, 0.3))
+    schedule = Schedule(images=100, epochs=1000)
+    assert tables.step_cell(trial) == "200 ms (100-300 ms)"
+    assert tables.step_cell(trial, 2) == "400 ms (200-600 ms)"
+    assert tables.epoch_cell(trial, schedule) == "10.0 s (5-15 s)"
+    assert tables.epoch_cell(trial, schedule, 1000) == "2 h 47 min (1 h 23-4 h 10)"
+    slow = schedule.model_copy(update={"loading": Loading(worker_images_per_s=8, workers=1)})
+    assert tables.epoch_cell(trial, slow) == "12.5 s (12-15 s)"
+    text = tables.plain_text(tables.trial_table([trial], 2, schedule))
+    for cell in ("200 ms (100-300 ms)", "10.0 s (5-15 s)", "2 h 47 min (1 h 23-4 h 10)"):
+        assert cell in text
+    assert tables.step_cell(trial.model_copy(update={"step_time_band_s": None})) == "200 ms"
+
+
+def test_a_prediction_says_which_memory_it_counts():
+    text = "\n".join(tables.remarks(make_profile(machine=Machine(card="L40S"))))
+    assert "CUDA sees; NVML shows 471 MiB more as used" in text
+    assert "NVML" not in "\n".join(tables.remarks(make_profile(machine=Machine(card="some card"))))
