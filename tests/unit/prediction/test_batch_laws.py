@@ -90,7 +90,7 @@ def test_the_largest_batch_was_traced_and_fits(loss) -> None:
 
 @pytest.mark.parametrize(("loss", "divisor", "least"), [(of_pairs, 2, 2), (of_many, 1, 30), (of_twelves, 12, 12)])
 def test_a_job_that_takes_some_batches_alone_gets_one_that_it_takes(loss, divisor, least) -> None:
-    found = predictor(loss, "450MB")
+    found = predictor(loss, "700MB")
     largest = found.largest_that_fits(901)
     assert largest >= least
     assert largest % divisor == 0
