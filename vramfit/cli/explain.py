@@ -64,16 +64,11 @@ def explain(
 
 def _card(gpu: str | None) -> "Card":
     from vramfit.cards import find_card
-    from vramfit.errors import NoUsableGpu
-    from vramfit.measure.device import local_device
-    from vramfit.probe.backend import DEFAULT_CARD
+    from vramfit.probe.backend import DEFAULT_CARD, card_here
+    from vramfit.probe.request import ProbeRequest
 
-    if gpu is not None:
-        return find_card(gpu)
-    try:
-        return find_card(local_device().name)
-    except NoUsableGpu:
-        return find_card(DEFAULT_CARD)
+    device = card_here(ProbeRequest(gpu=gpu))
+    return find_card(device.name if device else gpu or DEFAULT_CARD)
 
 
 def _largest(predictor: "Predictor") -> int:
