@@ -11,24 +11,33 @@ MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 _FACTORS = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": 1024 * GIB}
-# A unit is asked for: who writes 8 means 8 GB, and would get 8 bytes.
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:I?B)?|B)\s*", re.IGNORECASE)
+# A unit is asked for: who writes 8 means 8 GB, and would get 8 bytes. `o` is the French octet.
+_SIZE = re.compile(r"\s*(\d+(?:[.,]\d+)?|[.,]\d+)\s*(?:([KMGT])(?:I?[BO]|I)?|[BO])\s*", re.IGNORECASE)
+# `8,500MB` is 8500 MB to some and 8.5 MB to others.
+_THOUSANDS = re.compile(r"\s*[1-9]\d{0,2}(?:,\d{3})+(?!\d)")
+# Between these lies every memory that a job can be given: a CUDA context alone takes over 100 MiB.
+_SMALLEST, _LARGEST = MIB, 16 * 1024 * GIB
 
 
 def parse_size(text: str) -> int:
-    """Bytes in a size such as `8GB`, `600 MiB` or `7.5G`.
+    """Bytes in a size such as `8GB`, `600 MiB`, `7.5G`, `8,5GB`, `8 Gi` or `8 Go`.
 
     Units are binary whether or not the `i` is written: a card sold as 8GB has 8 x 2^30 bytes.
 
     Raises:
-        UsageError: the text is not a size, or is zero.
+        UsageError: the text is not a size, may be read in two ways, or is less than 1 MiB or more than 16 TiB, as no
+            memory of a card or desktop is.
 
     """
     match = _SIZE.fullmatch(text)
-    size = round(float(match[1]) * _FACTORS[(match[2] or "").upper()]) if match else 0
-    if size <= 0:
+    if match is None:
         raise UsageError(f"'{text}' is not a memory size; write a number and a unit, such as 8GB or 600MB.")
-    return size
+    if _THOUSANDS.match(text):
+        raise UsageError(f"'{text}' is not a memory size that reads one way; write its number without a comma.")
+    size = float(match[1].replace(",", ".")) * _FACTORS[(match[2] or "").upper()]
+    if not _SMALLEST <= size <= _LARGEST:
+        raise UsageError(f"'{text}' is not a memory size that a card can have; write one such as 8GB or 600MB.")
+    return round(size)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,13 +13,46 @@ from vramfit.units import GIB, MIB, format_duration, format_duration_range, form
         ("8 gb", 8 * GIB),
         ("600MB", 600 * MIB),
         ("7.5G", 15 * GIB // 2),
+        ("8 Gi", 8 * GIB),
+        ("8gi", 8 * GIB),
+        ("8,5GB", 17 * GIB // 2),
+        (".5GB", GIB // 2),
+        (",5 GB", GIB // 2),
+        ("8 Go", 8 * GIB),
+        ("512 Mio", 512 * MIB),
+        ("0.5T", 512 * GIB),
+        ("8589934592 B", 8 * GIB),
+        ("1000000KB", 1000000 * 1024),
+        ("\t12 GB\n", 12 * GIB),
     ],
 )
 def test_a_size_is_binary_however_it_is_written(text, size):
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["8 bananas", "8", "", "GB", "-8GB", "0GB", "8GBB", "1e3", "nan"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "8 bananas",
+            "8",
+            "",
+            "GB",
+            "-8GB",
+            "0GB",
+            "8GBB",
+            "1e3",
+            "nan",
+            "8.GB",
+            "8..5GB",
+            "1,5,0GB",
+            ".GB",
+            "8 i",
+            "8Gio8",
+        ),
+        *("300B", "10000000TB", "0,0001GB", "1023KB", "17T", "9" * 400 + "GB", "8,500MB", "1,000,000KB"),
+    ],
+)
 def test_what_is_no_size_is_named(text):
     with pytest.raises(UsageError, match="not a memory size"):
         parse_size(text)
