@@ -65,7 +65,7 @@ def test_options_reach_the_engine(vramfit, asked):
             ),
             model="timm:resnet50",
             image_size=(512, 640),
-            amp=None,
+            amp="off",
             channels_last=True,
         )
     ]

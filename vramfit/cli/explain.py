@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def explain(
     *,
     model: ModelOrFactory = "hrnet",
-    image_size: ImageSize = (768, 768),
+    image_size: ImageSize = None,
     batch_size: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="The micro-batch; without it the largest predicted to fit."),
@@ -28,7 +28,7 @@ def explain(
         str | None,
         typer.Option(help="A card that need not be here, such as rtx3070ti; without it the one here.", metavar="CARD"),
     ] = None,
-    amp: MixedPrecision = "fp16",
+    amp: MixedPrecision = None,
     channels_last: ChannelsLast = False,
     html: Annotated[
         Path | None, typer.Option(help="Draw the step's memory from moment to moment on this page.", metavar="FILE")
@@ -42,12 +42,12 @@ def explain(
     """
     require_free(html, force=force)
     from vramfit.cards import precision_note
-    from vramfit.cli.models import resolve_job
+    from vramfit.cli.models import named_job
     from vramfit.jobs.levers.apply import settled
     from vramfit.prediction.explain import explain_trial
     from vramfit.prediction.predict import Predictor, card_budget
 
-    job = resolve_job(model, image_size=image_size, amp=None if amp == "off" else amp, channels_last=channels_last)
+    job = named_job(model, image_size=image_size, amp=amp, channels_last=channels_last)
     card = _card(gpu)
     predictor = Predictor(job, card, card_budget(card))
     explanation = explain_trial(predictor, batch_size or _largest(predictor))

@@ -3,16 +3,49 @@
 import difflib
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from vramfit.cli.options import DEFAULT_PRECISION, DEFAULT_SIZE
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Job
+from vramfit.records import Amp
 
 _TIMM = "timm:"
+
+
+def named_job(
+    model: str,
+    *,
+    image_size: tuple[int, int] | None = None,
+    amp: Literal["fp16", "bf16", "off"] | None = None,
+    channels_last: bool = False,
+) -> Job:
+    """The job that a command line names, with what it says of the step; None is what it does not say.
+
+    A job of one's own keeps what is not said of it.
+
+    Raises:
+        UsageError: as `resolve_job`, or an image size for a job that makes its own batches.
+
+    """
+    precision: Amp | None = None if amp == "off" else amp
+    if not _is_factory(model):
+        size, precision = image_size or DEFAULT_SIZE, precision if amp else DEFAULT_PRECISION
+        return resolve_job(model, image_size=size, amp=precision, channels_last=channels_last)
+    job = resolve_job(model)
+    if image_size is not None and image_size != job.image_size:
+        raise UsageError(
+            f"--image-size says nothing to '{model}', whose Job makes its own batches; change it in that function."
+        )
+    return replace(job, amp=precision if amp else job.amp, channels_last=channels_last or job.channels_last)
+
+
+def _is_factory(model: str) -> bool:
+    return ":" in model and not model.startswith(_TIMM)
 
 
 def resolve_job(model: str, *, image_size: tuple[int, int] | None = None, **options: Any) -> Job:
@@ -32,7 +65,7 @@ def resolve_job(model: str, *, image_size: tuple[int, int] | None = None, **opti
     sized = {**options, "image_size": image_size} if image_size else options
     if model.startswith(_TIMM):
         return _backbone(model.removeprefix(_TIMM), sized)
-    if ":" in model:
+    if _is_factory(model):
         return _from_factory(model)
     return _landmark(model, sized)
 

@@ -12,9 +12,16 @@ ModelOrFactory = Annotated[
         metavar="NAME",
     ),
 ]
-ImageSize = Annotated[tuple[int, int], typer.Option(help="Height and width in pixels.", metavar="H W")]
+# None is not given: a model by its name then has these, and a Job of one's own keeps what it says itself.
+DEFAULT_SIZE = (768, 768)
+DEFAULT_PRECISION: Literal["fp16"] = "fp16"
+ImageSize = Annotated[
+    tuple[int, int] | None,
+    typer.Option(help="Height and width in pixels; 768 768 if not given.", metavar="H W"),
+]
 MixedPrecision = Annotated[
-    Literal["fp16", "bf16", "off"], typer.Option(help="Mixed precision of the step; off is float32.")
+    Literal["fp16", "bf16", "off"] | None,
+    typer.Option(help="Mixed precision of the step, off for float32; if not given fp16, or what a Job says itself."),
 ]
 ChannelsLast = Annotated[bool, typer.Option("--channels-last", help="NHWC memory order.")]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def probe(
     *,
     model: ModelOrFactory = "hrnet",
-    image_size: ImageSize = (768, 768),
+    image_size: ImageSize = None,
     image_sizes: Annotated[
         str | None, typer.Option(help="Several sizes, such as 256,512,768 or 512x640; one row each.", metavar="LIST")
     ] = None,
@@ -61,7 +61,7 @@ def probe(
         int | None,
         typer.Option(min=1, metavar="N", help="Samples per optimizer step; split into micro-batches that fit."),
     ] = None,
-    amp: MixedPrecision = "fp16",
+    amp: MixedPrecision = None,
     channels_last: ChannelsLast = False,
     epochs: Annotated[
         int, typer.Option(min=1, metavar="N", help="Epochs of the run, for the column of totals.")
@@ -99,7 +99,7 @@ def probe(
         request=request,
         model=model,
         image_size=image_size,
-        amp=None if amp == "off" else amp,
+        amp=amp,
         channels_last=channels_last,
         levers=named_levers(levers),
     )

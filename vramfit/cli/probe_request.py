@@ -29,11 +29,11 @@ class Case:
     model: str
     """The job, as `resolve_job` takes it."""
 
-    image_size: Size
-    """(height, width) in pixels."""
+    image_size: Size | None
+    """(height, width) in pixels; None where nothing is said of it."""
 
-    amp: Literal["fp16", "bf16"] | None
-    """Mixed precision of the step, None for float32."""
+    amp: Literal["fp16", "bf16", "off"] | None
+    """Mixed precision of the step; None where nothing is said of it."""
 
     channels_last: bool
     """NHWC memory order."""
@@ -43,10 +43,10 @@ class Case:
 
     def job(self) -> "Job":
         """The job, with the levers that are named."""
-        from vramfit.cli.models import resolve_job
+        from vramfit.cli.models import named_job
         from vramfit.jobs.levers.text import in_order
 
-        job = resolve_job(self.model, image_size=self.image_size, amp=self.amp, channels_last=self.channels_last)
+        job = named_job(self.model, image_size=self.image_size, amp=self.amp, channels_last=self.channels_last)
         return replace(job, levers=in_order((*job.levers, *self.levers)))
 
     def schedule(self) -> "Schedule":
@@ -81,8 +81,9 @@ def cases_of(case: Case, image_sizes: str | None, gpus: list[str]) -> list[Case]
     """
     if image_sizes is not None and len(gpus) > 1:
         raise UsageError("one table is over image sizes or over cards: give --image-sizes with at most one --gpu.")
-    if image_sizes is None:
+    if image_sizes is None and case.image_size is not None:
         _check_size(case.image_size, "{} {}".format(*case.image_size))
+    if image_sizes is None:
         return [_on_gpu(case, gpu) for gpu in dict.fromkeys(gpus)] or [case]
     case = _on_gpu(case, gpus[0]) if gpus else case
     sizes = dict.fromkeys(map(_size, image_sizes.split(",")))

@@ -163,7 +163,7 @@ def _job_of(profile: "Profile", model: str | None) -> "Job":
     """The job that a profile was made for, rebuilt from its key, or the one that the user names."""
     from dataclasses import replace
 
-    from vramfit.cli.models import resolve_job
+    from vramfit.cli.models import named_job
 
     key = profile.job
     if model is None and key.name not in ("landmark", "backbone"):
@@ -171,7 +171,7 @@ def _job_of(profile: "Profile", model: str | None) -> "Job":
             f"the profile is of a job of your own, '{key.name}'; name it with --model package.module:factory."
         )
     name = model or (f"timm:{key.model}" if key.name == "backbone" else key.model)
-    job = resolve_job(name, image_size=key.image_size, amp=key.amp, channels_last=key.channels_last)
+    job = named_job(name, image_size=key.image_size, amp=key.amp or "off", channels_last=key.channels_last)
     return replace(job, levers=profile.plan.levers, cudnn_benchmark=key.cudnn_benchmark)
 
 

@@ -1,10 +1,11 @@
 import pickle
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
-from vramfit.cli.models import resolve_job
+from vramfit.cli.models import named_job, resolve_job
 from vramfit.errors import UsageError
 from vramfit.jobs.backbone import backbone_job
 from vramfit.jobs.job import Job
@@ -70,3 +71,28 @@ def test_a_factory_in_the_current_folder_is_found(tmp_path, monkeypatch) -> None
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     assert resolve_job("a_job_from_here:own_job").name == own_job().name
+
+
+OWN = f"{__name__}:sized_job"
+
+
+def sized_job() -> Job:
+    return replace(own_job(), amp="bf16", image_size=(32, 48))
+
+
+def test_what_is_not_said_of_a_job_of_ones_own_stays_as_it_says() -> None:
+    job = named_job(OWN)
+    assert (job.amp, job.channels_last, job.image_size) == ("bf16", False, (32, 48))
+
+
+def test_what_is_said_of_a_job_of_ones_own_is_applied_or_refused() -> None:
+    assert named_job(OWN, amp="off").amp is None
+    assert named_job(OWN, amp="fp16", channels_last=True, image_size=(32, 48)).channels_last
+    with pytest.raises(UsageError, match=r"--image-size says nothing to .*sized_job"):
+        named_job(OWN, image_size=(64, 64))
+
+
+def test_a_model_by_its_name_has_defaults() -> None:
+    job = named_job("hrnet")
+    assert (job.amp, job.image_size) == ("fp16", (768, 768))
+    assert named_job("hrnet", amp="off").amp is None
