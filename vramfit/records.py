@@ -128,6 +128,16 @@ class Trial(Record):
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic's documented order
     @property
+    def excess_bytes(self) -> int:
+        """What a trial that does not fit takes beyond the budget; one that only may, at the high end of its band."""
+        if self.verdict is Verdict.FITS or self.device_used_bytes is None:
+            return 0
+        high = self.device_used_band_bytes[1] if self.device_used_band_bytes else self.device_used_bytes
+        over = self.device_used_bytes - self.budget_bytes
+        return over if over > 0 else max(0, high - self.budget_bytes)
+
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's documented order
+    @property
     def throughput_images_per_s(self) -> float | None:
         """Images a second while stepping; data loading is not in it."""
         return self.micro_batch / self.step_time_s if self.step_time_s else None

@@ -101,6 +101,11 @@ def format_size(size_bytes: int | None) -> str:
     return f"{size_bytes / MIB:.0f} MiB"
 
 
+def format_gib(size_bytes: int) -> str:
+    """A size in bytes as GiB, such as `0.36 GiB`, the unit of tables."""
+    return f"{size_bytes / GIB:.2f} GiB" if size_bytes >= GIB / 200 else "less than 0.01 GiB"
+
+
 def format_duration(seconds: float | None) -> str:
     """A duration as `220 ms`, `8.1 s`, `3 min 20 s` or `1 h 32 min`; `-` for None or not finite."""
     if seconds is None or not math.isfinite(seconds):

@@ -71,3 +71,21 @@ def test_what_is_no_json_is_said():
 def test_records_are_frozen():
     with pytest.raises(ValidationError):
         make_profile().plan.micro_batch = 7
+
+
+@pytest.mark.parametrize(
+    ("verdict", "used", "high", "excess"),
+    [("fits", 6, 7, 0), ("risky", 7, 9, 1), ("over_budget", 9, 11, 1), ("risky", 9, 11, 1), ("oom", 9, None, 1)],
+)
+def test_a_trial_exceeds_its_budget_by_one_figure(verdict, used, high, excess) -> None:
+    band = None if high is None else (used - 1, high)
+    trial = Trial(
+        source="predicted",
+        micro_batch=1,
+        verdict=verdict,
+        budget_bytes=8,
+        device_used_bytes=used,
+        device_used_band_bytes=band,
+    )
+    assert trial.excess_bytes == excess
+    assert trial.verdict == "fits" or trial.headroom_bytes in (-excess, 1)

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vramfit.jobs.job import Job
     from vramfit.prediction.explain import Explanation
     from vramfit.prediction.predict import Predictor
+    from vramfit.records import Trial
 
 
 def explain(
@@ -58,8 +59,14 @@ def explain(
 
         written.append(write_result(html, timeline_page(explanation, title), "Timeline"))
     note = precision_note(card, settled(job).amp)
-    _report(explanation, predictor.budget.budget_bytes, title=title, note=note, as_json=as_json)
+    _report(explanation, predictor.trial(explanation.micro_batch), title=title, note=note, as_json=as_json)
     tell(written, as_json=as_json)
+
+
+def _judged(trial: "Trial") -> dict[str, Any]:
+    """What the probe says of the same batch, in its words."""
+    named = ("verdict", "budget_bytes", "device_used_band_bytes", "headroom_bytes", "excess_bytes")
+    return trial.model_dump(mode="json", include=set(named))
 
 
 def _card(gpu: str | None) -> "Card":
@@ -80,15 +87,20 @@ def _title(job: "Job", card: "Card", micro_batch: int) -> str:
     return f"{job.model_name or job.name} {size}{job.amp or 'fp32'}, batch {micro_batch} on {card.name}"
 
 
-def _report(explanation: "Explanation", budget_bytes: int, *, title: str, note: str | None, as_json: bool) -> None:
+def _report(explanation: "Explanation", trial: "Trial", *, title: str, note: str | None, as_json: bool) -> None:
     from vramfit.report.explain import modules_table, parts_table, shortage, words
     from vramfit.report.table import show
 
     if as_json:
-        document = {"title": title, "note": note, **explanation.model_dump(mode="json", exclude={"timeline"})}
+        document = {
+            "title": title,
+            "note": note,
+            **_judged(trial),
+            **explanation.model_dump(mode="json", exclude={"timeline"}),
+        }
         typer.echo(json.dumps(document, indent=2))
         return
-    said = [words(explanation), shortage(explanation, budget_bytes), note]
+    said = [words(explanation), shortage(trial), note]
     typer.echo("\n".join([title, *filter(None, said), ""]))
     show(parts_table(explanation))
     typer.echo()

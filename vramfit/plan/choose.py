@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from vramfit.choices import Objective
 from vramfit.errors import NothingFits, UsageError
 from vramfit.records import Plan, Trial, Verdict
-from vramfit.units import format_duration, format_size
+from vramfit.units import format_duration, format_gib
 
 # Throughputs closer than this share of the best are the same to a user, and a smaller batch is safer.
 NEAR_BEST = 0.02
@@ -202,7 +202,11 @@ def _refusal(trial: Trial) -> str:
         return f"{size} failed ({trial.note})" if trial.note else f"{size} failed"
     if trial.verdict is Verdict.FITS:
         return f"{size} fits too, but nothing says that it is faster"
-    high = trial.device_used_band_bytes[1] if trial.device_used_band_bytes else trial.device_used_bytes
-    excess = format_size(high - trial.budget_bytes) if high is not None else "some memory"
+    return f"{size} {excess_of(trial)}"
+
+
+def excess_of(trial: Trial) -> str:
+    """By how much a trial exceeds its budget, or may, in the unit of tables."""
     verb = "may exceed" if trial.verdict is Verdict.RISKY else "exceeds"
-    return f"{size} {verb} the budget by {excess}"
+    known = trial.device_used_bytes is not None
+    return f"{verb} the budget by {format_gib(trial.excess_bytes) if known else 'some memory'}"

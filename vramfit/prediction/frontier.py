@@ -10,10 +10,10 @@ from vramfit.choices import Objective
 from vramfit.errors import NothingFits
 from vramfit.jobs.levers.recompute import Recompute
 from vramfit.jobs.levers.text import describe_levers
-from vramfit.plan.choose import choose_trial
+from vramfit.plan.choose import choose_trial, excess_of
 from vramfit.prediction.lever_search import Fitted, LeverSearch
 from vramfit.records import Lever, Record, Trial
-from vramfit.units import format_size
+from vramfit.units import format_gib, format_size
 
 _SIDE_MULTIPLE = 32
 _SMALLER_MODEL = "use a smaller model"
@@ -167,8 +167,7 @@ def _for(row: FrontierRow, search: LeverSearch) -> str:
 
 def _against(row: FrontierRow, picked: FrontierRow, *, batch_norm: bool) -> str:
     if row.trial.verdict != "fits":
-        could = "may exceed" if row.trial.verdict == "risky" else "exceeds"
-        return f"{could} the budget by {format_size(_high(row.trial) - row.trial.budget_bytes)}"
+        return excess_of(row.trial)
     slower = _per_image(row.trial) / _per_image(picked.trial) - 1
     speed = "as fast"
     if abs(slower) >= 0.0005:
@@ -185,11 +184,10 @@ def _per_image(trial: Trial) -> float:
 
 def _nothing_fits(search: LeverSearch, micro_batch: int) -> NothingFits:
     least = search.smallest(micro_batch)
-    short = format_size(_high(least.trial) - least.trial.budget_bytes)
     advice = _cheapest_change(search, least)
     return NothingFits(
-        f"Batch {micro_batch} does not fit in {format_size(least.trial.budget_bytes)} with any levers: it is {short} "
-        f"short even with as much recomputation as helps; {advice}."
+        f"Batch {micro_batch} does not fit in {format_size(least.trial.budget_bytes)} with any levers: it "
+        f"is {format_gib(least.trial.excess_bytes)} short even with as much recomputation as helps; {advice}."
     )
 
 

@@ -9,7 +9,7 @@ from vramfit.jobs.job import Job, empty_model, has_batch_norm, job_key
 from vramfit.jobs.levers.apply import levers_to_measure
 from vramfit.jobs.levers.kind import OFF
 from vramfit.jobs.levers.text import in_order
-from vramfit.plan.choose import choose_lever, choose_trial, make_plan
+from vramfit.plan.choose import choose_lever, choose_trial, excess_of, make_plan
 from vramfit.plan.search import CEILING, Search, Tried, table_sizes
 from vramfit.probe.backend import Backend, PredictedBackend
 from vramfit.probe.request import ProbeRequest
@@ -180,8 +180,7 @@ class Probe:
         which = f"No batch of {', '.join(map(str, sizes))}" if sizes else "Not even batch 1"
         verb = "fits" if last.source == "measured" else "is sure to fit"
         smaller = "name a smaller batch, " if sizes and min(sizes) > 1 else ""
-        high = last.device_used_band_bytes[1] if last.device_used_band_bytes else last.device_used_bytes
-        needs = f", the last tried may take up to {format_size(high)}" if high else ""
+        needs = f", the last tried {excess_of(last)}" if last.device_used_bytes else ""
         return NothingFits(
             f"{which} {verb} {format_size(last.budget_bytes)}{needs}; {smaller}try --levers auto, "
             "allow more memory, or make the image or the model smaller."

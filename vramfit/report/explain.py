@@ -3,7 +3,9 @@
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from vramfit.plan.choose import excess_of
 from vramfit.prediction.explain import Explanation
+from vramfit.records import Trial, Verdict
 from vramfit.units import GIB, format_size
 
 # What the parts that are no tensors are called to readers.
@@ -58,12 +60,12 @@ def words(explanation: Explanation) -> str:
     )
 
 
-def shortage(explanation: Explanation, budget_bytes: int) -> str | None:
-    """That the peak is more than the card has, in a sentence; None where it is not."""
-    excess = explanation.peak_bytes - budget_bytes
-    if excess <= 0:
+def shortage(trial: Trial) -> str | None:
+    """That the peak is more than the card has, or may be, in a sentence; None where it fits."""
+    if trial.verdict is Verdict.FITS:
         return None
-    return f"It does not fit: the card has {format_size(budget_bytes)}, {format_size(excess)} less."
+    could = "It may not fit" if trial.verdict is Verdict.RISKY else "It does not fit"
+    return f"{could}: the card has {format_size(trial.budget_bytes)}, and the peak {excess_of(trial)}."
 
 
 def _table(label: str) -> Table:
