@@ -10,6 +10,7 @@ VramfitError                exit 1  something vramfit did not expect
 ├── DataError               exit 7  a film, annotation, checkpoint or snapshot that cannot be used
 │   └── NotTraceable        exit 7  a step that cannot run on storage-less tensors
 ├── AllocatorOom            exit 1  a replayed request that the limit refuses (prediction alone)
+├── ScriptFailed            its own   a user's script that failed by itself
 ├── CannotWrite             exit 8  a file could not be written; what was there is untouched
 └── NotFinite               exit 1  the loss became NaN or infinite
 
@@ -75,3 +76,11 @@ class CannotWrite(VramfitError):
 
 class NotFinite(VramfitError):
     """The loss became NaN or infinite; the last good checkpoint is kept."""
+
+
+class ScriptFailed(VramfitError):
+    """A user's script failed by itself; `exit_code` is the script's own."""
+
+    def __init__(self, message: str, *, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

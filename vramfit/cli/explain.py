@@ -49,7 +49,7 @@ def explain(
     from vramfit.prediction.predict import Predictor, card_budget
 
     job = named_job(model, image_size=image_size, amp=amp, channels_last=channels_last)
-    card = _card(gpu)
+    card = card_for(gpu)
     predictor = Predictor(job, card, card_budget(card))
     explanation = explain_trial(predictor, batch_size or _largest(predictor))
     title = _title(job, card, explanation.micro_batch)
@@ -69,7 +69,8 @@ def _judged(trial: "Trial") -> dict[str, Any]:
     return trial.model_dump(mode="json", include=set(named))
 
 
-def _card(gpu: str | None) -> "Card":
+def card_for(gpu: str | None) -> "Card":
+    """The card that is named, the one that is here, or the default one."""
     from vramfit.cards import find_card
     from vramfit.probe.backend import DEFAULT_CARD, card_here
     from vramfit.probe.request import ProbeRequest

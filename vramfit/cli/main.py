@@ -23,6 +23,7 @@ VERBS: tuple[str, ...] = (
     "doctor",
     "probe",
     "explain",
+    "run",
     "replay",
     "train",
     "evaluate",

@@ -34,20 +34,23 @@ RISKS: dict[Verdict, str] = {
     Verdict.FAILED: "failed",
 }
 _PLAN_COLUMNS = ("device\nGiB", "headroom\nGiB", "risk", "step\ntime", "time per\nepoch", "total", "source")
+_OF_SCHEDULE = ("time per\nepoch", "total")
 _TRIAL_COLUMNS = ("batch", "allocated\nGiB", "reserved\nGiB", *_PLAN_COLUMNS)
 _LEFT = ("landmark", "choice", "levers", "why", "risk", "source", "image", "card", "name", "model", "torch", "made")
 
 
-def trial_table(trials: Sequence[Trial], chosen: int | None, schedule: Schedule) -> Table:
+def trial_table(trials: Sequence[Trial], chosen: int | None, schedule: Schedule | None) -> Table:
     """One row a trial, in the order given; the row whose micro-batch is `chosen` is marked.
 
-    A predicted device figure carries its 90 % band. Time per epoch is that of steps or of loading, the longer.
+    A predicted device figure carries its 90 % band. Time per epoch is that of steps or of loading, the longer; without
+    a schedule there are no such columns.
     """
     table = make_table(_TRIAL_COLUMNS)
     for trial in trials:
         marked = trial.micro_batch == chosen
-        table.add_row(*_trial_cells(trial, schedule, marked), style="bold" if marked else None)
-    return table
+        cells = _trial_cells(trial, schedule or Schedule(), marked)
+        table.add_row(*cells, style="bold" if marked else None)
+    return table if schedule else _of_columns(table, [one for one in table.columns if one.header not in _OF_SCHEDULE])
 
 
 def plan_table(label: str, plans: Sequence[tuple[str, Profile | None]]) -> Table:

@@ -1,0 +1,64 @@
+"""The run verb; what it does to a script is tested in unit/script."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCRIPT = """
+import sys, torch
+print("the script speaks")
+size = int(sys.argv[sys.argv.index("--batch") + 1])
+model = torch.nn.Linear(64, 64).cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+while True:
+    model(torch.randn(size, 64, device="cuda")).pow(2).mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+def test_the_answer_is_a_document_and_the_script_speaks_elsewhere(tmp_path):
+    (tmp_path / "train.py").write_text(SCRIPT)
+    words = ("run", "--gpu", "rtx3070ti", "--json", "--export", "out.json", "--", "python", "train.py", "--batch", "4")
+    path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [sys.executable, "-m", "vramfit", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["command"] == ["python", "train.py", "--batch", "4"]
+    (trial,) = answer["profile"]["trials"]
+    assert (trial["micro_batch"], trial["verdict"], trial["source"]) == (4, "fits", "predicted")
+    assert trial["device_used_band_bytes"][0] < trial["device_used_bytes"] < trial["device_used_band_bytes"][1]
+    assert trial["step_time_s"] > 0
+    assert answer["peak"]["peak_bytes"] == trial["device_used_bytes"]
+    assert "timeline" not in answer["peak"]
+    assert "the script speaks" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json", "train.py"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--", "python", "absent.py"), "no file absent.py"),
+        (("--maximum", "3", "--", "python", "-m", "x"), "--find"),
+        (("--find", "b", "--effective-batch", "8", "--", "python", "-m", "x"), "--accumulation"),
+        (("--gpu", "rtx3070tl", "--", "python", "-m", "x"), "RTX 3070 Ti"),
+        (("--vram", "8", "--", "python", "-m", "x"), "not a memory size"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_runs(vramfit, words, said):
+    done = vramfit("run", *words)
+    assert done.code == 2
+    assert said in done.err

@@ -1,0 +1,284 @@
+"""Unchanged scripts on a card that is not here; each runs in a process of its own."""
+
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+import torch
+from torch import nn
+
+from vramfit.cards import find_card
+from vramfit.errors import NotTraceable, ScriptFailed
+from vramfit.jobs.job import Job
+from vramfit.prediction.predict import card_budget
+from vramfit.prediction.tracing.trace import trace_step
+from vramfit.script.answer import ScriptPredictor
+from vramfit.script.command import Command, parse_command
+from vramfit.script.run import watch_script
+
+CARD = "RTX 3070 Ti"
+NETWORK = """
+from torch import nn
+def network():
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 64, 3, stride=2, padding=1),
+        nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10),
+    )
+"""
+LOOP = """
+import argparse, torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from network import network
+parser = argparse.ArgumentParser()
+parser.add_argument("--batch-size", type=int, default=8)
+parser.add_argument("--accumulate", type=int, default=1)
+args = parser.parse_args()
+assert torch.cuda.is_available() and torch.cuda.device_count() == 1
+assert torch.cuda.get_device_properties(0).total_memory > 7 * 2**30
+device = torch.device("cuda")
+data = TensorDataset(torch.randn(48, 3, 64, 64), torch.randint(0, 10, (48,)))
+loader = DataLoader(data, batch_size=args.batch_size, shuffle=True, num_workers=3, pin_memory=True, drop_last=True)
+model = network().to(device)
+assert next(model.parameters()).is_cuda and next(model.parameters()).device == torch.device("cuda:0")
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+scaler = torch.amp.GradScaler("cuda")
+for epoch in range(100):
+    model.train()
+    for x, y in loader:
+        x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
+        with torch.autocast("cuda", dtype=torch.float16):
+            loss = nn.functional.cross_entropy(model(x), y)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+    model.eval()
+    with torch.no_grad():
+        for x, y in loader:
+            correct = (model(x.to(device)).argmax(1) == y.to(device)).sum().item()
+    torch.save(model.state_dict(), "best.pt")
+    model.load_state_dict(torch.load("best.pt"))
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    place = tmp_path / "project"
+    place.mkdir()
+    (place / "network.py").write_text(NETWORK)
+    (place / "train.py").write_text(LOOP)
+    monkeypatch.chdir(place)
+    return place
+
+
+def watch(*words, **options):
+    return watch_script(parse_command(["python", *words]), CARD, quiet=True, **options)
+
+
+def network():
+    names = {}
+    exec(NETWORK, names)
+    return names["network"]()
+
+
+def same_job():
+    return Job(
+        model=network,
+        batch=lambda n: (torch.randn(n, 3, 64, 64), torch.randint(0, 10, (n,))),
+        loss=nn.functional.cross_entropy,
+        optimizer=partial(torch.optim.AdamW, lr=1e-3),
+        amp="fp16",
+        ema_decay=None,
+    )
+
+
+def test_the_script_takes_what_the_same_job_takes(here):
+    outcome = watch("train.py", "--batch-size", "8")
+    assert (outcome.ending, outcome.steps_made, outcome.validated, outcome.batch_size) == ("seen", 3, True, 8)
+    traced = trace_step(same_job(), 8, capability=find_card(CARD).compute_capability)
+    assert outcome.trace.peak_bytes == pytest.approx(traced.peak_bytes, rel=0.02)
+    assert {storage.kind for storage in outcome.trace.storages} >= {"parameter", "gradient", "optimizer state", "input"}
+    assert {storage.phase for storage in outcome.trace.storages} >= {"forward", "backward", "optimizer", "validation"}
+    assert any("train.py" in said for said in outcome.trace.assumptions)
+    assert outcome.written == (str(here / "best.pt"),)
+    assert not (here / "best.pt").exists()
+
+
+def test_the_largest_value_of_an_option(here):
+    card = find_card(CARD)
+    said = []
+    predictor = ScriptPredictor(
+        parse_command(["python", "train.py"]),
+        card,
+        card_budget(card).model_copy(update={"requested_bytes": 600 * 2**20}),
+        lambda command: watch_script(command, CARD, quiet=True),
+        option="batch-size",
+        on_trial=said.append,
+    )
+    answer = predictor.largest(40)
+    size = answer.profile.plan.micro_batch
+    assert 2 < size < 40
+    assert answer.command == ("python", "train.py", "--batch-size", str(size))
+    assert answer.profile.trial(size).verdict == "fits"
+    assert predictor.proven(size + 1).verdict != "fits"
+    assert len(said) <= 8
+    assert answer.profile.job.amp == "fp16"
+    assert "forward" in answer.phases
+
+
+def test_a_batch_beyond_the_data_is_not_an_answer(here):
+    (here / "train.py").write_text(LOOP.replace(", drop_last=True", ""))
+    card = find_card(CARD)
+    watched = partial(watch_script, card=CARD, quiet=True)
+    predictor = ScriptPredictor(
+        parse_command(["python", "train.py"]), card, card_budget(card), watched, option="batch-size"
+    )
+    answer = predictor.largest(256, effective_batch=None)
+    assert answer.profile.plan.micro_batch == 48
+
+
+def test_a_module_and_an_accumulated_step(here):
+    (here / "package").mkdir()
+    (here / "package" / "__init__.py").write_text("")
+    changed = LOOP.replace("scaler.step", "for _ in range(0): pass\n        scaler.step")
+    (here / "package" / "fit.py").write_text(changed)
+    assert watch("-m", "package.fit", "--batch-size", "4", steps=2).steps_made == 2
+
+
+TOUCHING = """
+import os, pathlib, shutil, sqlite3, subprocess, sys, urllib.request
+import numpy, torch
+home = pathlib.Path.home()
+shutil.rmtree("data")
+(home / ".config.ini").write_text("changed")
+os.remove("notes.txt")
+open("more.txt", "a").write("x")
+os.makedirs(home / "runs" / "1")
+numpy.save(home / "runs" / "1" / "a.npy", numpy.zeros(3))
+torch.save({"x": torch.zeros(3)}, "x.pt")
+for command in (["rm", "-rf", str(home)], ["sh", "-c", "echo y > started.txt"]):
+    try:
+        subprocess.run(command, check=False, stderr=subprocess.DEVNULL)
+    except PermissionError as error:
+        print(error)
+os.system("touch touched.txt 2> /dev/null") if sys.platform == "linux" else None
+try:
+    sqlite3.connect("tracker.db").execute("create table t (x)")
+except sqlite3.OperationalError as error:
+    print(error)
+try:
+    urllib.request.urlopen("http://203.0.113.1/weights.pt", timeout=5)
+except OSError as error:
+    assert "no network" in str(error), error
+else:
+    raise AssertionError("the network was reached")
+"""
+
+
+def contents(folder):
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        found[str(path.relative_to(folder))] = (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="programs that a script starts are held back by Linux alone")
+def test_nothing_of_the_users_is_touched(here, tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    (home / ".config.ini").write_text("as it was")
+    (here / "data").mkdir()
+    (here / "data" / "a.txt").write_text("a")
+    (here / "notes.txt").write_text("n")
+    (here / "train.py").write_text(TOUCHING + LOOP)
+    before = contents(tmp_path)
+    outcome = watch("train.py")
+    assert outcome.steps_made == 3
+    assert contents(tmp_path) == before
+    assert str(home / ".config.ini") in outcome.written
+
+
+def test_a_scripts_own_error_is_its_own(here):
+    script = here / "train.py"
+    script.write_text("import sys\nsys.exit(7)\n")
+    with pytest.raises(ScriptFailed, match="exit code 7") as failed:
+        watch("train.py")
+    assert failed.value.exit_code == 7
+    script.write_text("def inner():\n    return 1 / 0\ninner()\n")
+    with pytest.raises(ScriptFailed, match="ZeroDivisionError"):
+        watch("train.py")
+
+
+def test_its_traceback_shows_its_own_lines_alone(here, capfd):
+    (here / "train.py").write_text("def inner():\n    return 1 / 0\ninner()\n")
+    with pytest.raises(ScriptFailed):
+        watch_script(Command("file", "train.py"), CARD)
+    said = capfd.readouterr().err
+    assert "in inner" in said
+    assert "vramfit" not in said
+
+
+def test_a_script_that_never_steps_is_said_not_to(here):
+    (here / "train.py").write_text("print('nothing')\n")
+    with pytest.raises(NotTraceable, match="without an optimizer step"):
+        watch("train.py")
+
+
+def test_a_script_that_takes_too_long_is_ended(here):
+    (here / "train.py").write_text("import subprocess, sys, time\nopen('pid', 'w')\ntime.sleep(100)\n")
+    with pytest.raises(NotTraceable, match="within 1 s"):
+        watch("train.py", timeout_s=1)
+
+
+READING = """
+import torch
+x = torch.arange(6, device="cuda").view(2, 3)
+assert x.cpu().tolist() == [[0, 1, 2], [3, 4, 5]] and x.sum().item() == 15
+assert torch.zeros(3, device="cpu").numpy().sum() == 0 and not torch.zeros(3).is_cuda
+assert torch.nn.functional.one_hot(torch.tensor([1, 0]), 3).tolist() == [[0, 1, 0], [1, 0, 0]]
+assert torch.nn.functional.one_hot(torch.tensor([1, 0], device="cuda"), 3).is_cuda
+assert torch.ones(2, 2).cuda().cpu().device.type == "cpu" and x.to("cpu").to(x.device).is_cuda
+assert torch.zeros_like(x, device="cpu").is_cpu and torch.zeros(2).to(x).device == x.device
+assert torch.tensor([1.0], device=0).is_cuda and torch.as_tensor([1], device=x.device).is_cuda
+g = torch.Generator("cuda").manual_seed(1)
+assert torch.randn(4, generator=g, device="cuda").is_cuda and g.device.type == "cuda"
+with torch.cuda.stream(torch.cuda.Stream()), torch.cuda.device(0):
+    event = torch.cuda.Event(enable_timing=True)
+    event.record(); event.synchronize()
+assert torch.cuda.memory_allocated() > 0
+assert torch.cuda.mem_get_info()[1] == torch.cuda.get_device_properties(0).total_memory
+assert torch.get_autocast_dtype("cuda") == torch.float16
+with torch.autocast("cuda", dtype=torch.bfloat16):
+    assert torch.is_autocast_enabled("cuda")
+    assert torch.nn.Linear(2, 2, device="cuda")(torch.ones(1, 2, device="cuda")).dtype == torch.bfloat16
+big = torch.nn.Linear(50_000, 50_000)  # 10 GB, were it real
+tied = torch.nn.Linear(64, 64).weight
+assert big.weight.data_ptr() != tied.data_ptr() and tied.data_ptr() == tied.detach().data_ptr()
+compiled = torch.compile(torch.nn.Linear(4, 4).cuda())
+optimizer = torch.optim.SGD(compiled.parameters(), lr=1, momentum=0.9)
+for _ in range(3):
+    loss = compiled(torch.ones(2, 4, device="cuda")).pow(2).mean()
+    assert not torch.isnan(loss) and torch.isfinite(loss)
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_what_a_script_asks_of_its_card(here):
+    (here / "train.py").write_text(dedent(READING))
+    outcome = watch("train.py")
+    assert outcome.steps_made == 3
+    assert outcome.host_peak_bytes < 2 * 2**30
+
+
+def test_a_process_of_its_own_leaves_this_one_alone(here):
+    before = (torch.cuda.is_available, torch.Tensor.to, open, os.remove, subprocess.Popen)
+    watch("train.py")
+    assert (torch.cuda.is_available, torch.Tensor.to, open, os.remove, subprocess.Popen) == before
+    assert Path("train.py").read_text() == LOOP

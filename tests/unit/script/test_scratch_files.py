@@ -1,0 +1,134 @@
+"""What a script writes goes to the scratch folder, where it finds it again; the files themselves stay as they are."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from vramfit.script.scratch_files import ScratchFiles, scratch_files
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    place = tmp_path / "work"
+    (place / "data" / "deep").mkdir(parents=True)
+    (place / "data" / "a.txt").write_text("a")
+    (place / "data" / "deep" / "b.txt").write_text("b")
+    (place / "log.txt").write_text("one\n")
+    monkeypatch.chdir(place)
+    return place
+
+
+@pytest.fixture
+def scratch(tmp_path):
+    place = tmp_path / "scratch"
+    place.mkdir()
+    return ScratchFiles(place)
+
+
+def append():
+    with open("log.txt", "a") as file:
+        file.write("two\n")
+    assert Path("log.txt").read_text() == "one\ntwo\n"
+
+
+def overwrite():
+    Path("data/a.txt").write_text("other")
+    assert Path("data/a.txt").read_text() == "other"
+    assert Path("data/a.txt").stat().st_size == 5
+
+
+def make():
+    os.makedirs("out/x/y", exist_ok=True)
+    Path("out/x/y/z.bin").write_bytes(b"z")
+    assert os.listdir("out/x/y") == ["z.bin"]
+    assert sorted(os.listdir()) == ["data", "log.txt", "out"]
+    with pytest.raises(FileExistsError):
+        os.mkdir("out")
+
+
+def remove():
+    os.remove("log.txt")
+    assert not Path("log.txt").exists()
+    assert "log.txt" not in os.listdir()
+    with pytest.raises(FileNotFoundError):
+        open("log.txt")
+    with pytest.raises(FileNotFoundError):
+        os.remove("log.txt")
+    Path("log.txt").write_text("new")
+    assert Path("log.txt").read_text() == "new"
+
+
+def remove_tree():
+    shutil.rmtree("data")
+    assert not Path("data").exists()
+    os.makedirs("data/fresh")
+    assert os.listdir("data") == ["fresh"]
+
+
+def move():
+    os.replace("log.txt", "log.old")
+    assert Path("log.old").read_text() == "one\n"
+    assert not Path("log.txt").exists()
+    os.rename("data", "moved")
+    assert Path("moved/deep/b.txt").read_text() == "b"
+    assert not Path("data").exists()
+
+
+def copy():
+    shutil.copytree("data", "copy")
+    shutil.copy2("log.txt", "copy/log.txt")
+    assert sorted(str(path) for path in Path("copy").rglob("*.txt")) == [
+        str(Path("copy/a.txt")),
+        str(Path("copy/deep/b.txt")),
+        str(Path("copy/log.txt")),
+    ]
+
+
+def low_level():
+    number = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.write(number, b"x")
+    os.close(number)
+    assert Path("log.txt").read_bytes() == b"x"
+    os.truncate("data/a.txt", 0)
+    assert Path("data/a.txt").read_bytes() == b""
+    os.chmod("log.txt", 0o600)
+
+
+def into_nowhere():
+    with pytest.raises(FileNotFoundError):
+        open("absent/file.txt", "w")
+    with pytest.raises(FileExistsError):
+        open("log.txt", "x")
+
+
+def change_folder():
+    os.makedirs("run")
+    os.chdir("run")
+    Path("here.txt").write_text("h")
+    assert Path("here.txt").read_text() == "h"
+
+
+ACTIONS = [append, overwrite, make, remove, remove_tree, move, copy, low_level, into_nowhere, change_folder]
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.__name__)
+def test_the_script_sees_what_it_did_and_nobody_else_does(folder, scratch, action):
+    before = contents(folder)
+    with scratch_files(scratch):
+        action()
+    os.chdir(folder)
+    assert contents(folder) == before
+
+
+def test_what_was_written_is_told(folder, scratch):
+    with scratch_files(scratch):
+        Path("a.bin").write_bytes(b"")
+        Path("b.bin").write_bytes(b"")
+        os.remove("b.bin")
+    assert scratch.written == (str(folder / "a.bin"),)

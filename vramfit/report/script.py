@@ -1,0 +1,28 @@
+"""What a watched script takes of a card, for a terminal and a pipe."""
+
+import shlex
+import sys
+from typing import TextIO
+
+from vramfit.report.explain import modules_table, words
+from vramfit.report.table import budget_sentence, headline, make_table, plan_sentence, show, trial_table
+from vramfit.script.answer import ScriptAnswer
+from vramfit.units import GIB
+
+_BAND = "Predicted: in parentheses the range that holds the true figure 9 times in 10."
+
+
+def show_script(answer: ScriptAnswer, file: TextIO | None = None) -> None:
+    """Print an answer: the trials, the plan, the peak by phase and by module, and the command to train with."""
+    file = file or sys.stdout
+    profile = answer.profile
+    print(headline(profile), budget_sentence(profile.budget), "", sep="\n", file=file)
+    show(trial_table(profile.trials, profile.plan.micro_batch, None), file)
+    print("", plan_sentence(profile), _BAND, *profile.notes, "", words(answer.peak), "", sep="\n", file=file)
+    phases = make_table(("phase", "tensors\nGiB"))
+    for phase, size in answer.phases.items():
+        phases.add_row(phase, f"{size / GIB:.3f}")
+    show(phases, file)
+    print(file=file)
+    show(modules_table(answer.peak), file)
+    print("", f"Train with: {shlex.join(answer.command)}", sep="\n", file=file)

@@ -1,0 +1,230 @@
+"""From a watched script to an answer: a trial, where its peak comes, and what was taken for granted."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from vramfit._version import __version__
+from vramfit.cards import Card
+from vramfit.errors import NothingFits, NotTraceable, ScriptFailed
+from vramfit.measure.machine import read_machine
+from vramfit.plan.search import CEILING
+from vramfit.prediction.explain import Explanation, explain_trial
+from vramfit.prediction.largest_batch import LargestBatch
+from vramfit.prediction.predict import TracePredictor
+from vramfit.prediction.trace_records import Trace
+from vramfit.prediction.trace_series import TraceSeries
+from vramfit.prediction.tracing.trace import order_frees
+from vramfit.records import Budget, Bytes, JobKey, Plan, Profile, Record, Schedule, Trial, Verdict
+from vramfit.script.command import Command
+from vramfit.script.outcome import Outcome
+from vramfit.units import format_size
+
+# A parser of options says so of arguments that it does not know.
+_USAGE_EXIT = 2
+_SHOWN = 4
+
+Watcher = Callable[[Command], Outcome]
+
+
+class ScriptAnswer(Record):
+    """What is known of a script on a card.
+
+    `command` is the line to train with; `phases` are the most bytes of tensors held in each phase, before the
+    allocator rounds them; `peak` says where the peak comes from; `assumptions` are `file:line: what`.
+    """
+
+    command: tuple[str, ...]
+    steps: int
+    validated: bool
+    phases: dict[str, Bytes]
+    peak: Explanation
+    assumptions: tuple[str, ...]
+    written: tuple[str, ...]
+    host_peak_bytes: Bytes
+    profile: Profile
+
+
+@dataclass
+class ScriptPredictor:
+    """Trials of one command on one card, each from a process of its own; `option` is the argument that is searched."""
+
+    command: Command
+    card: Card
+    budget: Budget
+    watch: Watcher
+    option: str | None = None
+    on_trial: Callable[[Trial], None] = lambda _: None
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._predictor = TracePredictor(TraceSeries(self._trace), self.card, self.budget)
+
+    def answer(self) -> ScriptAnswer:
+        """The command as it stands.
+
+        Raises:
+            ScriptFailed: it failed by its own fault.
+            NotTraceable: it cannot be followed.
+
+        """
+        outcome = self.watch(self.command)
+        trace = _whole(outcome)
+        self.outcomes[trace.micro_batch] = outcome
+        self._predictor.cudnn_benchmark = outcome.cudnn_benchmark
+        predictor = TracePredictor(
+            TraceSeries(lambda _: trace), self.card, self.budget, cudnn_benchmark=outcome.cudnn_benchmark
+        )
+        trial = predictor.proven(trace.micro_batch)
+        self.on_trial(trial)
+        reason = f"as the command stands, {_judgement(trial)}"
+        plan = Plan(micro_batch=trial.micro_batch, reason=f"batch {trial.micro_batch}: {reason}.")
+        return self._written_down(predictor, plan, [trial], self.command)
+
+    def largest(
+        self, maximum: int | None = None, effective_batch: int | None = None, accumulation: str | None = None
+    ) -> ScriptAnswer:
+        """The largest value of the option that fits.
+
+        With an `effective_batch` the value divides it into micro-batches that fit, and the script's option
+        `accumulation` says into how many.
+
+        Raises:
+            NothingFits: not even 1 does.
+            ScriptFailed: the script does not know the option, or fails whatever its value.
+            NotTraceable: it cannot be followed at any value.
+
+        """
+        assert self.option is not None
+        highest = min(maximum or CEILING, effective_batch or CEILING)
+        search = LargestBatch(self, self.budget.budget_bytes, high=highest + 1)
+        found = search.answer()
+        if not found:
+            raise NothingFits(f"'{self.command.name}' does not fit with {self.option} 1 on {self.card.name}.")
+        most = self._most_samples(search)
+        found, highest = (min(found, most), min(highest, most)) if most else (found, highest)
+        trials = [search.proven[size] for size in sorted(search.proven) if size <= (most or size)]
+        size = _largest_divisor(effective_batch or found, found)
+        if size not in search.proven:
+            trials = sorted([*trials, self.proven(size)], key=lambda trial: trial.micro_batch)
+        parts = (effective_batch or size) // size
+        reason = self._why(found, highest)
+        plan = Plan(micro_batch=size, accumulation_steps=parts, objective="largest", reason=reason)
+        command = self.command.with_value(self.option, size)
+        if accumulation is not None:
+            command = command.with_value(accumulation, parts)
+        return self._written_down(self._predictor, plan, trials, command)
+
+    def proven(self, micro_batch: int) -> Trial:
+        """The trial of one value, from a run of the script with it."""
+        trial = self._predictor.proven(micro_batch)
+        self.on_trial(trial)
+        return trial
+
+    def foretold(self, micro_batch: int) -> Trial | None:
+        """The trial of a value by the curve through those that were run; None where there is none."""
+        return self._predictor.foretold(micro_batch)
+
+    def _trace(self, value: int) -> Trace:
+        assert self.option is not None
+        try:
+            outcome = self.watch(self.command.with_value(self.option, value))
+        except ScriptFailed as error:
+            if error.exit_code == _USAGE_EXIT:
+                raise
+            raise NotTraceable(f"with {self.option} {value}: {error}") from error
+        self.outcomes[value] = outcome
+        self._predictor.cudnn_benchmark = outcome.cudnn_benchmark
+        trace = _whole(outcome)
+        trace.micro_batch = value
+        return trace
+
+    def _most_samples(self, search: LargestBatch) -> int | None:
+        """The largest batch that the script's data makes, where larger values were tried; None where they were not."""
+        seen = {value: self.outcomes[value].batch_size for value in search.proven}
+        short = [batch for value, batch in seen.items() if batch < value]
+        is_batch = any(batch == value for value, batch in seen.items())
+        return max(short) if short and is_batch else None
+
+    def _why(self, found: int, highest: int) -> str:
+        above = self.foretold(found + 1) if found < highest else None
+        if above is None or above.device_used_band_bytes is None:
+            return f"batch {found}: the largest that was asked for or that the data makes, and it fits."
+        excess = above.device_used_band_bytes[1] - self.budget.budget_bytes
+        return f"batch {found}: {found + 1} may exceed the budget by {format_size(max(0, excess))}."
+
+    def _written_down(
+        self, predictor: TracePredictor, plan: Plan, trials: list[Trial], command: Command
+    ) -> ScriptAnswer:
+        outcome = self.outcomes[plan.micro_batch]
+        trace = predictor.trace(plan.micro_batch)
+        return ScriptAnswer(
+            command=tuple(command.words()),
+            steps=outcome.steps_made,
+            validated=outcome.validated,
+            phases=phase_peaks(trace),
+            peak=explain_trial(predictor, plan.micro_batch),
+            assumptions=tuple(trace.assumptions),
+            written=outcome.written,
+            host_peak_bytes=outcome.host_peak_bytes,
+            profile=Profile(
+                vramfit_version=__version__,
+                source="predicted",
+                job=_job_key(command, trace, outcome),
+                machine=read_machine().model_copy(update={"card": self.card.name}),
+                budget=self.budget,
+                schedule=Schedule(),
+                plan=plan,
+                trials=tuple(trials),
+                notes=(*_notes(outcome, trace), *self.budget.notes),
+            ),
+        )
+
+
+def phase_peaks(trace: Trace) -> dict[str, int]:
+    """The most bytes of tensors in each phase, in the order in which the phases come first."""
+    peaks: dict[str, int] = {}
+    for event, held in zip(trace.events, trace.allocated_bytes(), strict=True):
+        if event >= 0:
+            phase = trace.storages[event].phase
+            peaks[phase] = max(peaks.get(phase, 0), held)
+    return peaks
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    """The largest divisor of a number up to a limit: a script's accumulation steps are all of one size."""
+    return next(size for size in range(min(limit, number), 0, -1) if number % size == 0)
+
+
+def _whole(outcome: Outcome) -> Trace:
+    assert outcome.trace is not None
+    order_frees(outcome.trace)
+    return outcome.trace
+
+
+def _judgement(trial: Trial) -> str:
+    words = {Verdict.FITS: "fits", Verdict.RISKY: "may not fit", Verdict.OVER_BUDGET: "does not fit"}
+    return f"it {words[trial.verdict]}"
+
+
+def _job_key(command: Command, trace: Trace, outcome: Outcome) -> JobKey:
+    dtypes = {operation.dtype for operation in trace.operations if operation.phase == "forward" and operation.flops}
+    return JobKey(
+        name=command.name,
+        model=command.name,
+        amp="fp16" if "float16" in dtypes else "bf16" if "bfloat16" in dtypes else None,
+        cudnn_benchmark=outcome.cudnn_benchmark,
+        fingerprint=hashlib.sha256("\0".join(command.words()).encode()).hexdigest()[:16],
+    )
+
+
+def _notes(outcome: Outcome, trace: Trace) -> list[str]:
+    validated = " and a validation" if outcome.validated else ", and no validation"
+    notes = [f"Seen: {outcome.steps_made} optimizer steps{validated}, in {outcome.seconds:.0f} s.", *outcome.notes]
+    if trace.assumptions:
+        more = len(trace.assumptions) - _SHOWN
+        shown = "; ".join(trace.assumptions[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+        notes.append(f"Assumed of values that only a card has: {shown}.")
+    if outcome.written:
+        notes.append(f"Files of the script that went to a scratch folder, now gone: {len(outcome.written)}.")
+    return notes

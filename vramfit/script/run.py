@@ -1,0 +1,143 @@
+"""Runs a script in a process of its own and takes what it hands back."""
+
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from vramfit.errors import NotTraceable, ScriptFailed
+from vramfit.script.command import Command
+from vramfit.script.outcome import REQUEST, Outcome, Request
+
+TIMEOUT_S = 600.0
+# Trackers and hubs that would write or call home; each is told so in its own words.
+_QUIET = {
+    "WANDB_MODE": "disabled",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "COMET_MODE": "disabled",
+    "NEPTUNE_MODE": "offline",
+    "CLEARML_OFFLINE_MODE": "1",
+    "MLFLOW_TRACKING_URI": "{scratch}/mlruns",
+    "DISABLE_TELEMETRY": "1",
+    "MPLBACKEND": "Agg",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "TMPDIR": "{scratch}/tmp",
+    "TEMP": "{scratch}/tmp",
+    "TMP": "{scratch}/tmp",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+
+
+def watch_script(
+    command: Command, card: str, *, steps: int = 3, quiet: bool = False, timeout_s: float = TIMEOUT_S
+) -> Outcome:
+    """Run a script on a card that is not here, until it made some optimizer steps.
+
+    Args:
+        command: what to run, from the current folder.
+        card: a name of `vramfit.cards`.
+        steps: optimizer steps to see.
+        quiet: keep what the script prints to itself; what it says of an error is in the error.
+        timeout_s: the most that it may take.
+
+    Raises:
+        ScriptFailed: the script ended by its own fault; carries its exit code.
+        NotTraceable: it does what cannot be followed, made no step, or took too long.
+
+    """
+    with _scratch() as scratch:
+        (scratch / "tmp").mkdir()
+        with (scratch / REQUEST).open("wb") as file:
+            pickle.dump(Request(command, card, steps, scratch), file)
+        said = _run(scratch, quiet=quiet, timeout_s=timeout_s)
+        outcome = Outcome.load(scratch)
+    return _checked(outcome, command, said, timeout_s)
+
+
+def _checked(outcome: Outcome | None, command: Command, said: "_Said", timeout_s: float) -> Outcome:
+    if said.late:
+        raise NotTraceable(f"'{command.name}' did not make its steps within {timeout_s:.0f} s; give it less to load.")
+    if outcome is None:
+        raise ScriptFailed(f"'{command.name}' {_how_it_ended(said.code)}{said.tail}", exit_code=max(1, said.code))
+    if outcome.ending == "failed":
+        raise ScriptFailed(
+            f"'{command.name}' failed by itself with exit code {outcome.exit_code}{said.tail}",
+            exit_code=outcome.exit_code,
+        )
+    if outcome.ending == "not traceable":
+        raise NotTraceable(outcome.error)
+    if outcome.trace is None:
+        raise NotTraceable(
+            f"'{command.name}' ended without an optimizer step; give it the arguments with which it trains."
+        )
+    return outcome
+
+
+def _how_it_ended(code: int) -> str:
+    return f"was killed (signal {-code})" if code < 0 else f"ended its process with exit code {code}"
+
+
+class _Said:
+    """How a process ended, and the last that it printed if that was kept."""
+
+    def __init__(self, code: int, printed: str = "", *, late: bool = False) -> None:
+        self.code = code
+        self.late = late
+        lines = printed.strip().splitlines()
+        self.tail = f": {lines[-1][:300]}" if lines else "."
+
+
+def _run(scratch: Path, *, quiet: bool, timeout_s: float) -> _Said:
+    output = subprocess.PIPE if quiet else sys.stderr.fileno()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vramfit.script.child", str(scratch)],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT if quiet else output,
+        env=_environment(scratch, os.environ),
+        start_new_session=True,
+    )
+    try:
+        printed, _ = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        return _Said(1, late=True)
+    finally:
+        _end_all(process)
+    return _Said(process.returncode, printed.decode(errors="replace") if printed else "")
+
+
+def _end_all(process: subprocess.Popen[bytes]) -> None:
+    """End the script's process and all that it started."""
+    with suppress(ProcessLookupError, PermissionError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def _environment(scratch: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    quiet = {name: value.format(scratch=scratch) for name, value in _QUIET.items()}
+    ours = str(Path(__file__).parents[2])
+    path = os.pathsep.join(part for part in (environment.get("PYTHONPATH", ""), ours) if part)
+    return {**environment, **quiet, "PYTHONPATH": path}
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="vramfit-run-")).resolve()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
