@@ -1,7 +1,7 @@
 """vramfit: training that fits the card.
 
 The public face is small, and loads torch only when it is used: describe a `Job`, `predict` one trial of it on a card
-that is not here, `fit` it to the card that is, or hand any training loop to `find_batch_size`.
+that is not here, `fit` it to the card that is, `train` a `Task`, or hand any training loop to `find_batch_size`.
 """
 
 import os
@@ -14,6 +14,10 @@ from vramfit.allocator_environment import check_environment
 
 _HOMES = {
     "Job": "vramfit.jobs.job",
+    "Task": "vramfit.training.task",
+    "Judgement": "vramfit.training.task",
+    "RunOptions": "vramfit.training.run_options",
+    "train": "vramfit.training.trainer",
     "predict": "vramfit.prediction.predict",
     "fit": "vramfit.probe.fit",
     "find_batch_size": "vramfit.measure.find",
@@ -95,3 +99,7 @@ if TYPE_CHECKING:
     from vramfit.records import Schedule as Schedule
     from vramfit.records import Trial as Trial
     from vramfit.records import Verdict as Verdict
+    from vramfit.training.run_options import RunOptions as RunOptions
+    from vramfit.training.task import Judgement as Judgement
+    from vramfit.training.task import Task as Task
+    from vramfit.training.trainer import train as train

@@ -58,7 +58,19 @@ class Job:
             that is not known.
         name, model_name, image_size: what tables and profiles call it; image_size is (height, width).
 
-    A job that is to be measured in a child process must pickle (no lambdas), or come from an importable factory.
+    >>> import torch, vramfit
+    >>> job = vramfit.Job(
+    ...     model=lambda: torch.nn.Linear(64, 10),
+    ...     batch=lambda n: (torch.rand(n, 64), torch.zeros(n, dtype=torch.int64)),
+    ...     loss=torch.nn.functional.cross_entropy,
+    ...     optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-3),
+    ... )
+    >>> vramfit.predict(job=job, micro_batch=32, gpu="rtx3070ti").verdict.value
+    'fits'
+
+    Known limitations: a job that is to be measured in a child process must pickle (no lambdas), or come from an
+    importable factory; a network that decides by values that only the card has is predicted under assumptions, which
+    the result lists.
     """
 
     model: Callable[[], nn.Module]

@@ -58,3 +58,14 @@ def _module(model: nn.Module, name: str) -> nn.Module:
     except AttributeError:
         known = ", ".join(child for child, _ in model.named_children())
         raise UsageError(f"The network has no module '{name}' to freeze or slow down; it has {known}.") from None
+
+
+def adamw(parameters: Iterable[nn.Parameter], *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Fused AdamW: no extra copy of the parameters, no wait for the scaler. Biases and norms do not decay."""
+    parameters = list(parameters)
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    fused = all(p.device.type != "meta" for p in parameters)
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, fused=fused)

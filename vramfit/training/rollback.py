@@ -133,6 +133,9 @@ def _forget_unscaling(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optim
         scaler._per_optimizer_states = defaultdict(_refresh_per_optimizer_state)
 
 
+CPU = torch.device("cpu")
+
+
 def random_state(device: torch.device) -> RandomState:
     """The random states of Python, NumPy, torch and the card, in types that load with `weights_only`."""
     kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)

@@ -26,7 +26,8 @@ class RunOptions(Options):
 
     The defaults are those of `vramfit train`. An application adds its own fields in a subclass.
 
-    >>> RunOptions(epochs=20, batch_size=32, vram="8GB").warmup_epochs
+    >>> import vramfit
+    >>> vramfit.RunOptions(epochs=20, batch_size=32, vram="8GB").warmup_epochs
     10
     """
 

@@ -81,6 +81,28 @@ def train(task: Task, options: RunOptions, listeners: Sequence[Listener] = ()) -
         NotFinite, OutOfMemory, CannotWrite: the run ended early; the last checkpoint is whole.
         KeyboardInterrupt: Ctrl-C, after a checkpoint.
 
+    >>> import tempfile, torch, vramfit
+    >>> from pathlib import Path
+    >>> class Numbers:
+    ...     def __len__(self):
+    ...         return 8
+    ...     def fetch(self, epoch, indices):
+    ...         x = torch.linspace(-1, 1, 8)[list(indices), None]
+    ...         return x, x ** 2
+    >>> class Parabola(vramfit.Task):
+    ...     job = vramfit.Job(
+    ...         model=lambda: torch.nn.Linear(1, 1),
+    ...         batch=lambda n: (torch.zeros(n, 1), torch.zeros(n, 1)),
+    ...         loss=torch.nn.functional.mse_loss,
+    ...         optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=0.01),
+    ...         amp=None,
+    ...     )
+    ...     training = validation = Numbers()
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> options = vramfit.RunOptions(epochs=2, batch_size=4, device="cpu", save_dir=folder, log_dir=folder / "logs")
+    >>> vramfit.train(Parabola(), options).epochs
+    2
+
     Known limitations: one process a card; model and optimizer states are not sharded.
     """
     return run(ReadyTask(task), options, listeners)

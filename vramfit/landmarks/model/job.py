@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from vramfit.jobs.job import Batch, Job
+from vramfit.jobs.param_groups import adamw
 from vramfit.landmarks.data.films import Landmark
 from vramfit.landmarks.loading import photometric
 from vramfit.landmarks.loading.loading_rate import loading_rate
@@ -106,14 +107,3 @@ def read_plain_task(description: dict[str, Any]) -> tuple[LandmarkJobOptions, tu
     """Options and landmarks as `plain_task` wrote them."""
     landmarks = tuple(Landmark(symbol, title) for symbol, title in description["landmarks"])
     return LandmarkJobOptions.from_plain(description["options"]), landmarks
-
-
-def adamw(parameters: Iterable[nn.Parameter], *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
-    """Fused AdamW: no extra copy of the parameters, no wait for the scaler. Biases and norms do not decay."""
-    parameters = list(parameters)
-    groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    fused = all(p.device.type != "meta" for p in parameters)
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, fused=fused)

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from vramfit.errors import UsageError
+from vramfit.jobs.param_groups import adamw
 from vramfit.jobs.step import Step
-from vramfit.landmarks.model.job import adamw, landmark_job
+from vramfit.landmarks.model.job import landmark_job
 from vramfit.landmarks.model.options import LandmarkJobOptions
 
 SMALL = LandmarkJobOptions(model="hrnet_w18_small", image_size=(64, 96), landmarks=3)
