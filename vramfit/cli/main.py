@@ -16,6 +16,8 @@ from vramfit._version import __version__
 from vramfit.allocator_environment import check_environment
 from vramfit.cli.arguments import normalise
 from vramfit.cli.failure import tell
+from vramfit.cli.tasks import LANDMARKS, TASKS, with_task_in_verb
+from vramfit.cli.train import verb_of
 
 # One module per verb, `vramfit.cli.<name>`, each with a function of that name; those with sub-commands have an `app`.
 VERBS: tuple[str, ...] = (
@@ -73,6 +75,9 @@ def _say_whole_sentences(typer_app: typer.Typer) -> None:
 
 for verb in VERBS:
     app.command(verb)(getattr(import_module(f"vramfit.cli.{verb}"), verb))
+for kind in TASKS:
+    if kind is not LANDMARKS:
+        app.command(kind.verb, hidden=True)(verb_of(kind))
 for group in GROUPS:
     group_app = import_module(f"vramfit.cli.{group}").app
     _say_whole_sentences(group_app)
@@ -91,7 +96,7 @@ def _run(words: list[str], *, debug: bool) -> int:
     try:
         if not _HARMLESS & set(words):
             check_environment(os.environ)
-        outcome = app(words, prog_name="vramfit", standalone_mode=False)
+        outcome = app(with_task_in_verb(words), prog_name="vramfit", standalone_mode=False)
         sys.stdout.flush()
     except SystemExit as stop:
         # Typer makes this of a reader who has left.

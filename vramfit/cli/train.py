@@ -1,65 +1,88 @@
 """`vramfit train`: check what fits, then train without running out of memory."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from vramfit.cli.from_options import read, takes
+from vramfit.cli.tasks import LANDMARKS, TaskKind
 from vramfit.errors import UsageError
 from vramfit.landmarks.training.options import LandmarkOptions
+from vramfit.training.run_options import RunOptions
 
 if TYPE_CHECKING:
     from vramfit.training.listeners import RunSummary
 
-
-@takes(LandmarkOptions)
-def train(
-    *,
-    effective_batch: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="The same as --batch-size, in the probe's words.")
-    ] = None,
-    mixed_precision: Annotated[
-        bool | None, typer.Option("--mixed-precision/--no-mixed-precision", help="fp16 (the usual), or float32.")
-    ] = None,
-    amp: Annotated[
-        Literal["fp16", "bf16", "off"] | None, typer.Option(help="Mixed precision by its type; fp16 if not given.")
-    ] = None,
-    log_images: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Validation films drawn into the log after every epoch; 0 for none.")
-    ] = 4,
-    **options: Any,
-) -> None:
-    """Train a landmark network on a film set, after checking what fits the card.
+_HELP = """{summary}
 
     An OOM on the way splits the batch into smaller micro-batches and goes on; the effective batch stays.
     """
-    given = read(LandmarkOptions, options)
-    given["batch_size"] = _one_batch(given["batch_size"], effective_batch)
-    chosen = LandmarkOptions(**given, amp=_amp(mixed_precision, amp))
-    if chosen.folds is not None and chosen.fold is None:
-        _run_folds(chosen, log_images)
-    else:
-        _run(chosen, log_images)
 
 
-def _run(options: LandmarkOptions, log_images: int) -> "RunSummary":
-    from vramfit.landmarks.training.train import train
+def verb_of(kind: TaskKind) -> Callable[..., None]:
+    """The verb that trains one task: the options of its record, and those of every run."""
+
+    @takes(kind.options)
+    def train(
+        *,
+        effective_batch: Annotated[
+            int | None, typer.Option(min=1, metavar="N", help="The same as --batch-size, in the probe's words.")
+        ] = None,
+        mixed_precision: Annotated[
+            bool | None, typer.Option("--mixed-precision/--no-mixed-precision", help="fp16 (the usual), or float32.")
+        ] = None,
+        amp: Annotated[
+            Literal["fp16", "bf16", "off"] | None, typer.Option(help="Mixed precision by its type; fp16 if not given.")
+        ] = None,
+        task: Annotated[
+            str, typer.Option(help="What to train: landmarks, or classify, which has options of its own.")
+        ] = kind.name,
+        log_images: Annotated[
+            int,
+            typer.Option(
+                min=0, metavar="N", help="Validation pictures drawn into the log after every epoch; 0 for none."
+            ),
+        ] = 4,
+        **options: Any,
+    ) -> None:
+        assert task == kind.name, "`--task` chose this verb"
+        given = read(kind.options, options)
+        given["batch_size"] = _one_batch(given["batch_size"], effective_batch)
+        chosen = kind.options(**given | {"amp": _amp(mixed_precision, amp)})
+        if isinstance(chosen, LandmarkOptions) and chosen.folds is not None and chosen.fold is None:
+            _run_folds(chosen, log_images)
+        else:
+            _run(kind, chosen, log_images)
+
+    train.__doc__ = _HELP.format(summary=kind.summary)
+    return train
+
+
+train = verb_of(LANDMARKS)
+
+
+def _run(kind: TaskKind, options: RunOptions, log_images: int) -> "RunSummary":
     from vramfit.report.console import ConsoleListener
     from vramfit.report.tracking import TensorBoardListener
 
     console = ConsoleListener()
     try:
-        return train(options, [console, TensorBoardListener(log_images)])
+        return kind.train(options, [console, TensorBoardListener(log_images)])  # type: ignore[no-any-return]
     finally:
         console.close()
+
+
+def _run_landmarks(options: LandmarkOptions, log_images: int) -> "RunSummary":
+    return _run(LANDMARKS, options, log_images)
 
 
 def _run_folds(options: LandmarkOptions, log_images: int) -> None:
     from vramfit.landmarks.report.folds import fold_lines
     from vramfit.landmarks.training.cross_validation import cross_validate
 
-    for line in fold_lines(cross_validate(options, partial(_run, log_images=log_images))):
+    for line in fold_lines(cross_validate(options, partial(_run_landmarks, log_images=log_images))):
         typer.echo(line)
 
 
