@@ -8,13 +8,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 Points = NDArray[np.float64]
-Annotator = Literal["mean", "senior", "junior"]
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ import numpy as np
 
 from vramfit.errors import DataError
 from vramfit.landmarks.data.annotation import Annotation
-from vramfit.landmarks.data.films import Annotator, Film, FilmSet, Landmark, Points, Skipped
+from vramfit.landmarks.data.films import Film, FilmSet, Landmark, Points, Skipped
 from vramfit.landmarks.data.image import ORIENTATIONS, film_size, orientation
 from vramfit.landmarks.data.issues import Finding, finding
+from vramfit.landmarks.data.raters import Annotator
 
 # The three splits, and what else people call them.
 SPLITS = {"train": ("train", "training"), "valid": ("valid", "val", "validation"), "test": ("test", "testing")}

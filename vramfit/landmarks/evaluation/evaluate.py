@@ -16,10 +16,11 @@ from vramfit._version import __version__
 from vramfit.errors import UsageError
 from vramfit.landmarks.check.screen import screened
 from vramfit.landmarks.data.cache import FilmCache
-from vramfit.landmarks.data.films import Annotator, FilmSet, Landmark, Points
+from vramfit.landmarks.data.films import FilmSet, Landmark, Points
 from vramfit.landmarks.data.formats import named, read_films
 from vramfit.landmarks.data.marked import combine
 from vramfit.landmarks.data.near_duplicates import SIDE, directions, thumbnails, twins
+from vramfit.landmarks.data.raters import Annotator
 from vramfit.landmarks.evaluation.films_at_once import films_at_once
 from vramfit.landmarks.evaluation.metrics import (
     Evaluation,

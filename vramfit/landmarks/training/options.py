@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from vramfit.errors import UsageError
-from vramfit.landmarks.data.films import Annotator
+from vramfit.landmarks.data.raters import Annotator
 from vramfit.landmarks.model.options import NetworkOptions
 from vramfit.options import OptionInfo, option
 from vramfit.training.run_options import RunOptions

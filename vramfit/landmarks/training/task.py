@@ -18,11 +18,12 @@ from torch.utils.data import default_collate
 from vramfit.jobs.job import Batch, Job
 from vramfit.landmarks.check.screen import screened
 from vramfit.landmarks.data.cache import FilmCache
-from vramfit.landmarks.data.films import Annotator, FilmSet, Landmark
+from vramfit.landmarks.data.films import FilmSet, Landmark
 from vramfit.landmarks.data.folds import Fold, deal, pooled
 from vramfit.landmarks.data.formats import read_films
 from vramfit.landmarks.data.marked import MarkedSet
 from vramfit.landmarks.data.near_duplicates import directions, thumbnails, twins
+from vramfit.landmarks.data.raters import Annotator
 from vramfit.landmarks.evaluation.metrics import (
     LIMITS_MM,
     mean_shape,

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from vramfit.errors import DataError, UsageError
 from vramfit.landmarks.data.annotation import Annotation, named
-from vramfit.landmarks.data.films import Annotator, Film, FilmSet, Landmark
+from vramfit.landmarks.data.films import Film, FilmSet, Landmark
 from vramfit.landmarks.data.formats.aariz import Aariz
 from vramfit.landmarks.data.formats.cl_detection import ClDetection
 from vramfit.landmarks.data.formats.coco import Coco
@@ -25,6 +25,7 @@ from vramfit.landmarks.data.formats.labelme import Labelme
 from vramfit.landmarks.data.formats.points_csv import PointsCsv
 from vramfit.landmarks.data.issues import Finding, finding
 from vramfit.landmarks.data.marked import SPLITS, MarkedFilm, MarkedSet, split_called
+from vramfit.landmarks.data.raters import Annotator
 from vramfit.landmarks.data.sentinels import without_sentinels
 
 __all__ = [
