@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+Amp = Literal["fp16", "bf16"]
 Objective = Literal["fastest", "largest"]
 Mode = Literal["auto", "measure", "predict"]
 

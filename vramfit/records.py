@@ -20,10 +20,9 @@ from pydantic import (
     model_validator,
 )
 
-from vramfit.choices import EPOCHS, IMAGES, Objective
+from vramfit.choices import EPOCHS, IMAGES, Amp, Objective
 from vramfit.errors import ProfileError
 
-Amp = Literal["fp16", "bf16"]
 Source = Literal["predicted", "measured"]
 Phase = Literal["forward", "backward", "optimizer", "validation"]
 Bytes = Annotated[int, Field(ge=0)]

@@ -6,8 +6,8 @@ a card is of it.
 """
 
 from vramfit.cards.table import BF16_CAPABILITY, Card
+from vramfit.choices import Amp
 from vramfit.errors import UsageError
-from vramfit.records import Amp
 
 
 def precision_note(card: Card, amp: Amp | None) -> str | None:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vramfit.choices import Amp
 from vramfit.options import option
-from vramfit.records import Amp
 from vramfit.training.run_options import RunOptions
 
 

@@ -9,10 +9,10 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
+from vramfit.choices import Amp
 from vramfit.cli.options import DEFAULT_PRECISION, DEFAULT_SIZE
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Job
-from vramfit.records import Amp
 
 _TIMM = "timm:"
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vramfit.choices import Amp
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Batch, Job
-from vramfit.records import Amp, Lever
+from vramfit.records import Lever
 
 _CLASSES = 1000
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from vramfit.choices import Amp
 from vramfit.errors import UsageError
 from vramfit.jobs.optimizers import OptimizerFactory, optimizer_name
-from vramfit.records import Amp, JobKey, Lever
+from vramfit.records import JobKey, Lever
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader, Dataset

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from vramfit.choices import Amp
 from vramfit.errors import UsageError
 from vramfit.jobs.batch import batch_size, is_pair, loss_terms, map_tensors, pair_of, split
 from vramfit.jobs.job import Batch, Job, Tree, build_model
@@ -22,7 +23,6 @@ from vramfit.jobs.network_call import call_network, find_loss, loss_in
 from vramfit.jobs.optimizers import build_optimizer
 from vramfit.jobs.own_step import Run
 from vramfit.jobs.param_groups import freeze, scale_rates, train_mode
-from vramfit.records import Amp
 
 _DTYPES: dict[Amp, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _WARM = 1_000_000_000  # steps after which the warm-up of no average goes on

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from vramfit.choices import Amp
 from vramfit.jobs.levers.kind import OFF, LeverKind
 from vramfit.jobs.levers.registry import register
-from vramfit.records import Amp
 
 if TYPE_CHECKING:
     from vramfit.records import Lever

@@ -13,6 +13,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from vramfit.landmarks.data.raters import Annotator
+
 Points = NDArray[np.float64]
 
 

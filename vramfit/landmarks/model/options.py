@@ -1,12 +1,15 @@
 """What can be chosen about the landmark network and its training step; read by the command line, so it loads fast."""
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
+from vramfit.choices import Amp
 from vramfit.errors import UsageError
 from vramfit.landmarks.model.stages import stage_modules
 from vramfit.options import Options, option
-from vramfit.records import Amp, Lever
+
+if TYPE_CHECKING:
+    from vramfit.records import Lever
 
 _COARSEST_STRIDE = 32
 _SIGMA_AT_STRIDE_4 = 1.5
@@ -77,7 +80,7 @@ class LandmarkJobOptions(NetworkOptions):
 
     landmarks: int = 29
     landmark_weights: tuple[float, ...] | None = None
-    levers: tuple[Lever, ...] = ()
+    levers: "tuple[Lever, ...]" = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,7 +90,7 @@ class LandmarkJobOptions(NetworkOptions):
             raise UsageError(f"{len(self.landmark_weights)} landmark weights for {self.landmarks} landmarks.")
 
     @classmethod
-    def of(cls, network: NetworkOptions, landmarks: int, levers: tuple[Lever, ...] = ()) -> Self:
+    def of(cls, network: NetworkOptions, landmarks: int, levers: "tuple[Lever, ...]" = ()) -> Self:
         """The network's options, for so many landmarks."""
         chosen = {one.name: getattr(network, one.name) for one in fields(NetworkOptions)}
         return cls(**chosen, landmarks=landmarks, levers=levers)
@@ -99,6 +102,8 @@ class LandmarkJobOptions(NetworkOptions):
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Self:
         """The options as `plain` wrote them, in this version or an earlier one."""
+        from vramfit.records import Lever
+
         named = {_EARLIER_NAMES.get(name, name): value for name, value in plain.items()}
         named["levers"] = tuple(Lever.model_validate(lever) for lever in named["levers"])
         named |= {name: tuple(named[name]) for name in ("image_size", "freeze") if name in named}
