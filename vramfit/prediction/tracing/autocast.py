@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from vramfit.prediction.tracing.cuda_kernels import AMPERE, cuda_kernels
+from vramfit.prediction.tracing.meta_kernels import FUSED
 
 # Run in the autocast dtype on CUDA, and have no kernel (or another one) in the CPU's autocast.
 HALF = """
@@ -81,6 +82,12 @@ def _register(library: torch.library.Library, capability: tuple[int, int], uncas
         library.impl(name, torch.library.fallthrough_kernel, "AutocastCPU", allow_override=True)
     for name, kernel in cuda_kernels(capability).items():
         library.impl(name, kernel, "AutogradCPU", allow_override=True)
+    for name in filter(exists, FUSED):
+        library.impl(name, _never, "CPU", allow_override=True)
+
+
+def _never(*_: Any, **__: Any) -> Any:
+    raise AssertionError("no kernel runs on tensors without memory")
 
 
 def registered(key: str) -> set[str]:

@@ -24,4 +24,4 @@ def dropout(value: Tensor, probability: float, train: bool) -> Tensor:
     if train and 0 < probability < 1:
         result: Tensor = _ATEN.native_dropout.default(value, probability, True)[0]
         return result
-    return value * 0 if train and probability == 1 else value
+    return value * value.new_zeros(()) if train and probability == 1 else value

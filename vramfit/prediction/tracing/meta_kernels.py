@@ -1,14 +1,33 @@
-"""Shapes of results that torch's own meta kernels refuse to tell, of operations that a card runs."""
+"""What CUDA's kernels return where torch's own meta kernels are missing, or answer for another device.
+
+Found by `benchmarks/kernel_coverage.py`, which sets every operator that torch tests beside its CUDA form.
+"""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vramfit.prediction.tracing.recurrent import META_KERNELS as RECURRENT
+from vramfit.prediction.tracing import recurrent
 
 _ATEN = torch.ops.aten
+_HALF = (torch.float16, torch.bfloat16)
+# Whole operations on CUDA that a CPU composes: with a kernel of its own, a CPU's tensors have their autograd formula.
+FUSED = ("_fused_rms_norm",)
+
+
+def _log_sigmoid(value: Tensor) -> tuple[Tensor, Tensor]:
+    """CUDA computes the exponential again in the backward pass; a CPU keeps it (LogSigmoidKernel in Activation.cpp)."""
+    return torch.empty_like(value), value.new_empty(0)
+
+
+def _rms_norm(value: Tensor, shape: list[int], *_: Any) -> tuple[Tensor, Tensor]:
+    """The result, and one number a row in float32 (layer_norm_kernel.cu)."""
+    rows = (*value.shape[: value.dim() - len(shape)], *(1 for _ in shape))
+    dtype = torch.float32 if value.dtype in _HALF else value.dtype
+    return torch.empty_like(value, memory_format=torch.contiguous_format), value.new_empty(rows, dtype=dtype)
 
 
 def _grouped_mm(
@@ -29,4 +48,34 @@ def _grouped_mm(
     return a.new_empty([rows, columns], dtype=out_dtype or a.dtype)
 
 
-META_KERNELS: dict[Any, Callable[..., Any]] = {**RECURRENT, _ATEN._grouped_mm.default: _grouped_mm}
+# What a card runs for them could not be compared: a CPU's results are taken, and a prediction says so.
+UNKNOWN = {
+    "geqrf",
+    "linalg_lstsq",
+    "_batch_norm_with_update",
+    "_sparse_mm_reduce_impl",
+    "sparse_sampled_addmm",
+    "_to_sparse",
+    "_histogramdd_bin_edges",
+    "histogram",
+}
+# Libraries of operators whose results are known, and that take nothing worth counting while they run.
+_KNOWN_NAMESPACES = {"aten", "prims", "prim", "torchvision", "bitsandbytes", "c10d", "_c10d_functional"}
+
+
+@cache
+def unknown_of(func: Any) -> str:
+    """What is not known of an operation's memory on a card, in words; "" if it is known."""
+    if func.namespace not in _KNOWN_NAMESPACES:
+        return f"{func.namespace}::{func.overloadpacket.__name__} takes no memory beside its results"
+    if func.overloadpacket.__name__ in UNKNOWN:
+        return f"{func.overloadpacket.__name__} takes on a card what it takes on a CPU"
+    return ""
+
+
+META_KERNELS: dict[Any, Callable[..., Any]] = {
+    **recurrent.META_KERNELS,
+    _ATEN.log_sigmoid_forward.default: _log_sigmoid,
+    _ATEN._fused_rms_norm.default: _rms_norm,
+    _ATEN._grouped_mm.default: _grouped_mm,
+}

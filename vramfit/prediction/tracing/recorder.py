@@ -13,6 +13,7 @@ from vramfit.prediction.trace_records import Call, Kind, OperationRecord, Storag
 from vramfit.prediction.tracing.assumptions import Assumptions
 from vramfit.prediction.tracing.cuda_kernels import AMPERE
 from vramfit.prediction.tracing.fake_tensors import Operations, storageless
+from vramfit.prediction.tracing.meta_kernels import unknown_of
 from vramfit.prediction.tracing.op_costs import convolution_of, flops_of
 from vramfit.prediction.tracing.op_schema import Nature, nature_of
 from vramfit.prediction.tracing.sparse_tensors import concerns_sparse, dense_parts, run_sparse
@@ -70,7 +71,10 @@ class Recorder(TorchDispatchMode):
         self._making = (name, self._kind(func, args), module)
         out = self._operations.run(func, args, kwargs, given)
         self._making = (name, "temporary", module)
-        _held = [self._take(size) for size in workspaces_of(func, args, self._capability) if size]
+        on_card = any(map(self.on_card, given))
+        _held = [self._take(size) for size in workspaces_of(func, args, self._capability) if size] if on_card else []
+        if on_card and (unknown := unknown_of(func)):
+            self._assumptions.note(unknown)
         self._record_operation(func, args, kwargs, given, out)
         return out
 

@@ -88,6 +88,11 @@ def _by_group(query: Tensor, key: Tensor, value: Tensor) -> list[int]:
     return [] if groups == 1 else [groups * _bytes(key), groups * _bytes(value)]
 
 
+def _ctc_backward(args: tuple[Any, ...], _: tuple[int, int]) -> list[int]:
+    """The sums of all paths to the end, as many as those from the start (LossCTC.cu)."""
+    return [_bytes(args[6])]
+
+
 def _copied(tensor: Tensor) -> int:
     """The copy of a BNLE tensor that a kernel makes if it is not contiguous as BLNE."""
     return 0 if tensor.transpose(1, 2).is_contiguous() else _bytes(tensor)
@@ -106,6 +111,8 @@ _RULES: dict[Any, Rule] = {
     _ATEN._scaled_dot_product_cudnn_attention_backward.default: _cudnn_backward,
     _ATEN._scaled_dot_product_efficient_attention.default: _efficient_forward,
     _ATEN._scaled_dot_product_efficient_attention_backward.default: _efficient_backward,
+    _ATEN._ctc_loss_backward.default: _ctc_backward,
+    _ATEN._ctc_loss_backward.Tensor: _ctc_backward,
     _ATEN._cudnn_rnn.default: recurrent.forward_workspace,
     _ATEN._cudnn_rnn_backward.default: recurrent.backward_workspace,
 }

@@ -1,0 +1,86 @@
+"""Kernels that return or keep other bytes on a card than on a CPU; those that are not known are said."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vramfit.prediction.trace_records import Trace
+from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere
+from vramfit.prediction.tracing.recorder import Recorder
+
+N, C = 8, 64
+FLOAT = 4
+
+
+def traced(function, *shapes, dtype=torch.float32, backward=True):
+    """A trace of a function of new tensors, and its backward pass."""
+    trace = Trace(1)
+    recorder = Recorder(trace)
+    with cuda_everywhere(), recorder:
+        given = [recorder.move(torch.empty(shape, dtype=dtype), "input") for shape in shapes]
+        out = function(*(tensor.requires_grad_() if backward else tensor for tensor in given))
+        recorder.mark("backward")
+        if backward:
+            out.backward(torch.empty_like(out))
+        recorder.mark("end")
+    return trace
+
+
+def made(trace, op):
+    return [storage.size_bytes for storage in trace.storages if storage.op == op]
+
+
+def test_log_sigmoid_keeps_no_exponential() -> None:
+    assert made(traced(F.logsigmoid, (N, C)), "log_sigmoid_forward") == [N * C * FLOAT, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rms_norm_is_one_kernel_that_keeps_a_number_a_row(dtype) -> None:
+    trace = traced(lambda x, weight: F.rms_norm(x, (C,), weight), (N, C), (C,), dtype=dtype)
+    size = dtype.itemsize
+    assert made(trace, "_fused_rms_norm") == [N * C * size, N * FLOAT]
+    assert made(trace, "_fused_rms_norm_backward") == [N * C * size, C * size]
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")
+def test_rms_norm_of_two_dtypes_is_composed_as_on_a_card() -> None:
+    trace = traced(lambda x: F.rms_norm(x, (C,), torch.ones(C, dtype=torch.float32)), (N, C), dtype=torch.bfloat16)
+    assert "_fused_rms_norm" not in {operation.name for operation in trace.operations}
+
+
+def test_ctc_takes_in_its_backward_pass_what_it_kept() -> None:
+    """Sums over paths: frames x samples x (2 x the longest target + 1)."""
+    frames, longest = 20, 5
+
+    def loss(logits):
+        lengths = (frames,) * N, (longest,) * N
+        return F.ctc_loss(logits.log_softmax(-1), torch.ones(N, longest, dtype=torch.long), *lengths, reduction="sum")
+
+    trace = traced(loss, (frames, N, C))
+    paths = N * frames * (2 * longest + 1) * FLOAT
+    assert paths in made(trace, "_ctc_loss")
+    assert paths in made(trace, "_ctc_loss_backward")
+
+
+def test_what_is_not_known_of_a_kernel_is_said() -> None:
+    trace = traced(lambda x: torch.geqrf(x)[0], (N, N), backward=False)
+    assert any("geqrf takes on a card what it takes on a CPU" in said for said in trace.assumptions)
+    assert traced(torch.relu, (N, C)).assumptions == []
+
+
+@torch.library.custom_op("vramfit_test::twice", mutates_args=())
+def twice(value: Tensor) -> Tensor:
+    """A user's own kernel."""
+    return value * 2
+
+
+@twice.register_fake
+def _(value: Tensor) -> Tensor:
+    return torch.empty_like(value)
+
+
+def test_a_kernel_of_ones_own_is_taken_to_need_nothing_beside_its_results_and_that_is_said() -> None:
+    trace = traced(twice, (N, C), backward=False)
+    assert made(trace, "vramfit_test::twice") == [N * C * FLOAT]
+    assert any("vramfit_test::twice takes no memory beside its results" in said for said in trace.assumptions)
