@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vramfit.errors import DataError
 from vramfit.jobs.job import Batch
-from vramfit.training.rollback import CPU, random_state, set_random_state
+from vramfit.jobs.random_state import CPU, random_state, set_random_state
 
 _VALIDATE_ONE_IN = 5
 Entry = tuple[Path, int]

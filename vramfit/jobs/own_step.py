@@ -47,6 +47,7 @@ class Run:
 
     def backward(self, loss: Tensor, *, retain_graph: bool = False) -> None:
         """Add a loss' gradients to those that are there, with the scaler's scale."""
+        self._step.phase = "backward"
         with torch.autocast(self.device.type, enabled=False):
             self._step.precision.scaler.scale(loss).backward(retain_graph=retain_graph)
 
@@ -64,6 +65,7 @@ class Run:
                 known = ", ".join(parts) or "one alone, which run.update() steps"
                 raise UsageError(f"step of '{self._step.job.name}' updates '{name}'; its optimizers are {known}.")
             optimizer = parts[name]
+        self._step.phase = "optimizer"
         with torch.autocast(self.device.type, enabled=False):
             self._step.step_optimizer(optimizer, [p for group in optimizer.param_groups for p in group["params"]])
         optimizer.zero_grad(set_to_none=True)

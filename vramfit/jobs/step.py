@@ -23,6 +23,7 @@ from vramfit.jobs.network_call import call_network, find_loss, loss_in
 from vramfit.jobs.optimizers import build_optimizer
 from vramfit.jobs.own_step import Run
 from vramfit.jobs.param_groups import freeze, scale_rates, train_mode
+from vramfit.records import Phase
 
 _DTYPES: dict[Amp, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _WARM = 1_000_000_000  # steps after which the warm-up of no average goes on
@@ -44,10 +45,14 @@ class Precision:
 
 
 class Step:
-    """A job on one device: its network, optimizer, scaler and averaged weights, and the steps they take."""
+    """A job on one device: its network, optimizer, scaler and averaged weights, and the steps they take.
+
+    `phase` is the part of a step that runs, or that an error came from.
+    """
 
     def __init__(self, job: Job, device: torch.device | str, *, precision: Precision | None = None) -> None:
         self.job = job = settled(job)
+        self.phase: Phase = "forward"
         self.device = torch.device(device)
         apply_to_allocator(job.levers, self.device)
         self.precision = precision or Precision.of(job, self.device)
@@ -80,6 +85,7 @@ class Step:
 
     def update(self) -> None:
         """Unscale, clip, step the optimizer and the scaler, drop the gradients, follow with the average."""
+        self.phase = "optimizer"
         if self.job.step is None:
             self.step_optimizer(self.optimizer, self.model.parameters())
         self.precision.scaler.update()
@@ -107,6 +113,7 @@ class Step:
         The loss is NaN where a network that returns its loss returns none in evaluation mode, as torchvision's
         detectors do.
         """
+        self.phase = "validation"
         inputs, targets = self._prepare(batch, training=False)
         with self._evaluating() as network, self._autocast():
             outputs = self._forward(network.eval(), inputs, targets)
@@ -164,6 +171,7 @@ class Step:
                 yield part, own / total if total else batch_size(part) / batch_size(batch)
 
     def _backward_part(self, part: Batch, share: float) -> Tensor:
+        self.phase = "forward"
         inputs, targets = self._prepare(part, training=True)
         with self._autocast():
             outputs = self._forward(self.model, inputs, targets)
@@ -173,6 +181,7 @@ class Step:
                 f"The loss of '{self.job.name}' depends on no weight that learns: compute it from the outputs as they "
                 "are, without .detach(), .item(), .argmax() or torch.no_grad()."
             )
+        self.phase = "backward"
         self.precision.scaler.scale(loss).backward()
         return loss.detach()
 
@@ -262,11 +271,11 @@ class AveragedModel:
     @contextmanager
     def on(self, device: torch.device) -> Iterator[nn.Module]:
         """The averaged network on the device that evaluates it."""
-        if self.home is not None:
-            self.model.to(device)
-        yield self.model
-        if self.home is not None:
-            self.model.to(self.home)
+        try:
+            yield self.model if self.home is None else self.model.to(device)
+        finally:
+            if self.home is not None:
+                self.model.to(self.home)
 
 
 def _scalar(loss: Any, job: str) -> Tensor:

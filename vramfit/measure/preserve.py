@@ -1,10 +1,12 @@
 """Leaving a process as it was found: random states and global switches that a trial in it would change."""
 
-import random
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+import torch
+
+from vramfit.jobs.random_state import CPU, random_state, set_random_state
 
 # Switches of torch that a step, or a user's model, may turn: how to read one and how to set it back.
 _Switch = tuple[Callable[[], Any], Callable[[Any], Any]]
@@ -13,21 +15,13 @@ _Switch = tuple[Callable[[], Any], Callable[[Any], Any]]
 @contextmanager
 def preserved() -> Iterator[None]:
     """Restore python's, numpy's, torch's and CUDA's random states and torch's global switches on the way out."""
-    import torch
-
     switches = [(put, get()) for get, put in _switches()]
-    python_state = random.getstate()
-    numpy = sys.modules.get("numpy")
-    numpy_state = numpy.random.get_state() if numpy else None
-    torch_state = torch.get_rng_state()
+    host_state = random_state(CPU)
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     try:
         yield
     finally:
-        random.setstate(python_state)
-        if numpy and numpy_state:
-            numpy.random.set_state(numpy_state)
-        torch.set_rng_state(torch_state)
+        set_random_state(host_state, CPU)
         if cuda_states:
             torch.cuda.set_rng_state_all(cuda_states)
         for put, value in switches:
@@ -35,8 +29,6 @@ def preserved() -> Iterator[None]:
 
 
 def _switches() -> list[_Switch]:
-    import torch
-
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     return [
         (lambda: cudnn.benchmark, lambda value: setattr(cudnn, "benchmark", value)),

@@ -15,6 +15,7 @@ import torch
 
 from vramfit._version import __version__
 from vramfit.jobs.job import Batch
+from vramfit.jobs.random_state import random_state, set_random_state
 from vramfit.jobs.step import Step
 from vramfit.plan.workers import Feeding
 from vramfit.records import EpochRecord, GrowBack, OomEvent
@@ -28,7 +29,6 @@ from vramfit.training.loss_weights import loss_factors, running_errors
 from vramfit.training.lr_schedule import WarmupCosine
 from vramfit.training.monitors import Clock, LossWatch, MemoryWatch, StopSignal
 from vramfit.training.recovery import Recovery
-from vramfit.training.rollback import random_state, set_random_state
 from vramfit.training.run_options import RunOptions
 from vramfit.training.run_state import RunState
 from vramfit.training.task import Judgement, Task

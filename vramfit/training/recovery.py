@@ -7,7 +7,6 @@ effective batch, the order of samples and the gradient they give stay what they 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -114,19 +113,21 @@ class Recovery:
     def _gradients(self, batch: Batch | None, weight: float) -> tuple[Guard | None, Tensor | None, Failure | None]:
         """Forward and backward; no guard where not even its copies could be made, and nothing has moved."""
         guard: Guard | None = None
+        self.step.phase = "forward"
         try:
             guard = Guard(self.step)
             loss = self._backward(batch, weight)
         except Exception as error:
-            return guard, None, _failure_of(error)
+            return guard, None, self._failure_of(error)
         return guard, loss, None
 
     def _update(self, guard: Guard) -> Failure | None:
+        self.step.phase = "optimizer"  # the copies before it are its own
         try:
             guard.before_optimizer()
             self.step.update()
         except Exception as error:
-            return _failure_of(error, "optimizer")
+            return self._failure_of(error)
         return None
 
     def _backward(self, batch: Batch | None, weight: float) -> Tensor:
@@ -144,11 +145,19 @@ class Recovery:
         return [parameter for parameter in self.step.model.parameters() if parameter.requires_grad]
 
     def _validate(self, batch: Batch, place: slice) -> tuple[Any, Failure | None]:
+        self.step.phase = "validation"
         try:
             return self.step.validate(part_of(batch, place)), None
         except Exception as error:
-            failure = _failure_of(error, "validation")
+            failure = self._failure_of(error)
         return None, failure
+
+    def _failure_of(self, error: Exception) -> Failure:
+        """What an OOM was, in words that hold no tensor; any other error goes on its way."""
+        if not is_out_of_memory(error):
+            raise error
+        words = str(error).strip().splitlines() or [type(error).__name__]
+        return Failure(self.step.phase, words[0][:200])
 
     def _shrink(self, failure: Failure | None, batch: Batch | None) -> None:
         failure = next(known for known in self.ranks.gather(failure) if known is not None)
@@ -175,21 +184,3 @@ class Recovery:
         )
         self._on_event(event)
         return event.micro_batch_after
-
-
-def _failure_of(error: Exception, phase: Phase | None = None) -> Failure:
-    """What an OOM was, in words that hold no tensor; any other error goes on its way."""
-    if not is_out_of_memory(error):
-        raise error
-    words = str(error).strip().splitlines() or [type(error).__name__]
-    return Failure(phase or _phase_of(error.__traceback__), words[0][:200])
-
-
-def _phase_of(trace: TracebackType | None) -> Phase:
-    """Forward or backward: whether torch's own `backward` is among the calls that led to the error."""
-    while trace is not None:
-        frame = trace.tb_frame
-        if frame.f_code.co_name == "backward" and str(frame.f_globals.get("__name__", "")).startswith("torch."):
-            return "backward"
-        trace = trace.tb_next
-    return "forward"

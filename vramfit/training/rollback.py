@@ -9,19 +9,15 @@ Two copies, each taken as late as it can be:
   has not that much cached, the copy goes to the host.
 """
 
-import random
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from vramfit.jobs.random_state import random_state, set_random_state
 from vramfit.jobs.step import Step
 from vramfit.measure.memory import room_bytes
-
-RandomState = dict[str, Any]
 
 
 class Guard:
@@ -131,28 +127,3 @@ def _forget_unscaling(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optim
 
     if scaler.is_enabled():
         scaler._per_optimizer_states = defaultdict(_refresh_per_optimizer_state)
-
-
-CPU = torch.device("cpu")
-
-
-def random_state(device: torch.device) -> RandomState:
-    """The random states of Python, NumPy, torch and the card, in types that load with `weights_only`."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
-    return {
-        "python": random.getstate(),
-        "numpy": (str(kind), torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position), int(has_gauss), gauss),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-    }
-
-
-def set_random_state(state: RandomState, device: torch.device) -> None:
-    """Put back what `random_state` took."""
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(state["torch"])
-    if device.type == "cuda" and state["cuda"] is not None:
-        torch.cuda.set_rng_state(state["cuda"], device)
