@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from vramfit.prediction.allocator.allocator import CachingAllocator, Settings
 from vramfit.prediction.constants import CONSTANTS
-from vramfit.prediction.overheads import context_bytes, convolution_workspaces, kept_workspaces
+from vramfit.prediction.overheads import context_bytes, kept_workspaces, passing_workspaces
 from vramfit.prediction.predict import TracePredictor
 from vramfit.prediction.timeline import WORKSPACE, Hidden, Timeline, draw_timeline, part_at
 from vramfit.prediction.trace_records import Trace
@@ -72,11 +72,8 @@ def explain_trial(predictor: TracePredictor, micro_batch: int) -> Explanation:
     """
     trace = predictor.rehearsal(micro_batch)
     parts = CONSTANTS.hidden.replayed_parts
-    workspaces = convolution_workspaces(
-        trace.operations,
-        benchmark=predictor.cudnn_benchmark,
-        part=sum(parts) / len(parts),
-        card=predictor.card,
+    workspaces = passing_workspaces(
+        trace.operations, predictor.card, benchmark=predictor.cudnn_benchmark, part=sum(parts) / len(parts)
     )
     hidden = Hidden(
         workspaces=workspaces,

@@ -24,6 +24,7 @@ from math import prod
 
 from vramfit.cards import Card
 from vramfit.prediction.constants import CONSTANTS, ContextConstants, HiddenConstants, MemoryKind
+from vramfit.prediction.reductions import staging_workspaces
 from vramfit.prediction.trace_records import OperationRecord, Trace
 from vramfit.units import KIB, MIB
 
@@ -104,6 +105,14 @@ def _copies_bytes(operation: OperationRecord, constants: HiddenConstants = CONST
         return 0
     sums = constants.hopper_weight_bytes * prod(convolution.weight_shape)
     return convolution.image_bytes(operation.dtype) + round(sums)
+
+
+def passing_workspaces(
+    operations: Sequence[OperationRecord], card: Card, *, benchmark: bool, part: float = 1.0
+) -> dict[int, int]:
+    """Event number -> bytes that a kernel needs there while it runs: a convolution, or a sum over rows."""
+    convolutions = convolution_workspaces(operations, benchmark=benchmark, part=part, card=card)
+    return {**convolutions, **staging_workspaces(operations, card)}
 
 
 def convolution_workspaces(

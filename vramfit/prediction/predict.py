@@ -16,7 +16,7 @@ from vramfit.prediction.allocator.allocator import Settings
 from vramfit.prediction.bands import memory_band, verdict
 from vramfit.prediction.constants import CONSTANTS
 from vramfit.prediction.largest_batch import LargestBatch
-from vramfit.prediction.overheads import context_bytes, convolution_workspaces, kept_workspaces, memory_kind
+from vramfit.prediction.overheads import context_bytes, kept_workspaces, memory_kind, passing_workspaces
 from vramfit.prediction.replay_trace import Peaks, Spread, replay_trace
 from vramfit.prediction.roofline import step_time_s
 from vramfit.prediction.trace_records import Trace
@@ -194,7 +194,7 @@ class TracePredictor:
         """The peaks with a part of the most workspace that cuDNN may take."""
         return replay_trace(
             trace,
-            convolution_workspaces(trace.operations, benchmark=self.cudnn_benchmark, part=part, card=self.card),
+            passing_workspaces(trace.operations, self.card, benchmark=self.cudnn_benchmark, part=part),
             kept_bytes=kept_workspaces(trace, self.card),
             limit_bytes=limit_bytes,
             settings=self.settings,

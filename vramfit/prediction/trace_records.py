@@ -55,6 +55,14 @@ class Convolution:
 
 
 @dataclass(frozen=True, slots=True)
+class Reduction:
+    """A sum over the rows of a contiguous matrix, which keeps its columns."""
+
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True, slots=True)
 class OperationRecord:
     """One operation: bytes it must read and write, its floating-point operations, where it ran.
 
@@ -72,6 +80,7 @@ class OperationRecord:
     position: int
     tensors: int = 1
     convolution: Convolution | None = None
+    reduction: Reduction | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,13 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import flop_registry, shape_wrapper
 
-from vramfit.prediction.trace_records import Convolution
+from vramfit.prediction.trace_records import Convolution, Reduction
 from vramfit.prediction.tracing import recurrent
 
 _FORWARD = torch.ops.aten.convolution.default
 _BACKWARD = torch.ops.aten.convolution_backward.default
+_SUMS = {torch.ops.aten.sum.dim_IntList, torch.ops.aten.mean.dim}
+_FLOAT_BYTES = 4
 # Of operations that torch has no formula for.
 _FLOPS: dict[Any, Any] = {
     torch.ops.aten._cudnn_rnn.default: shape_wrapper(recurrent.flops),
@@ -48,6 +50,19 @@ def convolution_of(func: Any, args: tuple[Any, ...], out: Any) -> Convolution | 
         stride=tuple(stride),
         dilation=tuple(dilation),
     )
+
+
+def reduction_of(func: Any, args: tuple[Any, ...]) -> Reduction | None:
+    """The shape of a sum or mean over the first dimensions of a contiguous tensor; None for any other operation."""
+    if func not in _SUMS or not args[0].is_floating_point() or args[0].element_size() > _FLOAT_BYTES:
+        return None
+    value, dims = args[0], args[1] if len(args) > 1 else None
+    summed = sorted(dim % value.dim() for dim in dims or () if value.dim())
+    leading = 0 < len(summed) < value.dim() and summed == list(range(len(summed)))
+    if not leading or not value.is_contiguous() or value.numel() == 0:
+        return None
+    rows = value.shape[: len(summed)].numel()
+    return Reduction(rows, value.numel() // rows)
 
 
 def _is_channels_last(tensor: Any) -> bool:

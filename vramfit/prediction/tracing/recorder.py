@@ -14,7 +14,7 @@ from vramfit.prediction.tracing.assumptions import Assumptions
 from vramfit.prediction.tracing.cuda_kernels import AMPERE
 from vramfit.prediction.tracing.fake_tensors import Operations, storageless
 from vramfit.prediction.tracing.meta_kernels import unknown_of
-from vramfit.prediction.tracing.op_costs import convolution_of, flops_of
+from vramfit.prediction.tracing.op_costs import convolution_of, flops_of, reduction_of
 from vramfit.prediction.tracing.op_schema import Nature, nature_of
 from vramfit.prediction.tracing.sparse_tensors import concerns_sparse, dense_parts, run_sparse
 from vramfit.prediction.tracing.tensor_trees import tensors_given, tensors_in
@@ -176,6 +176,7 @@ class Recorder(TorchDispatchMode):
                 position=len(self.trace.events),
                 tensors=len(args[0]) if name.startswith("_foreach") else 1,
                 convolution=convolution_of(func, args, out),
+                reduction=reduction_of(func, args),
             )
         )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import lcm
 
-from vramfit.prediction.trace_records import Convolution, OperationRecord, StorageRecord, Trace
+from vramfit.prediction.trace_records import Convolution, OperationRecord, Reduction, StorageRecord, Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +120,7 @@ class _Polynomial:
             read_bytes=self.value([one.read_bytes for one in same]),
             written_bytes=self.value([one.written_bytes for one in same]),
             convolution=self._convolution([one.convolution for one in same]),
+            reduction=self._reduction([one.reduction for one in same]),
         )
 
     def _convolution(self, same: Sequence[Convolution | None]) -> Convolution | None:
@@ -132,6 +133,12 @@ class _Polynomial:
             weight_shape=self._shape([one.weight_shape for one in known]),
             output_shape=self._shape([one.output_shape for one in known]),
         )
+
+    def _reduction(self, same: Sequence[Reduction | None]) -> Reduction | None:
+        known = [one for one in same if one is not None]
+        if len(known) < len(same):
+            return None
+        return Reduction(self.value([one.rows for one in known]), self.value([one.columns for one in known]))
 
     def _shape(self, same: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         return tuple(self.value(lengths) for lengths in zip(*same, strict=True))
