@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vramfit.cli.options import AsJson, ChannelsLast, ImageSize, MixedPrecision, ModelOrFactory
+from vramfit.cli.options import DEFAULT_MODEL, AsJson, ChannelsLast, ImageSize, MixedPrecision, ModelOrFactory
 from vramfit.cli.results import require_free, tell, write_result
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def explain(
     *,
-    model: ModelOrFactory = "hrnet",
+    model: ModelOrFactory = DEFAULT_MODEL,
     image_size: ImageSize = None,
     batch_size: Annotated[
         int | None,

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from vramfit.landmarks.model.options import NetworkOptions
+
 ModelOrFactory = Annotated[
     str,
     typer.Option(
@@ -13,8 +15,9 @@ ModelOrFactory = Annotated[
     ),
 ]
 # None is not given: a model by its name then has these, and a Job of one's own keeps what it says itself.
-DEFAULT_SIZE = (768, 768)
-DEFAULT_PRECISION: Literal["fp16"] = "fp16"
+DEFAULT_MODEL = NetworkOptions.model
+DEFAULT_SIZE = NetworkOptions.image_size
+DEFAULT_PRECISION = NetworkOptions.amp
 ImageSize = Annotated[
     tuple[int, int] | None,
     typer.Option(help="Height and width in pixels; 768 768 if not given.", metavar="H W"),

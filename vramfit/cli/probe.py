@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vramfit.choices import EPOCHS, IMAGES, Mode, Objective
-from vramfit.cli.options import AsJson, ChannelsLast, ImageSize, MixedPrecision, ModelOrFactory
+from vramfit.cli.options import DEFAULT_MODEL, AsJson, ChannelsLast, ImageSize, MixedPrecision, ModelOrFactory
 from vramfit.cli.probe_request import AUTO, Case, cases_of, named_levers, sizes_to_try
 from vramfit.cli.results import require_free, tell, write_result
 from vramfit.errors import NothingFits, UsageError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def probe(
     *,
-    model: ModelOrFactory = "hrnet",
+    model: ModelOrFactory = DEFAULT_MODEL,
     image_size: ImageSize = None,
     image_sizes: Annotated[
         str | None, typer.Option(help="Several sizes, such as 256,512,768 or 512x640; one row each.", metavar="LIST")

@@ -21,7 +21,7 @@ from vramfit.records import Budget, Lever, Plan, Profile, Schedule
 from vramfit.shipped import load_profile
 from vramfit.training.distributed import Ranks
 from vramfit.training.run_options import DeviceChoice, RunOptions
-from vramfit.units import MemoryLimits, format_size
+from vramfit.units import format_size
 
 DEFAULT_BATCH = 6
 
@@ -126,7 +126,7 @@ def samples_limit(schedule: Schedule) -> int:
 
 def _probe(job: Job, options: RunOptions, schedule: Schedule, effective: int | None) -> tuple[Profile, str | None]:
     request = ProbeRequest(
-        limits=_limits(options),
+        limits=options.limits,
         gpu=options.gpu,
         # A batch that is asked for is split only where it does not fit, whatever would be faster.
         objective="fastest" if effective is None else "largest",
@@ -135,10 +135,6 @@ def _probe(job: Job, options: RunOptions, schedule: Schedule, effective: int | N
         fresh=options.fresh,
     )
     return fit_or_recall(job, request)
-
-
-def _limits(options: RunOptions) -> MemoryLimits:
-    return MemoryLimits.parse(vram=options.vram, reserve=options.reserve)
 
 
 def _from_profile(
@@ -167,7 +163,7 @@ def _proved(
     """The profile's decision where it holds now; a new one where less is free, or where a trial says otherwise."""
     profile = decision.profile
     assert profile is not None
-    limits = _limits(options).or_vram(profile.budget.requested_bytes)
+    limits = options.limits.or_vram(profile.budget.requested_bytes)
     now = read_budget(card, limits)
     if not verify and _still_fits(profile, decision.micro_batch, now):
         return decision

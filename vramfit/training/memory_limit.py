@@ -12,7 +12,7 @@ from vramfit.measure.device import Device, local_device
 from vramfit.records import Budget
 from vramfit.training.monitors import MemoryWatch
 from vramfit.training.run_options import RunOptions
-from vramfit.units import MemoryLimits, format_size
+from vramfit.units import format_size
 
 
 def limit_memory(
@@ -47,8 +47,7 @@ def budget_now(card: Device, options: RunOptions, planned: Budget | None) -> tup
         UsageError: nothing is left.
 
     """
-    limits = MemoryLimits.parse(vram=options.vram, reserve=options.reserve)
-    now = read_budget(card, limits.or_vram(planned.requested_bytes if planned else None))
+    now = read_budget(card, options.limits.or_vram(planned.requested_bytes if planned else None))
     if planned is None:
         return now, []
     if now.budget_bytes >= planned.budget_bytes:

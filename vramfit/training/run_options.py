@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vramfit.choices import EPOCHS
 from vramfit.errors import UsageError
 from vramfit.options import Options, option
-from vramfit.units import parse_size
+from vramfit.units import MemoryLimits
 
 DeviceChoice = Literal["auto", "cuda", "cpu"]
 AUTO = "auto"
@@ -49,7 +50,7 @@ class RunOptions(Options):
     watermark: float = option(
         0.95, "Warn once when this share of the budget was in use.", metavar="X", above=0, on_resume="silent"
     )
-    epochs: int = option(200, "Epochs of the whole run.", metavar="N", minimum=1)
+    epochs: int = option(EPOCHS, "Epochs of the whole run.", metavar="N", minimum=1)
     warmup_epochs: float = option(
         10, "Epochs of linear warm-up, by the step; then half a cosine.", metavar="N", minimum=0
     )
@@ -98,10 +99,13 @@ class RunOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for size in (self.vram, self.reserve):
-            if size is not None:
-                parse_size(size)
+        _ = self.limits  # refuses what is no size before anything is loaded
         if self.auto_batch and self.profile:
             raise UsageError("--auto-batch and --profile each choose the batch; give one of them.")
         if self.gpu and self.profile:
             raise UsageError("--gpu and --profile each name the card that is planned for; give one of them.")
+
+    @property
+    def limits(self) -> MemoryLimits:
+        """`vram` and `reserve` in bytes."""
+        return MemoryLimits.parse(vram=self.vram, reserve=self.reserve)
