@@ -113,3 +113,8 @@ def test_without_a_gpu_a_measurement_is_refused_whatever_is_asked_beside_it(monk
     with pytest.raises(NoUsableGpu):
         fitting.run_probe(small.job(), request)
     assert card_here(replace(request, mode="auto")) is None
+
+
+def test_no_levers_are_chosen_for_more_than_the_effective_batch():
+    rows = fitting.levers_for(small.job(), ProbeRequest(gpu="rtx3060", effective_batch=4)).rows
+    assert max(row.trial.micro_batch for row in rows) == 4
