@@ -28,7 +28,7 @@ def test_an_example_of_the_public_face_runs(name):
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLE)
-def test_a_function_says_its_known_limitations(name):
+def test_what_has_an_example_says_its_known_limitations(name):
     assert "Known limitations:" in inspect.getdoc(getattr(vramfit, name))
 
 
