@@ -34,7 +34,8 @@ Checkpoint = Annotated[
 ]
 Decode = Annotated[Literal["dark", "argmax", "soft"], typer.Option(help="How a point is found in its heatmap.")]
 Views = Annotated[
-    int, typer.Option("--tta", min=1, metavar="N", help="See each film N times, a little turned, and take the mean.")
+    int,
+    typer.Option("--tta", min=1, metavar="N", help="Test-time augmentation: the mean of N views, a little rotated."),
 ]
 DeviceToUse = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto is the GPU where there is one.")]
 FilmsAtOnce = Annotated[

@@ -39,8 +39,8 @@ def choose_trial(trials: Iterable[Trial], objective: Objective, *, accumulate: b
 
 def reason_for(chosen: Trial, trials: Sequence[Trial], objective: Objective) -> str:
     """One sentence: why this micro-batch and not the next."""
-    why = _why_not_larger(chosen, trials, objective) or "the largest that was allowed, and it fits"
-    return f"batch {chosen.micro_batch}: {why}."
+    why = _why_not_larger(chosen, trials, objective)
+    return f"batch {chosen.micro_batch}: {why}." if why else f"batch {chosen.micro_batch} fits, as requested."
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ _LEAST_AHEAD, _MOST_AHEAD = 2, 8
 
 
 @dataclass(frozen=True)
-class Feeding:
+class LoaderSettings:
     """`workers` processes, `ahead` batches that each keeps ready, and why."""
 
     workers: int
@@ -49,15 +49,15 @@ def most_workers(cores: int) -> int:
     return max(1, min(cores - 1, _MOST))
 
 
-def feed_cpu(loads_images_per_s: float) -> Feeding:
+def loader_for_cpu(loads_images_per_s: float) -> LoaderSettings:
     """The choice where the CPU trains."""
     milliseconds = 1000 / loads_images_per_s
-    return Feeding(
+    return LoaderSettings(
         0, reason=f"0 workers: an image loads in {milliseconds:.2g} ms, and the cores of this CPU are to train."
     )
 
 
-def feed_card(pace: Pace) -> Feeding:
+def loader_for_card(pace: Pace) -> LoaderSettings:
     """The fewest workers that keep a card from waiting, within the cores and half of the host's free memory."""
     wanted = _workers_wanted(pace)
     allowed = most_workers(pace.cores)
@@ -65,11 +65,12 @@ def feed_card(pace: Pace) -> Feeding:
     workers = min(wanted, allowed, room)
     if workers == 0:
         free = format_size(pace.host_bytes)
-        return Feeding(0, reason=f"0 workers: the host has {free} free, and each takes {format_size(WORKER_BYTES)}.")
+        reason = f"0 workers: the host has {free} free, and each takes {format_size(WORKER_BYTES)}."
+        return LoaderSettings(0, reason=reason)
     ahead = _ahead(pace, workers)
     pinned = pace.host_bytes is None or workers * ahead * pace.batch_bytes <= pace.host_bytes // 4
     limit = "" if workers == wanted else _limit(pace, room <= allowed)
-    return Feeding(workers, ahead, pinned, f"{_rates(pace, workers)}{limit}; {_ready(workers, ahead, pinned)}.")
+    return LoaderSettings(workers, ahead, pinned, f"{_rates(pace, workers)}{limit}; {_ready(workers, ahead, pinned)}.")
 
 
 def _workers_wanted(pace: Pace) -> int:

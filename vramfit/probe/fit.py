@@ -63,7 +63,7 @@ def fit(
     >>> profile.source, profile.plan.micro_batch, profile.plan.accumulation_steps
     ('predicted', 96, 1)
     >>> profile.plan.reason
-    'batch 96: the largest that was allowed, and it fits.'
+    'batch 96 fits, as requested.'
 
     Raises:
         NothingFits: not even the smallest batch allowed.

@@ -194,7 +194,7 @@ def _counted(profile: Profile) -> str:
 
 
 def _time_sentence(profile: Profile) -> str:
-    """What the times count, and whether steps or loading set the pace."""
+    """What the times count, and whether the GPU or data loading limits them."""
     schedule = profile.schedule
     length = f"{schedule.images} images an epoch, {schedule.epochs} epoch{'' if schedule.epochs == 1 else 's'}"
     loading = schedule.loading
@@ -203,9 +203,10 @@ def _time_sentence(profile: Profile) -> str:
     timed = [trial for trial in profile.trials if trial.throughput_images_per_s]
     waiting = [str(trial.micro_batch) for trial in timed if schedule.waits(trial.throughput_images_per_s or 0.0)]
     workers = "1 worker" if loading.workers == 1 else f"{loading.workers} workers"
-    pace = "the steps set the pace" if not waiting else f"loading sets the pace of batch {', '.join(waiting)}"
+    gpu = "limited by the GPU, not by data loading"
+    limit = f"batch {', '.join(waiting)} is limited by data loading" if waiting else gpu
     rate = f"{workers} of this machine, measured, would load {loading.images_per_s:.0f} images/s"
-    return f"Times: {length}, the longer of steps and loading; {rate}: {pace}."
+    return f"Times: {length}, the longer of steps and loading; {rate}: {limit}."
 
 
 def show(table: Table, file: TextIO | None = None) -> None:

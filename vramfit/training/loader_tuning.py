@@ -1,4 +1,4 @@
-"""Feeding a run: how many loading processes, from what this machine was just seen to do."""
+"""How a run loads its data: how many loading processes, from what this machine was just seen to do."""
 
 import time
 from statistics import median
@@ -7,7 +7,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from vramfit.measure.host import available_host_bytes, usable_cores
-from vramfit.plan.workers import Feeding, Pace, feed_card, feed_cpu
+from vramfit.plan.workers import LoaderSettings, Pace, loader_for_card, loader_for_cpu
 from vramfit.training.batch_plan import Decision
 from vramfit.training.distributed import Ranks
 from vramfit.training.loading import Samples
@@ -17,18 +17,18 @@ _SAMPLES = 24
 _LIMIT_S = 0.4
 
 
-def choose_feeding(
+def choose_loader_settings(
     samples: Samples, options: RunOptions, decision: Decision, device: torch.device, ranks: Ranks
-) -> Feeding:
+) -> LoaderSettings:
     """Workers, batches ahead and pinning: as the options say, or from rates and memory where they leave it open."""
     pinned = options.pin_memory
     if options.num_workers is not None:
-        return Feeding(options.num_workers, pin_memory=device.type == "cuda" and pinned is not False)
+        return LoaderSettings(options.num_workers, pin_memory=device.type == "cuda" and pinned is not False)
     rate = measured_rate(samples)
     if device.type == "cpu":
-        return feed_cpu(rate)
-    chosen = feed_card(_pace(rate, samples, decision, ranks))
-    return chosen if pinned is None else Feeding(chosen.workers, chosen.ahead, pinned, chosen.reason)
+        return loader_for_cpu(rate)
+    chosen = loader_for_card(_pace(rate, samples, decision, ranks))
+    return chosen if pinned is None else LoaderSettings(chosen.workers, chosen.ahead, pinned, chosen.reason)
 
 
 def measured_rate(samples: Samples) -> float:

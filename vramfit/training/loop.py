@@ -17,18 +17,18 @@ from vramfit._version import __version__
 from vramfit.jobs.job import Batch
 from vramfit.jobs.random_state import random_state, set_random_state
 from vramfit.jobs.step import Step
-from vramfit.plan.workers import Feeding
+from vramfit.plan.workers import LoaderSettings
 from vramfit.records import EpochRecord, GrowBack, OomEvent
 from vramfit.training import checkpoint
 from vramfit.training.batch_plan import Decision
 from vramfit.training.distributed import Ranks
-from vramfit.training.growth import GrowthPolicy
 from vramfit.training.listeners import Example, Listener, Progress
 from vramfit.training.loading import Loader, cut, epoch_order, share
 from vramfit.training.loss_weights import loss_factors, running_errors
 from vramfit.training.lr_schedule import WarmupCosine
 from vramfit.training.monitors import Clock, LossWatch, MemoryWatch, StopSignal
 from vramfit.training.recovery import Recovery
+from vramfit.training.regrowth import RegrowthPolicy
 from vramfit.training.run_options import RunOptions
 from vramfit.training.run_state import RunState
 from vramfit.training.task import Judgement, Task
@@ -44,7 +44,7 @@ class Loop:
         options: RunOptions,
         batch: Decision,
         *,
-        feeding: Feeding | None = None,
+        loader: LoaderSettings | None = None,
         config: Mapping[str, Any] | None = None,
         ranks: Ranks | None = None,
         listeners: Sequence[Listener] = (),
@@ -58,11 +58,11 @@ class Loop:
         self.state = RunState()
         self.recovery = Recovery(step, batch.micro_batch, ranks=self.ranks, on_event=self._on_event)
         self.memory = memory or MemoryWatch(step.device)
-        self._growth = GrowthPolicy(self.recovery, self.memory)
+        self._growth = RegrowthPolicy(self.recovery, self.memory)
         self.step_times_s: list[float] = []
-        feeding = feeding or Feeding(0)
-        pin = feeding.pin_memory and step.device.type == "cuda"
-        self._training = Loader(task.training, workers=feeding.workers, ahead=feeding.ahead, pin_memory=pin)
+        loader = loader or LoaderSettings(0)
+        pin = loader.pin_memory and step.device.type == "cuda"
+        self._training = Loader(task.training, workers=loader.workers, ahead=loader.ahead, pin_memory=pin)
         # Validation samples are loaded here, in order: processes of their own would rarely earn their memory.
         self._validation = Loader(task.validation, pin_memory=pin)
         self._schedule = WarmupCosine.of(

@@ -19,7 +19,7 @@ from vramfit.jobs.step import Step
 from vramfit.oom import is_out_of_memory, release_memory
 from vramfit.records import OomEvent, Phase
 from vramfit.training.distributed import Ranks
-from vramfit.training.rollback import Guard
+from vramfit.training.rollback import Rollback
 
 
 @dataclass(frozen=True)
@@ -98,33 +98,33 @@ class Recovery:
 
     def _attempt(self, batch: Batch | None, weight: float) -> tuple[Tensor | None, Failure | None]:
         """The loss of a step that every rank took, or no loss and, on a rank where it failed, why; then undone."""
-        guard, loss, failure = self._gradients(batch, weight)
+        rollback, loss, failure = self._gradients(batch, weight)
         if not self.ranks.any(failure is not None):
-            assert guard is not None
+            assert rollback is not None
             assert loss is not None
             self._reduce(weight)
-            failure = self._update(guard)
+            failure = self._update(rollback)
             if not self.ranks.any(failure is not None):
                 return self.ranks.sum(loss), None
-        if guard is not None:
-            guard.restore()
+        if rollback is not None:
+            rollback.restore()
         return None, failure
 
-    def _gradients(self, batch: Batch | None, weight: float) -> tuple[Guard | None, Tensor | None, Failure | None]:
-        """Forward and backward; no guard where not even its copies could be made, and nothing has moved."""
-        guard: Guard | None = None
+    def _gradients(self, batch: Batch | None, weight: float) -> tuple[Rollback | None, Tensor | None, Failure | None]:
+        """Forward and backward; no rollback where not even its copies could be made, and nothing has moved."""
+        rollback: Rollback | None = None
         self.step.phase = "forward"
         try:
-            guard = Guard(self.step)
+            rollback = Rollback(self.step)
             loss = self._backward(batch, weight)
         except Exception as error:
-            return guard, None, self._failure_of(error)
-        return guard, loss, None
+            return rollback, None, self._failure_of(error)
+        return rollback, loss, None
 
-    def _update(self, guard: Guard) -> Failure | None:
+    def _update(self, rollback: Rollback) -> Failure | None:
         self.step.phase = "optimizer"  # the copies before it are its own
         try:
-            guard.before_optimizer()
+            rollback.before_optimizer()
             self.step.update()
         except Exception as error:
             return self._failure_of(error)

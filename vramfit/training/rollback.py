@@ -20,7 +20,7 @@ from vramfit.jobs.step import Step
 from vramfit.measure.memory import room_bytes
 
 
-class Guard:
+class Rollback:
     """The two copies of one step, and the way back."""
 
     def __init__(self, step: Step) -> None:

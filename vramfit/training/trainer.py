@@ -19,7 +19,7 @@ from vramfit.shipped import load_profile
 from vramfit.training.batch_plan import Decision, choose_device, decide
 from vramfit.training.distributed import Ranks
 from vramfit.training.listeners import Listener, RunStart, RunSummary
-from vramfit.training.loader_tuning import choose_feeding
+from vramfit.training.loader_tuning import choose_loader_settings
 from vramfit.training.loop import Loop
 from vramfit.training.memory_limit import limit_memory
 from vramfit.training.profile_writer import ProfileWriter
@@ -158,11 +158,11 @@ class _Launch:
         # The card is capped before anything is built on it.
         memory, limited = limit_memory(self.job, options, self.device, planned)
         step, built = self._step()
-        feeding = choose_feeding(task.training, options, decision, self.device, ranks)
+        loader = choose_loader_settings(task.training, options, decision, self.device, ranks)
         notes = [*task.notes, *_precision_note(self.job, self.device), *decision.notes, *limited, *built]
-        notes += [feeding.reason] if feeding.reason else []
+        notes += [loader.reason] if loader.reason else []
         notes += self._make_room()
-        loop = Loop(task, step, options, decision, feeding=feeding, ranks=ranks, listeners=listeners, memory=memory)
+        loop = Loop(task, step, options, decision, loader=loader, ranks=ranks, listeners=listeners, memory=memory)
         if self.resumed is not None:
             loop.resume(self.resumed.content)
             notes.append(self.resumed.note(options, decision.effective_batch))

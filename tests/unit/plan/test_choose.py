@@ -72,7 +72,7 @@ def test_the_reason_names_the_next_batch(next_one, said):
 
 
 def test_the_reason_at_the_cap():
-    assert reason_for(trial(6), [trial(6)], "largest") == "batch 6: the largest that was allowed, and it fits."
+    assert reason_for(trial(6), [trial(6)], "largest") == "batch 6 fits, as requested."
 
 
 @pytest.mark.parametrize(

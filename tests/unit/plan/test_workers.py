@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vramfit.plan.workers import WORKER_BYTES, Pace, feed_card, feed_cpu, most_workers
+from vramfit.plan.workers import WORKER_BYTES, Pace, loader_for_card, loader_for_cpu, most_workers
 from vramfit.units import GIB
 
 BATCH_BYTES = 6 * 768 * 768
@@ -23,7 +23,7 @@ def pace(**changes):
 
 
 def test_one_worker_is_enough_for_a_slow_card():
-    chosen = feed_card(pace())
+    chosen = loader_for_card(pace())
     assert (chosen.workers, chosen.ahead, chosen.pin_memory) == (1, 3, True)
     assert chosen.reason.startswith(
         "1 worker: it loads 430 images/s, the card takes 30; it keeps 3 batches ready in page"
@@ -31,36 +31,36 @@ def test_one_worker_is_enough_for_a_slow_card():
 
 
 def test_a_fast_card_gets_more_and_is_told_when_it_will_wait():
-    assert feed_card(pace(takes_images_per_s=700)).workers == 3
-    chosen = feed_card(pace(takes_images_per_s=7000))
+    assert loader_for_card(pace(takes_images_per_s=700)).workers == 3
+    chosen = loader_for_card(pace(takes_images_per_s=7000))
     assert chosen.workers == most_workers(4) == 3
     assert "4 cores allow no more" in chosen.reason
 
 
 def test_what_is_not_known_is_said():
-    chosen = feed_card(pace(takes_images_per_s=None))
+    chosen = loader_for_card(pace(takes_images_per_s=None))
     assert chosen.workers == 2
     assert "not known" in chosen.reason
 
 
 @pytest.mark.parametrize(("free", "workers", "pinned"), [(GIB // 2, 0, False), (GIB, 1, True), (3 * GIB, 3, True)])
 def test_memory_limits_the_workers(free, workers, pinned):
-    chosen = feed_card(pace(takes_images_per_s=7000, host_bytes=free, cores=9))
+    chosen = loader_for_card(pace(takes_images_per_s=7000, host_bytes=free, cores=9))
     assert (chosen.workers, chosen.pin_memory) == (workers, pinned)
     assert "free" in chosen.reason
 
 
 def test_pages_are_not_locked_where_little_is_free():
-    chosen = feed_card(pace(batch=600, batch_bytes=100 * BATCH_BYTES, host_bytes=GIB + GIB // 2))
+    chosen = loader_for_card(pace(batch=600, batch_bytes=100 * BATCH_BYTES, host_bytes=GIB + GIB // 2))
     assert (chosen.workers, chosen.pin_memory) == (0, False)
-    chosen = feed_card(pace(batch=600, batch_bytes=100 * BATCH_BYTES, host_bytes=5 * GIB // 2))
+    chosen = loader_for_card(pace(batch=600, batch_bytes=100 * BATCH_BYTES, host_bytes=5 * GIB // 2))
     assert (chosen.workers, chosen.pin_memory) == (1, False)
     assert chosen.reason.endswith("ready in ordinary memory, for little is free.")
 
 
 def test_a_cpu_that_trains_keeps_its_cores():
-    assert feed_cpu(430).workers == 0
-    assert "2.3 ms" in feed_cpu(430).reason
+    assert loader_for_cpu(430).workers == 0
+    assert "2.3 ms" in loader_for_cpu(430).reason
 
 
 @given(
@@ -81,7 +81,7 @@ def test_a_choice_never_exceeds_cores_or_memory(loads, takes, cores, batch, free
         batch_bytes=size,
         host_bytes=host,
     )
-    chosen = feed_card(given_pace)
+    chosen = loader_for_card(given_pace)
     assert chosen.workers <= most_workers(cores)
     assert 2 <= chosen.ahead <= 8
     if host is not None:

@@ -35,8 +35,8 @@ def test_epoch_time_is_that_of_loading_where_loading_takes_longer():
     assert tables.epoch_time_s(trial, slow) == pytest.approx(100 / 10)
     assert tables.epoch_time_s(trial, fast) == pytest.approx(100 * 0.04)
     said = [tables.remarks(make_profile(schedule=schedule))[0] for schedule in (slow, fast)]
-    assert "2 workers of this machine, measured, would load 10 images/s: loading sets the pace of batch 1, 2" in said[0]
-    assert said[1].endswith("1000 images/s: the steps set the pace.")
+    assert "2 workers of this machine, measured, would load 10 images/s: batch 1, 2" in said[0]
+    assert said[1].endswith("1000 images/s: limited by the GPU, not by data loading.")
 
 
 def test_one_row_holds_every_figure():

@@ -8,7 +8,7 @@ import torch
 from vramfit.landmarks.sample.make import make_sample
 from vramfit.training.batch_plan import Decision
 from vramfit.training.distributed import Ranks
-from vramfit.training.loader_tuning import choose_feeding, measured_rate
+from vramfit.training.loader_tuning import choose_loader_settings, measured_rate
 from vramfit.training.loading import Loader
 from vramfit.training.monitors import Clock
 from vramfit.training.run_options import RunOptions
@@ -39,7 +39,7 @@ def clockwork(monkeypatch):
 
 def choose(device, decision=None, ranks=None, **options):
     made = RunOptions(**options)
-    return choose_feeding(Slow(), made, decision or Decision(6, 6), device, ranks or Ranks())
+    return choose_loader_settings(Slow(), made, decision or Decision(6, 6), device, ranks or Ranks())
 
 
 def test_the_rate_leaves_out_the_first_sample():

@@ -9,8 +9,7 @@ from scripted_card import ScriptedCard, other_process
 from vramfit.errors import UsageError
 from vramfit.landmarks.training.options import LandmarkOptions
 from vramfit.measure.budget import read_budget
-from vramfit.training import memory_limit as claim
-from vramfit.training import monitors as watch
+from vramfit.training import memory_limit, monitors
 from vramfit.training.memory_limit import budget_now, limit_memory
 from vramfit.units import GIB, MemoryLimits
 
@@ -65,10 +64,10 @@ def test_the_allocator_is_set_up_then_capped_then_used(monkeypatch):
     class Job:
         levers = ("a lever",)
 
-    monkeypatch.setattr(claim, "local_device", lambda _: card)
-    monkeypatch.setattr(watch, "local_device", lambda _: card)
-    monkeypatch.setattr(watch, "CudaMemory", Memory)
-    monkeypatch.setattr(claim, "apply_to_allocator", lambda levers, _: order.append(levers[0]))
+    monkeypatch.setattr(memory_limit, "local_device", lambda _: card)
+    monkeypatch.setattr(monitors, "local_device", lambda _: card)
+    monkeypatch.setattr(monitors, "CudaMemory", Memory)
+    monkeypatch.setattr(memory_limit, "apply_to_allocator", lambda levers, _: order.append(levers[0]))
     monkeypatch.setattr(torch.cuda, "set_device", lambda _: order.append("device"))
     limit_memory(Job(), options(vram="6GB"), torch.device("cuda", 0), None)
     assert order == ["a lever", "first tensor", "cap 6", "device"]

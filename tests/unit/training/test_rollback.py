@@ -7,7 +7,7 @@ import torch
 
 from vramfit.jobs.job import Job
 from vramfit.jobs.step import Precision, Step
-from vramfit.training.rollback import Guard
+from vramfit.training.rollback import Rollback
 
 
 def make_step(**changes):
@@ -38,13 +38,13 @@ def test_a_fused_step_that_failed_divides_by_its_scale_once():
     whole, retried = make_step(), make_step()
     batch = whole.job.batch(3)
     whole.train(batch, 3)
-    guard = Guard(retried)
+    rollback = Rollback(retried)
     retried.backward(batch, 3)
-    guard.before_optimizer()
+    rollback.before_optimizer()
     fail_once(retried.optimizer)
     with pytest.raises(torch.OutOfMemoryError):
         retried.update()
-    guard.restore()
+    rollback.restore()
     retried.train(batch, 3)
     for expected, mine in zip(whole.optimizer.state.values(), retried.optimizer.state.values(), strict=True):
         torch.testing.assert_close(mine["exp_avg"], expected["exp_avg"])
@@ -55,10 +55,10 @@ def test_a_step_that_is_taken_back_is_not_counted_by_the_average():
     step = make_step(ema_decay=0.999)
     batch = step.job.batch(3)
     step.train(batch, 3)
-    guard = Guard(step)
+    rollback = Rollback(step)
     step.backward(batch, 3)
-    guard.before_optimizer()
+    rollback.before_optimizer()
     step.update()
     assert step.average.steps == 2
-    guard.restore()
+    rollback.restore()
     assert step.average.steps == 1

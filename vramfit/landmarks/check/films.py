@@ -24,7 +24,7 @@ _BLANK_SPREAD = 2.0
 class SeenFilm:
     """A film that was looked at: `size` (width, height), None if it cannot be read, for `fault` then says why.
 
-    `direction` is that of its thumbnail, as `likeness.directions` gives it.
+    `direction` is that of its thumbnail, as `near_duplicates.directions` gives it.
     """
 
     film: MarkedFilm

@@ -14,7 +14,7 @@ from vramfit.report.table import make_table, show
 
 _LEVEL = 0.05
 _FIGURES = "MRE +- SD: mean and standard deviation of the radial error."
-_COLUMNS = ("landmark", "name", "first\nMRE mm", "second\nMRE mm", "difference\nmm", "95 %\nmm", "p", "p (Holm)")
+_COLUMNS = ("landmark", "name", "first\nMRE mm", "second\nMRE mm", "difference\nmm", "95 %\nmm", "p", "adjusted\np")
 
 
 def show_comparison(comparison: Comparison, file: TextIO | None = None) -> None:
@@ -75,8 +75,7 @@ def method(comparison: Comparison) -> list[str]:
         f"95 %: a bootstrap over films, {comparison.resamples:,} resamples; p: a two-sided permutation test that flips "
         f"the signs of whole films, {comparison.flips:,} times (Fisher 1935; Phipson and Smyth 2010); "
         f"seed {comparison.seed}.{few}",
-        "p (Holm): p made larger so that all landmarks may be asked about together (Holm 1979); * marks those of at "
-        "most 0.05.",
+        "adjusted p: p adjusted for multiple comparisons (Holm 1979); * marks those of at most 0.05.",
     ]
 
 

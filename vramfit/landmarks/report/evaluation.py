@@ -30,7 +30,7 @@ def headlines(report: EvaluationReport) -> list[str]:
     """What was judged, and by what."""
     left_out = f"; left out: {', '.join(report.left_out)}" if report.left_out else ""
     return [
-        f"{report.checkpoint}: {model(report)}, epoch {report.epoch}, decoded by {decoding(report)}.",
+        f"{report.checkpoint}: {model(report)}, epoch {report.epoch}, decoded with {decoding(report)}.",
         f"Films: {report.films} of '{report.split}' in {report.dataset}, {pixel_sizes(report.pixel_sizes)}.",
         f"Landmarks: {len(report.landmarks)} of {len(report.landmarks) + len(report.left_out)}{left_out}.",
         f"Judged by: {policy(report)}.",
@@ -44,7 +44,8 @@ def model(report: EvaluationReport) -> str:
 
 def decoding(report: EvaluationReport) -> str:
     """How points were found in heatmaps, and in how many views of a film."""
-    return report.decode if report.views == 1 else f"{report.decode}, the mean of {report.views} views of each film"
+    name = {"dark": "DARK", "soft": "a local soft-argmax"}.get(report.decode, report.decode)
+    return name if report.views == 1 else f"{name} and test-time augmentation, the mean of {report.views} views"
 
 
 def pixel_sizes(sizes: PixelSizes) -> str:

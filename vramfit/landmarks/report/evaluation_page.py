@@ -61,7 +61,7 @@ def citation(report: EvaluationReport) -> str:
     return (
         f"MRE {mm(overall.mre_mm)} \N{PLUS-MINUS SIGN} {mm(overall.sd_mm)} mm{sure}; SDR at {limits} mm: {shares} %; "
         f"{counted(report.films)}, {len(report.landmarks)} landmarks; judged by {policy(report)}; "
-        f"{pixel_sizes(report.pixel_sizes)}; {model(report)}, decoded by {decoding(report)}."
+        f"{pixel_sizes(report.pixel_sizes)}; {model(report)}, decoded with {decoding(report)}."
     )
 
 
@@ -177,7 +177,10 @@ def _difference_plot(comparison: Comparison) -> str:
         told = f"{symbol}: {each.mean_mm:+.2f} mm, 95 % {interval(each.interval_mm, signed=True)}"
         marks.append(chart.dot(each.mean_mm, row, mark, told))
     names = [("fourth", "cannot be told"), ("first", "first better"), ("second", "second better")]
-    caption = "Difference of each landmark with its 95 % interval; coloured where p (Holm) is at most 0.05."
+    caption = (
+        "Difference of each landmark with its 95 % interval; coloured where p, adjusted for multiple comparisons "
+        "(Holm), is at most 0.05."
+    )
     return figure(chart.drawing(marks, "Difference by landmark", y_names=symbols), caption, names)
 
 
@@ -203,7 +206,7 @@ def _circumstances(report: EvaluationReport) -> Sequence[tuple[str, str]]:
         ("judged by", policy(report)),
         ("trained on", f"'{report.trained_on_annotator}' points" if report.trained_on_annotator else "not known"),
         ("pixel sizes", pixel_sizes(report.pixel_sizes)),
-        ("decoded by", decoding(report)),
+        ("decoded with", decoding(report)),
         ("intervals", f"95 %, bootstrap over films, {report.resamples:,} resamples, seed {report.seed}"),
         ("left out", "; ".join(f"{name} ({reason})" for name, reason in report.skipped.items()) or "no film"),
         ("made by", f"vramfit {report.vramfit_version}"),

@@ -20,7 +20,7 @@ from typing import Any
 from vramfit.errors import DataError
 from vramfit.landmarks.data.annotation import Annotation, common_landmarks, named
 from vramfit.landmarks.data.films import Landmark
-from vramfit.landmarks.data.formats.scanners import Machines, read_machines, row_findings
+from vramfit.landmarks.data.formats.scanners import Scanners, read_scanners, row_findings
 from vramfit.landmarks.data.image import SUFFIXES
 from vramfit.landmarks.data.issues import Finding, finding
 from vramfit.landmarks.data.marked import SPLITS, MarkedFilm, MarkedSet
@@ -191,13 +191,13 @@ def _position(path: Path, symbol: str, value: Any) -> tuple[float, float]:
         raise DataError(f"{path}: landmark '{symbol}' has no 'value' with numbers x and y.") from None
 
 
-def _machines(root: Path) -> tuple[Machines | None, Finding | None]:
+def _machines(root: Path) -> tuple[Scanners | None, Finding | None]:
     file = _child(root, (MACHINES_FILE,))
     if file is None:
         message = f"no file '{MACHINES_FILE}' in it; without pixel sizes there are no millimetres."
         return None, finding("missing_pixel_size", root, message)
     try:
-        return read_machines(file), None
+        return read_scanners(file), None
     except DataError as error:
         return None, _fault("missing_pixel_size", file, error)
 

@@ -16,7 +16,7 @@ from vramfit.errors import DataError
 from vramfit.landmarks.data.annotation import Annotation
 from vramfit.landmarks.data.films import Landmark
 from vramfit.landmarks.data.formats.csv_files import is_foreign
-from vramfit.landmarks.data.formats.scanners import Machines, read_machines, row_findings
+from vramfit.landmarks.data.formats.scanners import Scanners, read_scanners, row_findings
 from vramfit.landmarks.data.image import SUFFIXES, pixel_size_mm
 from vramfit.landmarks.data.issues import Finding, finding
 from vramfit.landmarks.data.marked import SPLITS, MarkedFilm, MarkedSet, split_called
@@ -138,12 +138,12 @@ def _draw(film_id: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _films_table(root: Path) -> Machines | None:
+def _films_table(root: Path) -> Scanners | None:
     path = (root if root.is_dir() else root.parent) / FILMS_FILE
-    return read_machines(path) if path.is_file() else None
+    return read_scanners(path) if path.is_file() else None
 
 
-def _splits(drafts: Sequence[Draft], table: Machines | None) -> tuple[list[str], tuple[str, ...]]:
+def _splits(drafts: Sequence[Draft], table: Scanners | None) -> tuple[list[str], tuple[str, ...]]:
     written = [draft.split or (table.split_of(draft.id) if table else "") for draft in drafts]
     if any(written):
         return [split_called(name) for name in written], ()
@@ -160,7 +160,7 @@ def _unknown_splits(drafts: Sequence[Draft], splits: Sequence[str]) -> Iterable[
             yield finding("unknown_split", draft.path, f"{said} {', '.join(SPLITS)}, so no verb sees this film.")
 
 
-def _film(draft: Draft, split: str, symbols: Sequence[str], table: Machines | None) -> MarkedFilm:
+def _film(draft: Draft, split: str, symbols: Sequence[str], table: Scanners | None) -> MarkedFilm:
     size, machine, faults = draft.pixel_size_mm, draft.machine, draft.faults
     if size is None and table is not None:
         try:

@@ -28,7 +28,7 @@ class MachineOfFilm:
 
 
 @dataclass(frozen=True)
-class Machines:
+class Scanners:
     """The rows of the file, as written and by film id and split: an id that two splits use has a row for each."""
 
     path: Path
@@ -74,7 +74,7 @@ class Machines:
         return size
 
 
-def read_machines(path: Path) -> Machines:
+def read_scanners(path: Path) -> Scanners:
     """The file's rows; a byte-order mark, capitals, semicolons and tabs are accepted.
 
     Raises:
@@ -87,10 +87,10 @@ def read_machines(path: Path) -> Machines:
         raise DataError(f"{path}: no column '{_ID}' or 'film'; its first line must name the columns.")
     records = [{**dict.fromkeys(columns, ""), **dict(zip(columns, row, strict=False))} for row in rows if any(row)]
     records = [{**record, _ID: without_suffix(record[_ID])} for record in records]
-    return Machines(path, records, _by_film(records))
+    return Scanners(path, records, _by_film(records))
 
 
-def row_findings(machines: Machines, films: Iterable[tuple[str, str]]) -> Iterator[Finding]:
+def row_findings(machines: Scanners, films: Iterable[tuple[str, str]]) -> Iterator[Finding]:
     """What is odd about the rows, beside films as (split, id)."""
     splits: dict[str, set[str]] = {}
     for split, film_id in films:

@@ -13,7 +13,7 @@ from vramfit.training.monitors import MemoryWatch
 from vramfit.training.recovery import Recovery
 
 
-class GrowthPolicy:
+class RegrowthPolicy:
     """When the next larger micro-batch is tried again; all ranks hold the same one."""
 
     def __init__(self, recovery: Recovery, memory: MemoryWatch) -> None:
