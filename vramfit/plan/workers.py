@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vramfit.units import MIB, format_size
 
-# A loading process: Python, torch and OpenCV; the films it reads are mapped, and shared with the others.
+# A loading process: Python, torch and OpenCV; the samples it reads are mapped where the task maps them.
 WORKER_BYTES = 400 * MIB
 # Faster than the card by this much, so that an uneven loader does not make it wait.
 _MARGIN = 1.25

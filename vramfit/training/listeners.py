@@ -39,7 +39,7 @@ class RunStart:
 
 @dataclass(frozen=True)
 class Example:
-    """A validation sample and what the network made of it, as a picture; `tag` is its name in a log, such as `films/7`.
+    """A validation sample and what the network made of it, as a picture; `tag` is its name in a log, as `images/7`.
 
     `picture` is uint8 HxWx3, red, green, blue.
     """
@@ -94,7 +94,7 @@ class Listener:
     examples = 0
 
     def on_data(self, what: str, done: int, total: int) -> None:
-        """Data is made ready, once for all runs, such as "decoding films of 'train'"; it comes before `on_start`."""
+        """Data is made ready, once for all runs, such as "decoding images of 'train'"; it comes before `on_start`."""
 
     def on_start(self, start: RunStart) -> None:
         """The run begins."""

@@ -1,13 +1,14 @@
-"""Landmarks that are hard to find count for more: factors of the loss, from the errors of validation.
+"""What is hard counts for more: factors of the loss for the figures of a task, from the errors of validation.
 
-After each epoch, with the mean error of landmark k over the validation films, in the units of the task:
+A figure is a column of `Task.rows`, such as one landmark. After each epoch, with its mean error over the validation
+samples, in the units of the task:
 
     running_k <- 0.7 running_k + 0.3 error_k                  the first epoch's errors to begin with
     factor_k   = (running_k / mean of running) ^ power        kept within 1/3 and 3, then divided by the mean factor
 
-A landmark that no validation film has takes no part in the mean, and its factor is 1 before the division.
+A figure that no validation sample has takes no part in the mean, and its factor is 1 before the division.
 Factors change between epochs alone, so how a batch is split into micro-batches changes no gradient. They follow from
-the running errors, which every checkpoint holds. What they learn of the validation films is one number a landmark.
+the running errors, which every checkpoint holds. What they learn of the validation samples is one number a figure.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ _MOST = 3.0
 def running_errors(running: Sequence[float], rows: Rows) -> list[float]:
     """The running errors after an epoch, from the rows NxK of its validation.
 
-    NaN is a point that nobody marked, and a landmark of which there is none.
+    NaN is an error that is not known, and a figure of which none is.
     """
     known = np.isfinite(rows)
     count = known.sum(axis=0)
@@ -36,7 +37,7 @@ def running_errors(running: Sequence[float], rows: Rows) -> list[float]:
 
 
 def loss_factors(running: Sequence[float], power: float) -> list[float]:
-    """A factor of the loss for each landmark, 1 on average; empty while there is nothing to weigh by."""
+    """A factor of the loss for each figure, 1 on average; empty while there is nothing to weigh by."""
     errors = np.array(running, dtype=np.float64)
     known = errors[np.isfinite(errors)]
     if not power or not known.any():

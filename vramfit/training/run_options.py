@@ -58,7 +58,7 @@ class RunOptions(Options):
     compile: bool = option(False, "Compile the network with torch.compile.")
     difficulty: float = option(
         0.0,
-        "Weigh each landmark, or other target, by this power of its running error; 0 for all alike.",
+        "Weigh each validation figure, such as a landmark, by this power of its error; 0 for all alike.",
         metavar="X",
         minimum=0,
     )

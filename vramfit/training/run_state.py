@@ -10,7 +10,7 @@ from vramfit.records import EpochRecord, GrowBack, OomEvent, Profile
 class RunState:
     """Where a run is: `epoch` is the one under way, from 0, and `done` the samples of it that are behind.
 
-    `running_errors` are those of validation by landmark, empty unless difficult landmarks count for more.
+    `running_errors` are the task's figures of validation, empty unless difficult ones count for more.
     """
 
     epoch: int = 0
