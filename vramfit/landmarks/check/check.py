@@ -64,7 +64,7 @@ def _findings(marked: MarkedSet, progress: Progress) -> list[Finding]:
     return [
         *marked.findings,
         *(fault for film in marked.films for fault in film.faults),
-        *(found for film in films for found in film_findings(film)),
+        *(found for film in films for found in film_findings(film, has_millimetres=marked.has_millimetres)),
         *repeated_films(films),
         *point_findings(films, symbols),
         *coordinate_findings(marked.films, symbols),

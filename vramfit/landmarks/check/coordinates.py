@@ -55,7 +55,8 @@ class _Films:
 
 def coordinate_findings(films: Sequence[MarkedFilm], symbols: Sequence[str]) -> Iterator[Finding]:
     """What is wrong with the coordinates of a set as a whole."""
-    marked = [film for film in films if film.is_marked]
+    # Of a film that its file says to turn, nobody knows which way it was marked: a finding of its own.
+    marked = [film for film in films if film.is_marked and not film.turned()]
     seen = _look([marked[place] for place in _spread(len(marked))], symbols)
     if not len(seen.views):
         return

@@ -40,12 +40,12 @@ def look(films: Sequence[MarkedFilm]) -> Iterator[SeenFilm]:
         yield from pool.map(_look, films)
 
 
-def film_findings(seen: SeenFilm) -> Iterator[Finding]:
-    """What is wrong with one film."""
+def film_findings(seen: SeenFilm, *, has_millimetres: bool = True) -> Iterator[Finding]:
+    """What is wrong with one film; `has_millimetres` says whether films of its set have pixel sizes."""
     path = seen.film.path
     if not seen.film.is_marked and not seen.film.faults:
         yield finding("missing_annotation", path, "no rater has marked this film.")
-    if seen.film.pixel_size_mm is None and not seen.film.faults:
+    if has_millimetres and seen.film.pixel_size_mm is None and not seen.film.faults:
         yield finding("missing_pixel_size", path, "the size of its pixels in mm is unknown.")
     if seen.size is None:
         yield finding("unreadable_film", path, seen.fault)

@@ -19,13 +19,15 @@ _APART_MEDIANS = 6.0
 _APART_SPREADS = 8.0
 _ODD_SIZE = 1.5
 _USUALLY_APART_MM = 8.0
+# The larger side of the box around the landmarks of a head.
+_USUAL_HEAD_MM = 130.0
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """One rater's points of one film in mm, Kx2."""
+    """One rater's points of one film in mm, Kx2; of sets without pixel sizes, as if what is marked were a head."""
 
     film: MarkedFilm
     rater: str
@@ -70,11 +72,23 @@ def _unmarked(films: Sequence[SeenFilm], symbols: Sequence[str]) -> list[str]:
     return sorted(set.intersection(*missing), key=list(symbols).index) if missing else []
 
 
+def _scales(films: Sequence[SeenFilm], symbols: Sequence[str]) -> list[tuple[float, float]]:
+    """What a pixel of each film measures in mm, NaN where only others of the set say; see `Shape` for the rest."""
+    sizes = [seen.film.pixel_size_mm for seen in films]
+    if any(size is not None for size in sizes):
+        return [size or (np.nan, np.nan) for size in sizes]
+    every = [annotation.points(symbols) for seen in films for annotation in seen.film.annotations.values()]
+    sides = [np.fmax.reduce(points) - np.fmin.reduce(points) for points in every]
+    largest = [float(side.max()) for side in sides if np.isfinite(side).all()]
+    size = _USUAL_HEAD_MM / max(float(np.median(largest)), 1e-6) if largest else np.nan
+    return [(size, size)] * len(sizes)
+
+
 def _shapes(films: Sequence[SeenFilm], symbols: Sequence[str]) -> Iterator[Shape]:
-    """The shapes in mm, of those films whose pixel size is known and that have enough points to be a shape."""
-    for film in (seen.film for seen in films):
+    """The shapes in mm, of those films that have enough points to be a shape."""
+    for film, scale in zip((seen.film for seen in films), _scales(films, symbols), strict=True):
         for rater, annotation in film.annotations.items():
-            points = annotation.points(symbols) * (film.pixel_size_mm or np.nan)
+            points = annotation.points(symbols) * scale
             if np.isfinite(points).all(axis=1).sum() >= FEWEST_POINTS:
                 yield Shape(film, rater, annotation, points)
 
@@ -96,8 +110,13 @@ def _size_findings(shapes: Sequence[Shape]) -> Iterator[Finding]:
     films = {shape.film.path: (shape.film, value) for shape, value in zip(shapes, ratio, strict=True)}
     for film, value in films.values():
         if np.isfinite(value) and not 1 / _ODD_SIZE < value < _ODD_SIZE:
-            message = f"its head is {value:.2f} times the usual size in mm; check the pixel size."
-            yield finding("odd_pixel_size", film.path, message)
+            yield finding("odd_pixel_size", film.path, _odd_size(film, value))
+
+
+def _odd_size(film: MarkedFilm, value: float) -> str:
+    if film.pixel_size_mm is None:
+        return f"what is marked is {value:.2f} times the usual size; check the unit and resolution of its points."
+    return f"its head is {value:.2f} times the usual size in mm; check the pixel size."
 
 
 def _shape_findings(shapes: Sequence[Shape], symbols: Sequence[str]) -> Iterator[Finding]:
@@ -125,5 +144,9 @@ def _rater_findings(shapes: Sequence[Shape], symbols: Sequence[str]) -> Iterator
     apart = np.stack([np.linalg.norm(one.points_mm - other.points_mm, axis=1) for one, other in pairs])
     limit = np.maximum(_APART_MM, _APART_MEDIANS * known_median(apart, axis=0))
     for n, k in np.argwhere(apart > limit):
-        message = f"the raters are {apart[n, k]:.1f} mm apart on '{symbols[k]}'."
-        yield finding("raters_apart", pairs[n][0].film.path, message)
+        one, other = pairs[n]
+        far = f"{apart[n, k]:.1f} mm"
+        if one.film.pixel_size_mm is None:
+            places = (np.array(shape.annotation.positions[symbols[k]]) for shape in (one, other))
+            far = f"{np.linalg.norm(np.subtract(*places)):.1f} px"
+        yield finding("raters_apart", one.film.path, f"the raters are {far} apart on '{symbols[k]}'.")

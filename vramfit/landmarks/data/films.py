@@ -4,11 +4,12 @@ K landmarks. Points are float64 Kx2, (x, y) in pixels of the native film, NaN wh
 whole numbers.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from vramfit.landmarks.data.raters import Annotator
 
 Points = NDArray[np.float64]
+Unit = Literal["mm", "px"]
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class Landmark:
 class Film:
     """One film and where its landmarks are.
 
-    `size` is (width, height) in pixels; `pixel_size_mm` the width and height of a pixel; `points` those to learn from;
-    `raters` each rater's own points, for those who marked it.
+    `size` is (width, height) in pixels; `pixel_size_mm` the width and height of a pixel, NaN where no film of the set
+    has one; `points` those to learn from; `raters` each rater's own points, for those who marked it.
     """
 
     id: str
@@ -76,6 +78,11 @@ class FilmSet:
     def symbols(self) -> tuple[str, ...]:
         """The landmarks' symbols, in the order of the points."""
         return tuple(landmark.symbol for landmark in self.landmarks)
+
+    @property
+    def unit(self) -> Unit:
+        """What distances are in: millimetres, or pixels of the films where none of them has a pixel size."""
+        return "px" if self.films and all(math.isnan(film.pixel_size_mm[0]) for film in self.films) else "mm"
 
     def __len__(self) -> int:
         return len(self.films)

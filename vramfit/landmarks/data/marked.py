@@ -88,6 +88,11 @@ class MarkedSet:
     notes: tuple[str, ...] = ()
     mean_rounds_up: bool = False
 
+    @property
+    def has_millimetres(self) -> bool:
+        """Whether a film of the set has a pixel size; where none has, everything is in pixels."""
+        return any(film.pixel_size_mm is not None for film in self.films)
+
     def of_split(
         self,
         split: str,
@@ -152,12 +157,12 @@ class MarkedSet:
         symbols = [landmark.symbol for landmark in landmarks]
         raters = {rater: annotation.checked(symbols, size) for rater, annotation in film.annotations.items()}
         points = self._chosen(raters, annotator, film.path)
-        if film.pixel_size_mm is None:
+        if film.pixel_size_mm is None and self.has_millimetres:
             raise DataError(
                 f"{film.path}: the size of its pixels in mm is unknown; add it in a column `pixel_size` of the set's "
                 "table or of films.csv beside it, or use --skip-bad."
             )
-        return Film(film.id, film.path, size, film.pixel_size_mm, film.machine, points, raters)
+        return Film(film.id, film.path, size, film.pixel_size_mm or (np.nan, np.nan), film.machine, points, raters)
 
     def _chosen(self, raters: Mapping[str, Points], annotator: Annotator, path: Path) -> Points:
         if not any(np.isfinite(points).any() for points in raters.values()):

@@ -6,12 +6,13 @@ N films, K landmarks. Every difference is the first checkpoint's error less the 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vramfit.errors import DataError
+from vramfit.landmarks.data.films import Unit
 from vramfit.landmarks.evaluation.evaluate import (
     EvaluationOptions,
     EvaluationReport,
@@ -28,15 +29,28 @@ Array = NDArray[np.float64]
 class Difference(Record):
     """A mean difference over films with its 95 % interval and p-value.
 
-    `films` are those where both have an error; `adjusted_p_value` holds for all landmarks together (Holm), and is the
+    Those in mm are None where the films have no pixel sizes, and those in pixels stand in their place. `films` are
+    those where both have an error; `adjusted_p_value` holds for all landmarks together (Holm), and is the
     p-value itself where there is one question alone.
     """
 
     films: int
-    mean_mm: float
+    mean_mm: float | None
     interval_mm: tuple[float, float] | None
+    mean_px: float | None = None
+    interval_px: tuple[float, float] | None = None
     p_value: float
     adjusted_p_value: float
+
+    @property
+    def mean(self) -> float:
+        """The mean difference in whichever unit there is."""
+        return (self.mean_mm if self.mean_px is None else self.mean_px) or 0.0
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Its interval in that unit."""
+        return self.interval_mm if self.mean_px is None else self.interval_px
 
 
 class Comparison(Record):
@@ -90,7 +104,7 @@ def compare(first: EvaluationReport, second: EvaluationReport) -> Comparison:
     """
     if tuple(first.landmarks) != tuple(second.landmarks):
         raise DataError("The two checkpoints were judged on different landmarks; name common ones with --landmarks.")
-    common = [film for film in first.errors_mm if film in second.errors_mm]
+    common = [film for film in first.errors if film in second.errors]
     differences = _errors(first, common) - _errors(second, common)
     known = np.isfinite(differences).any(axis=1)
     if not known.any():
@@ -99,35 +113,31 @@ def compare(first: EvaluationReport, second: EvaluationReport) -> Comparison:
     return Comparison(
         first=first,
         second=second,
-        overall=_overall(np.nanmean(differences, axis=1)),
-        landmarks=_by_landmark(tuple(first.landmarks), differences),
+        overall=_overall(np.nanmean(differences, axis=1), first.unit),
+        landmarks=_by_landmark(tuple(first.landmarks), differences, first.unit),
     )
 
 
 def _errors(report: EvaluationReport, films: list[str]) -> Array:
-    errors = [report.errors_mm[film] for film in films]
+    errors = [report.errors[film] for film in films]
     return np.array(errors, dtype=np.float64).reshape(len(films), len(report.landmarks))
 
 
-def _overall(differences: Array) -> Difference:
+def _overall(differences: Array, unit: Unit) -> Difference:
     p_value = float(sign_flip_p_values(differences[:, None])[0])
-    return _difference(differences, p_value, p_value)
+    return _difference(differences, p_value, p_value, unit)
 
 
-def _by_landmark(symbols: tuple[str, ...], differences: Array) -> dict[str, Difference]:
+def _by_landmark(symbols: tuple[str, ...], differences: Array, unit: Unit) -> dict[str, Difference]:
     """Each landmark with a known difference; those without one are left out, of the adjustment too."""
     there = np.flatnonzero(np.isfinite(differences).any(axis=0))
     p_values = sign_flip_p_values(differences[:, there])
     rows = zip(there, p_values, holm(p_values), strict=True)
-    return {symbols[k]: _difference(differences[:, k], float(p), float(adjusted)) for k, p, adjusted in rows}
+    return {symbols[k]: _difference(differences[:, k], float(p), float(adjusted), unit) for k, p, adjusted in rows}
 
 
-def _difference(differences: Array, p_value: float, adjusted: float) -> Difference:
+def _difference(differences: Array, p_value: float, adjusted: float, unit: Unit) -> Difference:
     known = differences[np.isfinite(differences)]
-    return Difference(
-        films=known.size,
-        mean_mm=float(known.mean()),
-        interval_mm=paired_interval(known),
-        p_value=p_value,
-        adjusted_p_value=adjusted,
-    )
+    nothing: dict[str, Any] = {"mean_mm": None, "interval_mm": None}
+    figures = {f"mean_{unit}": float(known.mean()), f"interval_{unit}": paired_interval(known)}
+    return Difference(films=known.size, p_value=p_value, adjusted_p_value=adjusted, **{**nothing, **figures})

@@ -7,16 +7,17 @@ points.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from vramfit._version import __version__
 from vramfit.errors import UsageError
 from vramfit.landmarks.check.screen import screened
 from vramfit.landmarks.data.cache import FilmCache
-from vramfit.landmarks.data.films import FilmSet, Landmark, Points
+from vramfit.landmarks.data.films import FilmSet, Landmark, Points, Unit
 from vramfit.landmarks.data.formats import named, read_films
 from vramfit.landmarks.data.marked import combine
 from vramfit.landmarks.data.near_duplicates import SIDE, directions, thumbnails, twins
@@ -29,8 +30,10 @@ from vramfit.landmarks.evaluation.metrics import (
     describe_pixel_sizes,
     errors_of,
     evaluate_points,
+    true_points,
 )
 from vramfit.landmarks.evaluation.predict_points import Predictions, predict_points, recovering
+from vramfit.landmarks.evaluation.relative import RelativeScores, relative_scores
 from vramfit.landmarks.evaluation.statistics import RESAMPLES, SEED
 from vramfit.landmarks.model.decode import Method
 from vramfit.landmarks.model.trained_network import Trained, load_trained
@@ -51,6 +54,8 @@ class EvaluationReport(Record):
     training position of each landmark, which sees no film; `inter_rater` one rater judged by the other, None where no
     film has both; `film_mre_mm` the MRE of each film and `errors_mm` its radial errors in the order of `landmarks`,
     None where no point is known; intervals are at 95 %, from `resamples` draws of films with seed `seed`. `leaked`
+    `unit` is px where no film has a pixel size: `film_mre_px` and `errors_px` then stand in place of those in mm, and
+    `relative` measures errors by the size of what is marked. `leaked`
     names films that show the same as one that the checkpoint was trained on, and which; None where it knows none.
     """
 
@@ -79,9 +84,23 @@ class EvaluationReport(Record):
     resamples: int = RESAMPLES
     seed: int = SEED
     leaked: dict[str, str] | None
+    unit: Unit = "mm"
+    relative: RelativeScores | None = None
     film_mre_mm: dict[str, float | None]
     errors_mm: dict[str, tuple[float | None, ...]]
+    film_mre_px: dict[str, float | None] = Field(default_factory=dict)
+    errors_px: dict[str, tuple[float | None, ...]] = Field(default_factory=dict)
     skipped: dict[str, str]
+
+    @property
+    def film_mre(self) -> dict[str, float | None]:
+        """The MRE of each film in the report's unit."""
+        return self.film_mre_mm if self.unit == "mm" else self.film_mre_px
+
+    @property
+    def errors(self) -> dict[str, tuple[float | None, ...]]:
+        """The radial errors of each film in the report's unit."""
+        return self.errors_mm if self.unit == "mm" else self.errors_px
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,10 +218,26 @@ def report_on(
         baseline=evaluate_points(_baseline_points(trained, films), films),
         inter_rater=inter_rater(films),
         leaked=leaked,
-        film_mre_mm={film.id: mean for film, mean in zip(films.films, film_means(errors), strict=True)},
-        errors_mm={film.id: _plain(mine) for film, mine in zip(films.films, errors, strict=True)},
+        **_by_film(films, errors),
         skipped={skipped.id: skipped.reason for skipped in films.skipped},
     )
+
+
+def _by_film(films: FilmSet, errors: Array) -> dict[str, Any]:
+    """The fields of a report on each film, under the names of the set's unit."""
+    means = {film.id: mean for film, mean in zip(films.films, film_means(errors), strict=True)}
+    rows = {film.id: _plain(mine) for film, mine in zip(films.films, errors, strict=True)}
+    if films.unit == "mm":
+        return {"film_mre_mm": means, "errors_mm": rows}
+    relative = relative_scores(errors, true_points(films))
+    return {
+        "film_mre_mm": {},
+        "errors_mm": {},
+        "film_mre_px": means,
+        "errors_px": rows,
+        "unit": "px",
+        "relative": relative,
+    }
 
 
 def by_rater(points: Points, films: FilmSet) -> dict[str, Evaluation]:

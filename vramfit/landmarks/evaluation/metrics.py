@@ -1,4 +1,4 @@
-"""How far predicted points are from the truth, in millimetres.
+"""How far predicted points are from the truth, in millimetres, or in pixels where no film has a pixel size.
 
 N films, K landmarks. A radial error is the distance in the native film times the film's pixel size; MRE is the mean,
 SD the standard deviation, SDR@z the share of errors below z mm. Missing landmarks are left out everywhere.
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vramfit.landmarks.data.films import FilmSet
+from vramfit.landmarks.data.films import FilmSet, Unit
 from vramfit.landmarks.data.letterbox import Letterbox
 from vramfit.landmarks.evaluation.statistics import bootstrap_interval
 from vramfit.records import Record
@@ -18,12 +18,15 @@ Array = NDArray[np.float64]
 
 LIMITS_MM = (2.0, 2.5, 3.0, 4.0)
 CURVE_MM = tuple(tenth / 10 for tenth in range(101))
+LIMITS_PX = (2.0, 5.0, 10.0, 20.0)
+CURVE_PX = tuple(half / 2 for half in range(101))
 
 
 class Scores(Record):
     """The errors of some points: `sdr` maps `2.0mm` and so on to a share of 1; None where no point was known.
 
-    `interval_mm` is the 95 % interval of the MRE, a bootstrap over films; None for fewer than two films.
+    `interval_mm` is the 95 % interval of the MRE, a bootstrap over films; None for fewer than two films. Of films
+    without pixel sizes, the figures are those in pixels, `sdr` maps `5px` and so on, and those in mm are None.
     """
 
     points: int
@@ -31,12 +34,30 @@ class Scores(Record):
     sd_mm: float | None
     sdr: dict[str, float]
     interval_mm: tuple[float, float] | None = None
+    mre_px: float | None = None
+    sd_px: float | None = None
+    interval_px: tuple[float, float] | None = None
+
+    @property
+    def mre(self) -> float | None:
+        """The MRE in whichever unit there is."""
+        return self.mre_mm if self.mre_px is None else self.mre_px
+
+    @property
+    def sd(self) -> float | None:
+        """The standard deviation in that unit."""
+        return self.sd_mm if self.mre_px is None else self.sd_px
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The interval of the MRE in that unit."""
+        return self.interval_mm if self.mre_px is None else self.interval_px
 
 
 class Evaluation(Record):
     """Scores over everything, by landmark (symbol) and by machine.
 
-    `curve` is the SDR at each of CURVE_MM, 0 to 10 mm by tenths; empty where no point was known.
+    `curve` is the SDR at each of CURVE_MM, 0 to 10 mm by tenths, or of CURVE_PX; empty where no point was known.
     """
 
     overall: Scores
@@ -56,6 +77,22 @@ class PixelSizes(Record):
     height_mm: tuple[float, float] | None
     unequal: int
     missing: int
+
+
+def limits(unit: Unit) -> tuple[float, ...]:
+    """The limits of the SDR in a unit."""
+    return LIMITS_MM if unit == "mm" else LIMITS_PX
+
+
+def curve_limits(unit: Unit) -> tuple[float, ...]:
+    """The limits of the SDR's curve in a unit."""
+    return CURVE_MM if unit == "mm" else CURVE_PX
+
+
+def scales(film_set: FilmSet) -> Array:
+    """What a pixel of each film measures in the set's unit, Nx2: its pixel size, or 1."""
+    sizes = pixel_sizes_mm(film_set)
+    return sizes if film_set.unit == "mm" else np.ones_like(sizes)
 
 
 def radial_errors_mm(predicted: Array, truth: Array, pixel_size_mm: Array) -> Array:
@@ -89,41 +126,54 @@ def to_films(points: Array, letterboxes: Sequence[Letterbox]) -> Array:
 
 
 def errors_of(predicted: Array, film_set: FilmSet) -> Array:
-    """NxK radial errors in millimetres of NxKx2 predicted points in native pixels; NaN where missing."""
-    return radial_errors_mm(predicted, true_points(film_set), pixel_sizes_mm(film_set))
+    """NxK radial errors of NxKx2 predicted points in native pixels, in the set's unit; NaN where missing."""
+    return radial_errors_mm(predicted, true_points(film_set), scales(film_set))
 
 
-def scores(errors_mm: Array) -> Scores:
-    """MRE, SD and SDR of radial errors of any shape."""
-    known = errors_mm[np.isfinite(errors_mm)]
+def scores(errors: Array, unit: Unit = "mm") -> Scores:
+    """MRE, SD and SDR of radial errors of any shape, in `unit`."""
+    known = errors[np.isfinite(errors)]
     if not known.size:
         return Scores(points=0, mre_mm=None, sd_mm=None, sdr={})
-    below = {f"{limit}mm": float((known < limit).mean()) for limit in LIMITS_MM}
-    return Scores(points=known.size, mre_mm=float(known.mean()), sd_mm=float(known.std()), sdr=below)
+    below = {f"{_word(limit, unit)}": float((known < limit).mean()) for limit in limits(unit)}
+    mean, spread = float(known.mean()), float(known.std())
+    if unit == "px":
+        return Scores(points=known.size, mre_mm=None, sd_mm=None, sdr=below, mre_px=mean, sd_px=spread)
+    return Scores(points=known.size, mre_mm=mean, sd_mm=spread, sdr=below)
 
 
-def film_scores(errors_mm: Array) -> Scores:
-    """The scores of NxM errors of N films, with the interval of their MRE."""
-    return scores(errors_mm).model_copy(update={"interval_mm": bootstrap_interval(errors_mm)})
+def film_scores(errors: Array, unit: Unit = "mm") -> Scores:
+    """The scores of NxM errors of N films in `unit`, with the interval of their MRE."""
+    return scores(errors, unit).model_copy(update={f"interval_{unit}": bootstrap_interval(errors)})
 
 
-def sdr_curve(errors_mm: Array) -> tuple[float, ...]:
-    """The SDR of radial errors of any shape at each of CURVE_MM; empty where none is known."""
-    known = np.sort(errors_mm[np.isfinite(errors_mm)])
+def sdr_curve(errors: Array, unit: Unit = "mm") -> tuple[float, ...]:
+    """The SDR of radial errors of any shape at each of `curve_limits`; empty where none is known."""
+    known = np.sort(errors[np.isfinite(errors)])
     if not known.size:
         return ()
-    return tuple(float(share) for share in np.searchsorted(known, CURVE_MM, side="left") / known.size)
+    return tuple(float(share) for share in np.searchsorted(known, curve_limits(unit), side="left") / known.size)
+
+
+def _word(limit: float, unit: Unit) -> str:
+    """A limit as SDRs are called: `2.0mm`, `5px`."""
+    return f"{limit}mm" if unit == "mm" else f"{limit:g}px"
+
+
+def sdr_at(scores: Scores, limit: float, unit: Unit) -> float | None:
+    """The SDR at a limit; None where no point was known."""
+    return scores.sdr.get(_word(limit, unit))
 
 
 def evaluate_points(predicted: Array, film_set: FilmSet) -> Evaluation:
     """Everything that can be said of NxKx2 predicted points in native pixels."""
-    errors = errors_of(predicted, film_set)
+    errors, unit = errors_of(predicted, film_set), film_set.unit
     machines = np.array([film.machine for film in film_set.films])
     return Evaluation(
-        overall=film_scores(errors),
-        landmarks={symbol: film_scores(errors[:, [k]]) for k, symbol in enumerate(film_set.symbols)},
-        machines={str(name): film_scores(errors[machines == name]) for name in np.unique(machines)},
-        curve=sdr_curve(errors),
+        overall=film_scores(errors, unit),
+        landmarks={symbol: film_scores(errors[:, [k]], unit) for k, symbol in enumerate(film_set.symbols)},
+        machines={str(name): film_scores(errors[machines == name], unit) for name in np.unique(machines)},
+        curve=sdr_curve(errors, unit),
     )
 
 

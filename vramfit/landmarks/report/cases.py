@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vramfit.landmarks.data.films import Film
+from vramfit.landmarks.data.films import Film, Unit
 from vramfit.landmarks.data.image import read_film
 from vramfit.landmarks.evaluation.evaluate import Judged
 from vramfit.landmarks.report.evaluation import mm
@@ -74,7 +74,7 @@ class _View:
 
 def worst_cases(judged: Judged, most: int) -> str:
     """The films with the largest MRE, worst first, each as a figure."""
-    means = judged.report.film_mre_mm
+    means = judged.report.film_mre
     known = sorted(((mre, name) for name, mre in means.items() if mre is not None), reverse=True)[:most]
     places = {film.id: place for place, film in enumerate(judged.films.films)}
     figures = (_case(judged, places[name]) for _, name in known)
@@ -83,18 +83,18 @@ def worst_cases(judged: Judged, most: int) -> str:
 
 def _case(judged: Judged, place: int) -> str:
     film, report, symbols = judged.films.films[place], judged.report, judged.films.symbols
-    errors = report.errors_mm[film.id]
+    errors = report.errors[film.id]
     largest = ", ".join(f"{symbols[place]} {mm(errors[place])}" for place in _order(errors)[:_NAMED])
-    said = f"MRE {mm(report.film_mre_mm[film.id])} mm; largest {largest}."
+    said = f"MRE {mm(report.film_mre[film.id])} {report.unit}; largest {largest}."
     machine = f", {film.machine}" if len(report.evaluation.machines) > 1 else ""
-    drawing = film_drawing(film, judged.points[place], symbols, errors)
+    drawing = film_drawing(film, judged.points[place], symbols, errors, report.unit)
     return (
         f"<figure>{drawing}<figcaption><b>{escape(film.id)}</b>{escape(machine)}: {escape(said)}</figcaption></figure>"
     )
 
 
 def film_drawing(
-    film: Film, found: NDArray[np.float64], symbols: Sequence[str], errors_mm: Sequence[float | None]
+    film: Film, found: NDArray[np.float64], symbols: Sequence[str], errors: Sequence[float | None], unit: Unit
 ) -> str:
     """The part of a film that has landmarks, with truth and prediction, as SVG.
 
@@ -102,15 +102,16 @@ def film_drawing(
         film: the film and its true points.
         found: Kx2 predicted points in pixels of the film.
         symbols: K names.
-        errors_mm: K radial errors, None where missing; the largest are named on the film.
+        errors: K radial errors in `unit`, None where missing; the largest are named on the film.
+        unit: mm or px.
 
     """
-    known = np.array([error is not None for error in errors_mm])
+    known = np.array([error is not None for error in errors])
     view = _View.around(np.concatenate([film.points[known], found[known]]), film.size)
     width, height = view.shown
     pixels = b64encode(view.jpeg(read_film(film.path))).decode()
     picture = f"<image href='data:image/jpeg;base64,{pixels}' width='{width}' height='{height}'/>"
-    marks = _marks(view.place(film.points), view.place(found), symbols, errors_mm, width / 320)
+    marks = _marks(view.place(film.points), view.place(found), symbols, errors, size=width / 320, unit=unit)
     label = escape(f"Film {film.id} with true and predicted landmarks", quote=True)
     return f"<svg viewBox='0 0 {width} {height}' role='img' aria-label='{label}'>{picture}{''.join(marks)}</svg>"
 
@@ -120,14 +121,16 @@ def _marks(
     found: NDArray[np.float64],
     symbols: Sequence[str],
     errors: Sequence[float | None],
+    *,
     size: float,
+    unit: Unit,
 ) -> Iterator[str]:
     """What is drawn over a film; `size` is a pixel of the screen, about."""
     order = _order(errors)
     for place in reversed(order):
         (x, y), (a, b) = truth[place], found[place]
         yield (
-            f"<g><title>{escape(symbols[place])}: {mm(errors[place])} mm</title>"
+            f"<g><title>{escape(symbols[place])}: {mm(errors[place])} {unit}</title>"
             f"<line class='off' x1='{x:.1f}' y1='{y:.1f}' x2='{a:.1f}' y2='{b:.1f}' stroke-width='{1.2 * size:.2f}'/>"
             f"<circle class='truth' cx='{x:.1f}' cy='{y:.1f}' r='{3.4 * size:.2f}' stroke-width='{1.3 * size:.2f}'/>"
             f"<circle class='found' cx='{a:.1f}' cy='{b:.1f}' r='{2.2 * size:.2f}'/></g>"

@@ -14,7 +14,6 @@ from vramfit.report.table import make_table, show
 
 _LEVEL = 0.05
 _FIGURES = "MRE +- SD: mean and standard deviation of the radial error."
-_COLUMNS = ("landmark", "name", "first\nMRE mm", "second\nMRE mm", "difference\nmm", "95 %\nmm", "p", "adjusted\np")
 
 
 def show_comparison(comparison: Comparison, file: TextIO | None = None) -> None:
@@ -30,18 +29,20 @@ def show_comparison(comparison: Comparison, file: TextIO | None = None) -> None:
 def verdict(comparison: Comparison) -> str:
     """The difference in a sentence, which says no more than the test does."""
     overall = comparison.overall
-    better, size = ("first" if overall.mean_mm < 0 else "second"), abs(overall.mean_mm)
-    sure = f"95 % interval {interval(overall.interval_mm, signed=True)}, " if overall.interval_mm else ""
+    better, size = ("first" if overall.mean < 0 else "second"), abs(overall.mean)
+    sure = f"95 % interval {interval(overall.interval, signed=True)}, " if overall.interval else ""
     test = f"p = {p_value(overall.p_value)}, {counted(overall.films)}"
-    told = f"difference {overall.mean_mm:+.2f} mm a film ({sure}{test})"
+    told = f"difference {overall.mean:+.2f} {comparison.first.unit} a film ({sure}{test})"
     if overall.p_value > _LEVEL:
         return f"Which of the two is better cannot be told from these films: {told}."
-    return f"The {better} is better by {size:.2f} mm: {told}."
+    return f"The {better} is better by {size:.2f} {comparison.first.unit}: {told}."
 
 
 def comparison_table(comparison: Comparison) -> Table:
     """One row a landmark, those marked that differ when all are asked about together."""
-    table = make_table(_COLUMNS)
+    unit = comparison.first.unit
+    figures = (f"first\nMRE {unit}", f"second\nMRE {unit}", f"difference\n{unit}", f"95 %\n{unit}")
+    table = make_table(("landmark", "name", *figures, "p", "adjusted\np"))
     for symbol, difference in comparison.landmarks.items():
         table.add_row(*_difference_cells(comparison, symbol), style="bold" if stands_out(difference) else None)
     return table
@@ -53,9 +54,9 @@ def _difference_cells(comparison: Comparison, symbol: str) -> tuple[str, ...]:
     return (
         f"{symbol} *" if stands_out(difference) else symbol,
         comparison.first.landmarks[symbol],
-        *(mm(report.evaluation.landmarks[symbol].mre_mm) for report in both),
-        f"{difference.mean_mm:+.2f}",
-        interval(difference.interval_mm, signed=True),
+        *(mm(report.evaluation.landmarks[symbol].mre) for report in both),
+        f"{difference.mean:+.2f}",
+        interval(difference.interval, signed=True),
         p_value(difference.p_value),
         p_value(difference.adjusted_p_value),
     )

@@ -7,13 +7,16 @@ from typing import TextIO
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from vramfit.landmarks.data.films import Unit
 from vramfit.landmarks.evaluation.evaluate import EvaluationReport
-from vramfit.landmarks.evaluation.metrics import LIMITS_MM, Evaluation, PixelSizes, Scores
+from vramfit.landmarks.evaluation.metrics import Evaluation, PixelSizes, Scores, limits, sdr_at
+from vramfit.landmarks.evaluation.relative import SIGMA
 from vramfit.landmarks.evaluation.statistics import FEW_FILMS
 from vramfit.report.table import show
 
 _NAMED = 3
-_SCORE_COLUMNS = ("points", "MRE\nmm", "95 %\nmm", "SD\nmm", *(f"SDR\n{limit:g} mm %" for limit in LIMITS_MM))
+# Landmarks that move less than this between films move less than raters can place them.
+_STILL_MM, _STILL_PX = 0.5, 0.5
 
 
 def show_evaluation(report: EvaluationReport, file: TextIO | None = None) -> None:
@@ -23,7 +26,7 @@ def show_evaluation(report: EvaluationReport, file: TextIO | None = None) -> Non
     for table in (summary_table(report), landmark_table(report), machine_table(report)):
         show(table, file)
         print(file=file)
-    print(*remarks(report), f"Worst films: {_worst(report.film_mre_mm)}.", sep="\n", file=file)
+    print(*remarks(report), f"Worst films: {_worst(report)}.", sep="\n", file=file)
 
 
 def headlines(report: EvaluationReport) -> list[str]:
@@ -70,9 +73,9 @@ def policy(report: EvaluationReport) -> str:
 def result(report: EvaluationReport) -> str:
     """The figure to cite, such as `1.31 +- 0.92 mm (95 % interval 1.24 to 1.39, over films).`."""
     overall = report.evaluation.overall
-    low_high = overall.interval_mm
+    low_high = overall.interval
     interval = " (95 % interval {:.2f} to {:.2f}, over films)".format(*low_high) if low_high else ""
-    return f"{mm(overall.mre_mm)} +- {mm(overall.sd_mm)} mm{interval}."
+    return f"{mm(overall.mre)} +- {mm(overall.sd)} {report.unit}{interval}."
 
 
 def _summary_rows(report: EvaluationReport) -> list[tuple[str, Scores]]:
@@ -87,9 +90,9 @@ def _summary_rows(report: EvaluationReport) -> list[tuple[str, Scores]]:
 
 def summary_table(report: EvaluationReport) -> Table:
     """The network, by the policy in force and by each rater, beside the baseline and the raters."""
-    table = _table("")
+    table = _table(report, "")
     for row, (name, scores) in enumerate(_summary_rows(report)):
-        table.add_row(name, *_score_cells(scores), style=None if row else "bold")
+        table.add_row(name, *_score_cells(scores, report.unit), style=None if row else "bold")
     return table
 
 
@@ -102,38 +105,54 @@ def _companions(report: EvaluationReport) -> list[tuple[str, Evaluation]]:
 
 def landmark_table(report: EvaluationReport) -> Table:
     """One row a landmark, with the MRE of its companions at the end."""
-    table = _table("landmark", "name")
+    table = _table(report, "landmark", "name")
     for name, _ in _companions(report):
-        table.add_column(f"{name}\nMRE mm", justify="right")
+        table.add_column(f"{name}\nMRE {report.unit}", justify="right")
     for symbol, title in report.landmarks.items():
-        beside = [mm(evaluation.landmarks[symbol].mre_mm) for _, evaluation in _companions(report)]
-        table.add_row(symbol, title, *_score_cells(report.evaluation.landmarks[symbol]), *beside)
+        beside = [mm(evaluation.landmarks[symbol].mre) for _, evaluation in _companions(report)]
+        table.add_row(symbol, title, *_score_cells(report.evaluation.landmarks[symbol], report.unit), *beside)
     return table
 
 
 def machine_table(report: EvaluationReport) -> Table:
     """One row an X-ray machine."""
-    table = _table("machine")
+    table = _table(report, "machine")
     for machine, scores in report.evaluation.machines.items():
-        table.add_row(machine or "-", *_score_cells(scores))
+        table.add_row(machine or "-", *_score_cells(scores, report.unit))
     return table
 
 
 def remarks(report: EvaluationReport) -> list[str]:
     """What a reader of the figures must know."""
     said = [
-        "MRE +- SD: mean and standard deviation of the radial error. SDR: points closer than so many mm, in percent.",
+        "MRE +- SD: mean and standard deviation of the radial error. SDR: points closer than so many "
+        f"{report.unit}, in percent.",
         "Mean shape: every landmark at its mean training position, for comparison; it sees no film.",
     ]
-    if report.evaluation.overall.interval_mm is not None:
+    if report.evaluation.overall.interval is not None:
         few = f" With {report.films} films it is too narrow." if report.films < FEW_FILMS else ""
         said.append(f"95 %: a bootstrap over films, {report.resamples:,} resamples, seed {report.seed}.{few}")
-    return said + cautions(report)
+    return said + in_pixels(report) + cautions(report)
+
+
+def in_pixels(report: EvaluationReport) -> list[str]:
+    """For films without pixel sizes: that there are no millimetres, and the errors by the size of what is marked."""
+    if report.unit == "mm":
+        return []
+    said = ["px: pixels of the films as they are on disk; none has a pixel size, so there are no millimetres."]
+    if report.relative is None:
+        return said
+    shares = ", ".join(f"PCK@{limit} {100 * share:.1f} %" for limit, share in report.relative.pck.items())
+    return [
+        *said,
+        f"By the larger side of the box around each film's points: mean error {report.relative.mean_percent:.2f} %, "
+        f"{shares}; OKS {report.relative.oks:.3f} (sigma {SIGMA:g} for every landmark).",
+    ]
 
 
 def cautions(report: EvaluationReport) -> list[str]:
     """What may make the figures say less than they seem to."""
-    said = []
+    said = _hardly_moving(report)
     if report.trained_on_annotator not in ("", report.annotator):
         said.append(f"Trained on '{report.trained_on_annotator}' points, judged by '{report.annotator}' ones.")
     if report.split != "test":
@@ -141,6 +160,19 @@ def cautions(report: EvaluationReport) -> list[str]:
     said += _leakage(report.leaked)
     said += [f"Skipped {name}: {reason}" for name, reason in report.skipped.items()]
     return said
+
+
+def _hardly_moving(report: EvaluationReport) -> list[str]:
+    """That the films' points are all but the same, which makes any error small: a unit may be wrong."""
+    baseline, relative = report.baseline.overall.mre, report.relative
+    least = _STILL_MM if report.unit == "mm" else _STILL_PX
+    if baseline is None or baseline >= least:
+        return []
+    by_size = f" ({relative.mean_percent:.2f} % is this network's error by their size)" if relative else ""
+    return [
+        f"The mean shape alone, which sees no film, is {mm(baseline)} {report.unit} from the truth: the points hardly "
+        f"move between films, so that a small error proves nothing{by_size}. Check their unit with `data check`."
+    ]
 
 
 def _leakage(leaked: Mapping[str, str] | None) -> list[str]:
@@ -156,24 +188,26 @@ def _leakage(leaked: Mapping[str, str] | None) -> list[str]:
     ]
 
 
-def _worst(films: Mapping[str, float | None]) -> str:
-    known = sorted(((mre, name) for name, mre in films.items() if mre is not None), reverse=True)
-    return ", ".join(f"{name} ({mre:.2f} mm)" for mre, name in known[:_NAMED]) or "none"
+def _worst(report: EvaluationReport) -> str:
+    known = sorted(((mre, name) for name, mre in report.film_mre.items() if mre is not None), reverse=True)
+    return ", ".join(f"{name} ({mre:.2f} {report.unit})" for mre, name in known[:_NAMED]) or "none"
 
 
-def _table(*names: str) -> Table:
+def _table(report: EvaluationReport, *names: str) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for name in names:
         table.add_column(name, overflow="fold")
-    for name in _SCORE_COLUMNS:
+    unit = report.unit
+    columns = ("points", f"MRE\n{unit}", f"95 %\n{unit}", f"SD\n{unit}")
+    for name in (*columns, *(f"SDR\n{limit:g} {unit} %" for limit in limits(unit))):
         table.add_column(name, justify="right")
     return table
 
 
-def _score_cells(scores: Scores) -> tuple[str, ...]:
-    shares = [scores.sdr.get(f"{limit}mm") for limit in LIMITS_MM]
+def _score_cells(scores: Scores, unit: Unit) -> tuple[str, ...]:
+    shares = [sdr_at(scores, limit, unit) for limit in limits(unit)]
     percent = ["-" if share is None else f"{100 * share:.2f}" for share in shares]
-    return (str(scores.points), mm(scores.mre_mm), interval(scores.interval_mm), mm(scores.sd_mm), *percent)
+    return (str(scores.points), mm(scores.mre), interval(scores.interval), mm(scores.sd), *percent)
 
 
 def counted(films: int) -> str:
@@ -193,7 +227,7 @@ def _rater(name: str) -> str:
 
 
 def mm(value: float | None) -> str:
-    """Millimetres with two decimals; `-` for None."""
+    """Millimetres, or pixels, with two decimals; `-` for None."""
     return "-" if value is None else f"{value:.2f}"
 
 

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import chain
 
+from vramfit.landmarks.data.films import Unit
 from vramfit.landmarks.evaluation.compare import Comparison
 from vramfit.landmarks.evaluation.evaluate import EvaluationReport, Judged
-from vramfit.landmarks.evaluation.metrics import CURVE_MM, LIMITS_MM, Scores
+from vramfit.landmarks.evaluation.metrics import Scores, curve_limits, limits, sdr_at
 from vramfit.landmarks.report import cases
 from vramfit.landmarks.report.comparison import both_remarks, comparison_table, method, stands_out, verdict
 from vramfit.landmarks.report.evaluation import (
@@ -40,7 +41,7 @@ def evaluation_page(judged: Judged, comparison: Comparison | None = None) -> str
     report = judged.report
     title = f"{model(report)} on {counted(report.films)} of '{report.split}'"
     sections = chain(
-        (f"<h1>{escape(title)}</h1>", _tiles(report.evaluation.overall)),
+        (f"<h1>{escape(title)}</h1>", _tiles(report.evaluation.overall, report.unit)),
         (f"<blockquote>{paragraphs([citation(report)])}</blockquote>",),
         _compared(comparison) if comparison is not None else (),
         _beside(report, comparison),
@@ -55,26 +56,29 @@ def evaluation_page(judged: Judged, comparison: Comparison | None = None) -> str
 def citation(report: EvaluationReport) -> str:
     """A sentence with everything that a figure needs beside it to be cited."""
     overall = report.evaluation.overall
-    sure = f" (95 % interval {interval(overall.interval_mm)} mm, bootstrap over films)" if overall.interval_mm else ""
-    limits = "/".join(f"{limit:g}" for limit in LIMITS_MM)
-    shares = "/".join(_percent(overall, limit) for limit in LIMITS_MM)
+    sure = (
+        f" (95 % interval {interval(overall.interval)} {report.unit}, bootstrap over films)" if overall.interval else ""
+    )
+    each = "/".join(f"{limit:g}" for limit in limits(report.unit))
+    shares = "/".join(_percent(overall, limit, report.unit) for limit in limits(report.unit))
     return (
-        f"MRE {mm(overall.mre_mm)} \N{PLUS-MINUS SIGN} {mm(overall.sd_mm)} mm{sure}; SDR at {limits} mm: {shares} %; "
+        f"MRE {mm(overall.mre)} \N{PLUS-MINUS SIGN} {mm(overall.sd)} {report.unit}{sure}; "
+        f"SDR at {each} {report.unit}: {shares} %; "
         f"{counted(report.films)}, {len(report.landmarks)} landmarks; judged by {policy(report)}; "
         f"{pixel_sizes(report.pixel_sizes)}; {model(report)}, decoded with {decoding(report)}."
     )
 
 
-def _tiles(overall: Scores) -> str:
-    around = f"95 % {interval(overall.interval_mm)}" if overall.interval_mm else "mean radial error"
-    shown = [(mm(overall.mre_mm), "mm", f"MRE, {around}")]
-    shown += [(_percent(overall, limit), "%", f"SDR at {limit:g} mm") for limit in LIMITS_MM]
-    tiles = (f"<div><b>{value} <small>{unit}</small></b><span>{said}</span></div>" for value, unit, said in shown)
+def _tiles(overall: Scores, unit: Unit) -> str:
+    around = f"95 % {interval(overall.interval)}" if overall.interval else "mean radial error"
+    shown: list[tuple[str, str, str]] = [(mm(overall.mre), unit, f"MRE, {around}")]
+    shown += [(_percent(overall, limit, unit), "%", f"SDR at {limit:g} {unit}") for limit in limits(unit)]
+    tiles = (f"<div><b>{value} <small>{what}</small></b><span>{said}</span></div>" for value, what, said in shown)
     return f"<div class='tiles'>{''.join(tiles)}</div>"
 
 
-def _percent(scores: Scores, limit: float) -> str:
-    share = scores.sdr.get(f"{limit}mm")
+def _percent(scores: Scores, limit: float, unit: Unit) -> str:
+    share = sdr_at(scores, limit, unit)
     return "-" if share is None else f"{100 * share:.1f}"
 
 
@@ -90,17 +94,20 @@ def _curves(report: EvaluationReport, comparison: Comparison | None) -> str:
     curves += [("second", "the second network", comparison.second.evaluation.curve)] if comparison else []
     curves += [("third", "junior by senior rater", report.inter_rater.curve)] if report.inter_rater else []
     curves.append(("fourth", "mean shape", report.baseline.curve))
-    chart = Chart((0, CURVE_MM[-1]), (0, 100), "radial error below, mm", "landmarks, %", height=360)
-    lines = [chart.upright(limit) for limit in LIMITS_MM]
+    unit = report.unit
+    chart = Chart((0, curve_limits(unit)[-1]), (0, 100), f"radial error below, {unit}", "landmarks, %", height=360)
+    lines = [chart.upright(limit) for limit in limits(unit)]
     shown = [each for each in curves if each[2]]
-    lines += [chart.line(_percents(curve), mark) for mark, _, curve in reversed(shown)]
-    caption = "The share of landmarks found within each distance of the truth (SDR); dashed at 2, 2.5, 3 and 4 mm."
+    lines += [chart.line(_percents(curve, unit), mark) for mark, _, curve in reversed(shown)]
+    *first, last = (f"{limit:g}" for limit in limits(unit))
+    dashed = f"dashed at {', '.join(first)} and {last} {unit}."
+    caption = f"The share of landmarks found within each distance of the truth (SDR); {dashed}"
     names = [(mark, name) for mark, name, _ in shown]
     return figure(chart.drawing(lines, "SDR against its limit"), caption, names)
 
 
-def _percents(curve: Sequence[float]) -> list[tuple[float, float]]:
-    return [(limit, 100 * share) for limit, share in zip(CURVE_MM, curve, strict=True)]
+def _percents(curve: Sequence[float], unit: Unit) -> list[tuple[float, float]]:
+    return [(limit, 100 * share) for limit, share in zip(curve_limits(unit), curve, strict=True)]
 
 
 def _by_landmark(report: EvaluationReport) -> Iterator[str]:
@@ -110,12 +117,16 @@ def _by_landmark(report: EvaluationReport) -> Iterator[str]:
 
 def _landmark_plot(report: EvaluationReport) -> str:
     """Each landmark's MRE with its interval, the best on top, and the raters' beside it."""
-    mine = {symbol: each for symbol, each in report.evaluation.landmarks.items() if each.mre_mm is not None}
-    symbols = sorted(mine, key=lambda symbol: mine[symbol].mre_mm or 0.0)
+    mine = {symbol: each for symbol, each in report.evaluation.landmarks.items() if each.mre is not None}
+    symbols = sorted(mine, key=lambda symbol: mine[symbol].mre or 0.0)
     raters = report.inter_rater.landmarks if report.inter_rater else {}
     far = [value for symbol in symbols for value in _reaches(mine[symbol], raters.get(symbol))]
-    chart = rows_chart(symbols, (0, 1.04 * max(far, default=0.0) or 1.0), "MRE, mm")
-    marks = [mark for row, symbol in enumerate(symbols) for mark in _landmark_row(chart, row, symbol, mine, raters)]
+    unit = report.unit
+    chart = rows_chart(symbols, (0, 1.04 * max(far, default=0.0) or 1.0), f"MRE, {unit}")
+    marks: list[str] = []
+    for row, symbol in enumerate(symbols):
+        apart = raters[symbol].mre if symbol in raters else None
+        marks += _landmark_row(chart, row, symbol, (mine[symbol], apart), unit)
     names = [("first", "this network, with its 95 % interval")] + (
         [("third", "junior by senior rater")] if raters else []
     )
@@ -124,21 +135,21 @@ def _landmark_plot(report: EvaluationReport) -> str:
 
 
 def _reaches(mine: Scores, raters: Scores | None) -> list[float]:
-    high = mine.interval_mm[1] if mine.interval_mm else 0.0
-    return [mine.mre_mm or 0.0, high, (raters.mre_mm if raters else None) or 0.0]
+    high = mine.interval[1] if mine.interval else 0.0
+    return [mine.mre or 0.0, high, (raters.mre if raters else None) or 0.0]
 
 
 def _landmark_row(
-    chart: Chart, row: int, symbol: str, mine: dict[str, Scores], raters: dict[str, Scores]
+    chart: Chart, row: int, symbol: str, figures: tuple[Scores, float | None], unit: Unit
 ) -> Iterator[str]:
-    apart = raters[symbol].mre_mm if symbol in raters else None
+    """The network's scores of a landmark and how far raters are apart on it."""
+    scores, apart = figures
     if apart is not None:
-        yield chart.dot(apart, row, "third", f"{symbol}: raters {mm(apart)} mm apart", hollow=True, size=3.5)
-    scores = mine[symbol]
-    if scores.interval_mm is not None:
-        yield chart.span(*scores.interval_mm, row, "first")
-    title = f"{symbol}: {mm(scores.mre_mm)} mm, 95 % {interval(scores.interval_mm)}"
-    yield chart.dot(scores.mre_mm or 0.0, row, "first", title)
+        yield chart.dot(apart, row, "third", f"{symbol}: raters {mm(apart)} {unit} apart", hollow=True, size=3.5)
+    if scores.interval is not None:
+        yield chart.span(*scores.interval, row, "first")
+    title = f"{symbol}: {mm(scores.mre)} {unit}, 95 % {interval(scores.interval)}"
+    yield chart.dot(scores.mre or 0.0, row, "first", title)
 
 
 def _by_machine(report: EvaluationReport) -> Iterator[str]:
@@ -159,23 +170,23 @@ def _compared(comparison: Comparison) -> Iterator[str]:
 
 def _one(report: EvaluationReport) -> str:
     overall = report.evaluation.overall
-    return f"{report.checkpoint}: {model(report)}, epoch {report.epoch}; MRE {mm(overall.mre_mm)} mm"
+    return f"{report.checkpoint}: {model(report)}, epoch {report.epoch}; MRE {mm(overall.mre)} {report.unit}"
 
 
 def _difference_plot(comparison: Comparison) -> str:
     """Each landmark's difference with its interval; those right of 0 are for the second."""
     differences = comparison.landmarks
-    symbols = sorted(differences, key=lambda symbol: differences[symbol].mean_mm)
-    far = [abs(side) for each in differences.values() for side in (each.interval_mm or (each.mean_mm,))]
+    symbols = sorted(differences, key=lambda symbol: differences[symbol].mean)
+    far = [abs(side) for each in differences.values() for side in (each.interval or (each.mean,))]
     reach = 1.05 * max(far, default=0.0) or 1.0
-    chart = rows_chart(symbols, (-reach, reach), "first less second, mm")
+    chart = rows_chart(symbols, (-reach, reach), f"first less second, {comparison.first.unit}")
     marks = [chart.upright(0)]
     for row, symbol in enumerate(symbols):
         each = differences[symbol]
-        mark = "fourth" if not stands_out(each) else "first" if each.mean_mm < 0 else "second"
-        marks += [chart.span(*each.interval_mm, row, mark)] if each.interval_mm else []
-        told = f"{symbol}: {each.mean_mm:+.2f} mm, 95 % {interval(each.interval_mm, signed=True)}"
-        marks.append(chart.dot(each.mean_mm, row, mark, told))
+        mark = "fourth" if not stands_out(each) else "first" if each.mean < 0 else "second"
+        marks += [chart.span(*each.interval, row, mark)] if each.interval else []
+        told = f"{symbol}: {each.mean:+.2f} {comparison.first.unit}, 95 % {interval(each.interval, signed=True)}"
+        marks.append(chart.dot(each.mean, row, mark, told))
     names = [("fourth", "cannot be told"), ("first", "first better"), ("second", "second better")]
     caption = (
         "Difference of each landmark with its 95 % interval; coloured where p, adjusted for multiple comparisons "

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vramfit.landmarks.data.films import Unit
 from vramfit.training.listeners import Example
 
 _LONGEST_SIDE = 384
@@ -22,7 +23,7 @@ class FilmExample:
     """A validation film as the network saw it.
 
     `image` uint8 HxW; `truth` and `found` float64 Kx2, (x, y) in its pixels, NaN where missing; `heatmap` float32 hxw,
-    0 to 1, the highest of all landmarks; `error_mm` the mean error, None where nothing is known.
+    0 to 1, the highest of all landmarks; `error` the mean error in `unit`, None where nothing is known.
     """
 
     name: str
@@ -30,7 +31,8 @@ class FilmExample:
     truth: NDArray[np.float64]
     found: NDArray[np.float64]
     heatmap: NDArray[np.float32]
-    error_mm: float | None
+    error: float | None
+    unit: Unit = "mm"
 
 
 def example_of(example: FilmExample) -> Example:
@@ -42,7 +44,7 @@ def example_of(example: FilmExample) -> Example:
     size = max(1, round(width * scale)), max(1, round(height * scale))
     grey = cv2.resize(example.image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     both = np.concatenate([_with_points(grey, example, scale), _with_heat(grey, example)], axis=1)
-    _write(both, "no point is known" if example.error_mm is None else f"{example.error_mm:.2f} mm")
+    _write(both, "no point is known" if example.error is None else f"{example.error:.2f} {example.unit}")
     return Example(f"films/{example.name}", both[..., ::-1])
 
 

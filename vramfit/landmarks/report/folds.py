@@ -15,16 +15,19 @@ def _folder(report: CrossValidation) -> Path:
 
 
 def _line(result: FoldResult) -> str:
-    if result.mre_mm is None:
+    if result.mre is None:
         return f"Fold {result.fold}: no point of its films is known."
-    return f"Fold {result.fold}: MRE {result.mre_mm:.2f} mm in epoch {result.best_epoch} of {result.epochs}."
+    unit = "mm" if result.mre_px is None else "px"
+    return f"Fold {result.fold}: MRE {result.mre:.2f} {unit} in epoch {result.best_epoch} of {result.epochs}."
 
 
 def _total(report: CrossValidation) -> str:
-    if report.mean_mre_mm is None:
+    in_mm, in_px = ("mm", report.mean_mre_mm, report.sd_mm), ("px", report.mean_mre_px, report.sd_px)
+    unit, error, deviation = in_mm if report.mean_mre_px is None else in_px
+    if error is None:
         return f"{report.folds} folds without an MRE."
-    spread = f" +- {report.sd_mm:.2f}" if report.sd_mm is not None else ""
+    spread = f" +- {deviation:.2f}" if deviation is not None else ""
     return (
-        f"{report.folds} folds: MRE {report.mean_mre_mm:.2f}{spread} mm (mean and SD over folds, each at the epoch "
+        f"{report.folds} folds: MRE {error:.2f}{spread} {unit} (mean and SD over folds, each at the epoch "
         f"that was best on its own films); written to {_folder(report) / RESULT}."
     )

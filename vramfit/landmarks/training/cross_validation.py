@@ -23,13 +23,19 @@ Run = Callable[[LandmarkOptions], RunSummary]
 
 
 class FoldResult(Record):
-    """One fold's run: the MRE of its best epoch on the films that it did not learn from."""
+    """One fold's run: the MRE of its best epoch on the films that it did not learn from, in the unit there is."""
 
     fold: int
     epochs: int
     best_epoch: int | None
     mre_mm: float | None
+    mre_px: float | None = None
     save_dir: str
+
+    @property
+    def mre(self) -> float | None:
+        """The MRE in whichever unit there is."""
+        return self.mre_mm if self.mre_px is None else self.mre_px
 
 
 class CrossValidation(Record):
@@ -48,6 +54,8 @@ class CrossValidation(Record):
     results: tuple[FoldResult, ...]
     mean_mre_mm: float | None
     sd_mm: float | None
+    mean_mre_px: float | None = None
+    sd_px: float | None = None
 
 
 def in_child(run: Run, options: LandmarkOptions) -> RunSummary:
@@ -109,18 +117,23 @@ def _result(number: int, summary: RunSummary) -> FoldResult:
         epochs=summary.epochs,
         best_epoch=summary.best_epoch,
         mre_mm=summary.best_metrics.get("mre_mm"),
+        mre_px=summary.best_metrics.get("mre_px"),
         save_dir=str(Path(summary.save_dir)),
     )
 
 
 def _report(options: LandmarkOptions, results: list[FoldResult]) -> CrossValidation:
-    errors = [result.mre_mm for result in results if result.mre_mm is not None]
+    in_mm, in_px = (
+        [error for result in results if (error := getattr(result, name)) is not None] for name in ("mre_mm", "mre_px")
+    )
     return CrossValidation(
         dataset=str(options.dataset_path),
         model=options.model,
         folds=len(results),
         seed=options.seed,
         results=tuple(results),
-        mean_mre_mm=mean(errors) if errors else None,
-        sd_mm=stdev(errors) if len(errors) > 1 else None,
+        mean_mre_mm=mean(in_mm) if in_mm else None,
+        sd_mm=stdev(in_mm) if len(in_mm) > 1 else None,
+        mean_mre_px=mean(in_px) if in_px else None,
+        sd_px=stdev(in_px) if len(in_px) > 1 else None,
     )

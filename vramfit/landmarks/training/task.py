@@ -18,7 +18,7 @@ from torch.utils.data import default_collate
 from vramfit.jobs.job import Batch, Job
 from vramfit.landmarks.check.screen import screened
 from vramfit.landmarks.data.cache import FilmCache
-from vramfit.landmarks.data.films import FilmSet, Landmark
+from vramfit.landmarks.data.films import FilmSet, Landmark, Unit
 from vramfit.landmarks.data.folds import Fold, deal, pooled
 from vramfit.landmarks.data.formats import read_films
 from vramfit.landmarks.data.marked import MarkedSet
@@ -26,9 +26,10 @@ from vramfit.landmarks.data.near_duplicates import directions, thumbnails, twins
 from vramfit.landmarks.data.raters import Annotator
 from vramfit.landmarks.evaluation.metrics import (
     LIMITS_MM,
+    LIMITS_PX,
     mean_shape,
-    pixel_sizes_mm,
     radial_errors_mm,
+    scales,
     scores,
     true_points,
 )
@@ -42,7 +43,11 @@ from vramfit.landmarks.report.examples import FilmExample, example_of
 from vramfit.training.listeners import Example
 from vramfit.training.task import Judgement, Rows, Task
 
-METRICS = ("mre_mm", *(f"sdr_{limit}mm" for limit in LIMITS_MM))
+# TensorBoard shows the first of these beside a run's options.
+_METRICS: dict[Unit, tuple[str, ...]] = {
+    "mm": ("mre_mm", *(f"sdr_{limit}mm" for limit in LIMITS_MM)),
+    "px": ("mre_px", *(f"sdr_{limit:g}px" for limit in LIMITS_PX)),
+}
 
 
 @dataclass(frozen=True)
@@ -83,16 +88,16 @@ class FilmTask(Task):
         return load_weights(model, self.options.model, self.options.weights)  # type: ignore[arg-type]  # our job's
 
     def rows(self, outputs: Tensor, indices: Sequence[int]) -> Rows:
-        """Radial errors in millimetres, BxK, of heatmaps BxKxhxw."""
+        """Radial errors in the films' unit, BxK, of heatmaps BxKxhxw."""
         points, _ = film_points(outputs, self.options.heatmap_stride, self.validation.dataset.cache, indices)
-        return self._errors_mm(points, indices)
+        return self._errors(points, indices)
 
     def examples(self, outputs: Tensor, indices: Sequence[int]) -> list[Example]:
         """Pictures of some validation films, with their true points and those of heatmaps BxKxhxw."""
         cache = self.validation.dataset.cache
         points, _ = film_points(outputs, self.options.heatmap_stride, cache, indices)
         heatmaps = outputs.detach().float().amax(dim=1).clamp(0, 1).cpu().numpy()
-        errors = self._errors_mm(points, indices)
+        errors = self._errors(points, indices)
         return [
             example_of(
                 FilmExample(
@@ -101,16 +106,22 @@ class FilmTask(Task):
                     truth=cache.letterboxes[index].to_image(cache.film_set.films[index].points),
                     found=cache.letterboxes[index].to_image(mine),
                     heatmap=heatmap,
-                    error_mm=scores(row).mre_mm,
+                    error=scores(row, self._unit).mre,
+                    unit=self._unit,
                 )
             )
             for index, mine, heatmap, row in zip(indices, points, heatmaps, errors, strict=True)
         ]
 
-    def _errors_mm(self, points: NDArray[np.float64], indices: Sequence[int]) -> Rows:
+    @property
+    def _unit(self) -> Unit:
+        """Millimetres, or pixels where no film has a pixel size."""
+        return self.validation.dataset.cache.film_set.unit
+
+    def _errors(self, points: NDArray[np.float64], indices: Sequence[int]) -> Rows:
         """Radial errors BxK of points BxKx2 in film pixels."""
         films, chosen = self.validation.dataset.cache.film_set, list(indices)
-        return radial_errors_mm(points, true_points(films)[chosen], pixel_sizes_mm(films)[chosen])
+        return radial_errors_mm(points, true_points(films)[chosen], scales(films)[chosen])
 
     def weighted(self, batch: Batch, factors: Sequence[float]) -> Batch:
         """The batch with a factor of the loss for each landmark, float32 BxK under "weights"."""
@@ -118,17 +129,18 @@ class FilmTask(Task):
         return {**inputs, "weights": torch.tensor(factors).expand(len(points), -1)}, points
 
     def judge(self, rows: Rows) -> Judgement:
-        """MRE in millimetres and SDR over all films and landmarks."""
-        overall = scores(rows)
+        """MRE in the films' unit and SDR over all films and landmarks."""
+        overall = scores(rows, self._unit)
         shares = {f"sdr_{limit}": share for limit, share in overall.sdr.items()}
-        if overall.mre_mm is None:
+        if overall.mre is None:
             return Judgement(shares)
-        return Judgement({"mre_mm": overall.mre_mm, **shares}, best_by="mre_mm")
+        name = f"mre_{self._unit}"
+        return Judgement({name: overall.mre, **shares}, best_by=name)
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """Mean radial error, and success detection rates."""
-        return METRICS
+        return _METRICS[self._unit]
 
     def metric_words(self, metrics: Mapping[str, float]) -> list[str]:
         """MRE and SDR in words."""
@@ -244,8 +256,8 @@ def _fold_note(fold: Fold, training: FilmSet, validation: FilmSet) -> list[str]:
 
 
 def metric_words(metrics: Mapping[str, float]) -> list[str]:
-    """`MRE 1.95 mm`, and the SDRs in one part."""
-    error = [f"MRE {metrics['mre_mm']:.2f} mm"] if "mre_mm" in metrics else []
+    """`MRE 1.95 mm` or `MRE 4.10 px`, and the SDRs in one part."""
+    error = [f"MRE {metrics[f'mre_{unit}']:.2f} {unit}" for unit in ("mm", "px") if f"mre_{unit}" in metrics]
     rates = {name.removeprefix("sdr_"): share for name, share in metrics.items() if name.startswith("sdr_")}
     words = " ".join(f"SDR@{limit} {100 * share:.1f} %" for limit, share in rates.items())
     return [*error, *([words] if words else [])]

@@ -5,6 +5,7 @@ group `vramfit.formats`; docs/formats.md shows one.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Protocol
@@ -48,6 +49,7 @@ __all__ = [
 
 GROUP = "vramfit.formats"
 _REASONS = 3
+_IN_PIXELS = "No film has a pixel size: distances are in pixels (px) of the films, and there are no millimetres."
 
 
 class FilmFormat(Protocol):
@@ -79,7 +81,11 @@ def read_films(path: str | Path, film_format: str | None = None) -> MarkedSet:
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such folder or file; give that of a film set.")
-    return without_sentinels((_detected(path) if film_format is None else _called(film_format)).read(path))
+    marked = without_sentinels((_detected(path) if film_format is None else _called(film_format)).read(path))
+    sizes_fail = any(fault.kind == "missing_pixel_size" for film in marked.films for fault in film.faults)
+    if marked.has_millimetres or sizes_fail or not marked.films:
+        return marked
+    return replace(marked, notes=(*marked.notes, _IN_PIXELS))
 
 
 def load_films(

@@ -194,8 +194,7 @@ def _position(path: Path, symbol: str, value: Any) -> tuple[float, float]:
 def _machines(root: Path) -> tuple[Scanners | None, Finding | None]:
     file = _child(root, (MACHINES_FILE,))
     if file is None:
-        message = f"no file '{MACHINES_FILE}' in it; without pixel sizes there are no millimetres."
-        return None, finding("missing_pixel_size", root, message)
+        return None, None
     try:
         return read_scanners(file), None
     except DataError as error:

@@ -162,7 +162,7 @@ def _unknown_splits(drafts: Sequence[Draft], splits: Sequence[str]) -> Iterable[
 
 def _film(draft: Draft, split: str, symbols: Sequence[str], table: Scanners | None) -> MarkedFilm:
     size, machine, faults = draft.pixel_size_mm, draft.machine, draft.faults
-    if size is None and table is not None:
+    if size is None and table is not None and table.has_pixel_sizes:
         try:
             row = table.of(draft.id, split)
         except DataError as error:

@@ -35,6 +35,11 @@ class Scanners:
     records: Sequence[Mapping[str, str]]
     rows: Mapping[tuple[str, str], Mapping[str, str]]
 
+    @property
+    def has_pixel_sizes(self) -> bool:
+        """Whether it has a column for them."""
+        return any(name.startswith("pixel_size") for record in self.records[:1] for name in record)
+
     def of(self, film_id: str, split: str) -> MachineOfFilm:
         """The machine of a film.
 

@@ -274,7 +274,6 @@ def test_bad_film_is_one_clear_sentence_or_skipped(film_folder, edit_json, damag
         ("train", "no folder 'train'"),
         ("train/Cephalograms", "no folder 'Cephalograms'"),
         ("train/Annotations", "no folder 'Annotations"),
-        (MACHINES_FILE, "no file 'cephalogram_machine_mappings.csv'"),
     ],
 )
 def test_missing_folder_is_named(film_folder, gone, said):
@@ -305,3 +304,10 @@ def test_hundred_real_films(shared_data):
     assert {split: len(films) for split, films in sets.items()} == {"train": 70, "valid": 15, "test": 15}
     assert len({films.landmarks for films in sets.values()}) == 1
     assert len(sets["train"].landmarks) == 19
+
+
+def test_without_its_table_the_set_is_in_pixels(film_folder):
+    (film_folder / MACHINES_FILE).unlink()
+    films = load_films(film_folder, "train")
+    assert films.unit == "px"
+    assert np.isnan(films.films[0].pixel_size_mm).all()

@@ -154,8 +154,10 @@ def test_without_pixel_sizes_nothing_is_assumed(labels):
     (labels / "films.csv").unlink()
     marked = read_films(labels)
     split = marked.films[0].split
-    with pytest.raises(DataError, match="the size of its pixels in mm is unknown"):
-        marked.of_split(split)
+    films = marked.of_split(split)
+    assert films.unit == "px"
+    assert np.isnan([film.pixel_size_mm for film in films.films]).all()
+    assert any("No film has a pixel size" in note for note in films.notes)
 
 
 def test_films_without_splits_are_split_by_their_ids_and_keep_them(wide):
