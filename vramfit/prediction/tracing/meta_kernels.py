@@ -59,6 +59,11 @@ UNKNOWN = {
     "_histogramdd_bin_edges",
     "histogram",
 }
+# Sizes that only cuDNN knows, and what is taken for them.
+TAKEN_FOR_CUDNN = {
+    "_cudnn_rnn": "cuDNN keeps of a recurrent layer what version 6 was published to keep",
+    "_scaled_dot_product_cudnn_attention_backward": "cuDNN's attention takes backward what FlashAttention's does",
+}
 # Libraries of operators whose results are known, and that take nothing worth counting while they run.
 _KNOWN_NAMESPACES = {"aten", "prims", "prim", "torchvision", "bitsandbytes", "c10d", "_c10d_functional"}
 
@@ -70,7 +75,7 @@ def unknown_of(func: Any) -> str:
         return f"{func.namespace}::{func.overloadpacket.__name__} takes no memory beside its results"
     if func.overloadpacket.__name__ in UNKNOWN:
         return f"{func.overloadpacket.__name__} takes on a card what it takes on a CPU"
-    return ""
+    return TAKEN_FOR_CUDNN.get(func.overloadpacket.__name__, "")
 
 
 META_KERNELS: dict[Any, Callable[..., Any]] = {
