@@ -65,3 +65,13 @@ def test_missing_folder_is_one_sentence(tmp_path, capsys):
     assert code == 7
     assert "no such folder" in error
     assert "Traceback" not in error
+
+
+def test_check_writes_a_page(vramfit, tmp_path):
+    films, page = tmp_path / "films", tmp_path / "check.html"
+    assert vramfit("sample", str(films), "--films", "8", "--height", "96").code == 0
+    outcome = vramfit("data", "check", str(films), "--html", str(page))
+    assert (outcome.code, f"Report written to {page}" in outcome.out) == (0, True), outcome.err
+    assert "Nothing is wrong." in page.read_text(encoding="utf-8")
+    again = vramfit("data", "check", str(films), "--html", str(page))
+    assert (again.code, "give --force" in again.err) == (8, True)

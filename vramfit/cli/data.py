@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vramfit.cli.options import FilmFormat, SkipBad
+from vramfit.cli.results import require_free, tell, write_result
 
 if TYPE_CHECKING:
     from vramfit.landmarks.check.check import CheckReport
@@ -21,6 +22,10 @@ def check(
     *,
     film_format: FilmFormat = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page with counts, advice and the worst films.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Let --html overwrite a file.")] = False,
 ) -> None:
     """Find what is wrong with a film set; nothing is changed. Exits with 7 if there are errors."""
     from functools import partial
@@ -28,12 +33,15 @@ def check(
     from vramfit.cli.progress import film_progress
     from vramfit.landmarks.check.check import check_films
 
+    require_free(html, force=force)
     with film_progress() as progress:
         report = check_films(path, film_format=film_format, progress=partial(progress, "looking at films"))
+    written = [write_result(html, _page(report, path, film_format), "Report")] if html is not None else []
     if json:
         typer.echo(report.model_dump_json(indent=2))
     else:
         _tell(report)
+    tell(written, as_json=json)
     if report.errors:
         raise typer.Exit(7)
 
@@ -102,6 +110,13 @@ def convert(
     for film in done.skipped:
         typer.echo(f"Skipped {film.id}: {film.reason}", err=True)
     typer.echo(f"Wrote {output}: {_counted(done.films, 'film')}, {len(marked.landmarks)} landmarks, as {to}.")
+
+
+def _page(report: "CheckReport", path: Path, film_format: str | None) -> str:
+    from vramfit.landmarks.data.formats import read_films
+    from vramfit.landmarks.report.check_page import check_page
+
+    return check_page(report, read_films(path, film_format))
 
 
 def _tell(report: "CheckReport") -> None:
