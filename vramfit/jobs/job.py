@@ -145,6 +145,9 @@ def build_model(job: Job) -> nn.Module:
         ) from error
     if not isinstance(model, nn.Module):
         raise UsageError(f"model of '{job.name}' returned {type(model).__name__}; let it return the network.")
+    from vramfit.jobs.lazy_modules import initialise_lazy  # it builds on this module
+
+    initialise_lazy(model, job)
     return model
 
 
