@@ -7,6 +7,7 @@ from torch.utils.flop_counter import flop_registry, shape_wrapper
 
 from vramfit.prediction.trace_records import Convolution, Reduction
 from vramfit.prediction.tracing import recurrent
+from vramfit.prediction.tracing.quantized import flops_of_product
 
 _FORWARD = torch.ops.aten.convolution.default
 _BACKWARD = torch.ops.aten.convolution_backward.default
@@ -26,7 +27,7 @@ def flops_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any)
     """
     formula = _FLOPS.get(func) or flop_registry.get(func.overloadpacket)
     try:
-        return int(formula(*args, **kwargs, out_val=out)) if formula else 0
+        return int(formula(*args, **kwargs, out_val=out)) if formula else flops_of_product(func.name(), args)
     except AssertionError:  # the formulas of attention know one order of the dimensions
         return 0
 

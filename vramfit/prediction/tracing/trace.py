@@ -24,7 +24,7 @@ from vramfit.jobs.levers.apply import job_to_trace
 from vramfit.jobs.step import Precision, Step
 from vramfit.prediction.trace_records import Trace, TracePhase
 from vramfit.prediction.tracing.address_space import release
-from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere, storageless_model
+from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere, quantized_products, storageless_model
 from vramfit.prediction.tracing.cuda_kernels import AMPERE
 from vramfit.prediction.tracing.host_batch import traceable_batch
 from vramfit.prediction.tracing.randomness import repeatable_randomness
@@ -60,7 +60,9 @@ def trace_step(
         host = traceable_batch(job, micro_batch)
         recorder = Recorder(trace, capability, limit=values)
         with cuda_everywhere(capability, recorder, uncast):
-            _run(_set_up(job, recorder), recorder, host, steps=steps, validation=validation)
+            traced = _set_up(job, recorder)
+            with quantized_products():
+                _run(traced, recorder, host, steps=steps, validation=validation)
         recorder.stop()
         release()
     order_frees(trace)

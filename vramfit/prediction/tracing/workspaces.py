@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vramfit.prediction.tracing import recurrent
+from vramfit.prediction.tracing import quantized, recurrent
 
 _ATEN = torch.ops.aten
 _FLOAT_BYTES = 4
@@ -33,7 +33,10 @@ Rule = Callable[[tuple[Any, ...], tuple[int, int]], list[int]]
 def workspaces_of(func: Any, args: tuple[Any, ...], capability: tuple[int, int]) -> list[int]:
     """Bytes of each block that an operation holds beside its results, on a card of that compute capability."""
     rule = _RULES.get(func)
-    return rule(args, capability) if rule else []
+    if rule is not None:
+        return rule(args, capability)
+    named = quantized.WORKSPACES.get(func.name())
+    return named(args) if named else []
 
 
 def _flash_backward(args: tuple[Any, ...], _: tuple[int, int]) -> list[int]:
