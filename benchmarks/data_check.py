@@ -5,8 +5,9 @@
 Clean generated film sets of 40 to 200 films, each with another seed, for false alarms; one fault of every kind in
 copies of some of them; points moved and landmarks swapped on a tenth of the films, by distance; few heads alone; the
 likeness of different films, and of copies that were saved anew, halved, brightened, darkened, put into more contrast,
-inverted or cropped. `--real` adds a set of real films, whose findings are counted as they are. Writes
-benchmarks/results/data_check.json; exits with 1 if a planted fault is missed or a clean set is not called clean.
+inverted or cropped; false alarms in three drawn clips of video frames; how well films agree on points that are pixels,
+and on the same in other units and orders. `--real` adds a set of real films, whose findings are counted as they are.
+Writes benchmarks/results/data_check.json; exits with 1 if a planted fault is missed or a clean set is not called clean.
 """
 
 import argparse
@@ -26,10 +27,12 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
-from damaged_films import FAULTS, Damage  # noqa: E402  # the path is set above
+from damaged_films import FAULTS, MORE_FAULTS, Damage  # noqa: E402  # the path is set above
+from made_clips import CLIPS, write_clip  # noqa: E402
 
 from vramfit.files import write_atomically  # noqa: E402
 from vramfit.landmarks.check.check import check_films  # noqa: E402
+from vramfit.landmarks.check.coordinates import agreement, view_of  # noqa: E402
 from vramfit.landmarks.check.shapes import find_oddities, relative_sizes  # noqa: E402
 from vramfit.landmarks.data.formats import read_films  # noqa: E402
 from vramfit.landmarks.data.image import read_film  # noqa: E402
@@ -67,7 +70,9 @@ def main():
         ]
         result = {
             "clean_sets": clean(sets),
+            "clips": {name: found_in(write_clip(Path(work) / name, **how)) for name, how in CLIPS.items()},
             "planted_faults": planted(sets[:3], Path(work) / "damaged"),
+            "agreement": agreements(sets),
             "points": points([heads(folder) for folder in sets[::4]]),
             "few_heads": few_heads([heads(folder) for folder in sets[::12]]),
             "likeness": likeness(sets),
@@ -78,6 +83,7 @@ def main():
             "points": points([heads(real)]),
             "few_heads": few_heads([heads(real)]),
             "likeness": likeness([real]),
+            "agreement": agreements([real]),
         }
     result |= {
         "numpy": np.__version__,
@@ -90,7 +96,7 @@ def main():
     write_atomically(RESULT, json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
     missed = [kind for kind, score in result["planted_faults"].items() if score["found"] < score["planted"]]
-    sys.exit(1 if missed or result["clean_sets"]["false_alarms"] else 0)
+    sys.exit(1 if missed or result["clean_sets"]["false_alarms"] or any(result["clips"].values()) else 0)
 
 
 def found_in(folder):
@@ -109,16 +115,44 @@ def clean(sets):
 
 def planted(sets, work):
     """One fault of every kind, each alone in a copy of a set: was it found, and what else was."""
-    scores = {kind: {"planted": 0, "found": 0, "also": Counter()} for kind in FAULTS}
+    faults = {**{kind: (kind, plant) for kind, plant in FAULTS.items()}, **MORE_FAULTS}
+    scores = {fault: {"planted": 0, "found": 0, "also": Counter()} for fault in faults}
     for folder in sets:
-        for kind, plant in FAULTS.items():
+        for fault, (kind, plant) in faults.items():
             plant(Damage(shutil.copytree(folder, work)))
             found = found_in(work)
-            scores[kind]["planted"] += 1
-            scores[kind]["found"] += kind in found
-            scores[kind]["also"].update(other for other in found if other != kind)
+            scores[fault]["planted"] += 1
+            scores[fault]["found"] += kind in found
+            scores[fault]["also"].update(other for other in found if other != kind)
             shutil.rmtree(work)
     return scores
+
+
+READINGS = {
+    "pixels, as they are": lambda points, _sizes: points,
+    "5 % too large": lambda points, _sizes: 1.05 * points,
+    "half resolution": lambda points, _sizes: points / 2,
+    "two thirds of the resolution": lambda points, _sizes: points / 1.5,
+    "per cent": lambda points, sizes: 100 * points / sizes,
+    "x and y swapped": lambda points, _sizes: points[..., ::-1],
+    "origin at the bottom": lambda points, sizes: points * [1, -1] + [0, 1] * sizes,
+    "origin at the right": lambda points, sizes: points * [-1, 1] + [1, 0] * sizes,
+}
+
+
+def agreements(sets):
+    """How well films agree on their points, read in several ways: the lowest and highest of the sets."""
+    found = defaultdict(list)
+    for folder in sets:
+        marked = read_films(folder)
+        symbols = [landmark.symbol for landmark in marked.landmarks]
+        films = [read_film(film.path) for film in marked.films[:32]]
+        sizes = np.array([film.shape[::-1] for film in films])[:, None]
+        points = np.array([next(iter(film.annotations.values())).points(symbols) for film in marked.films[:32]])
+        views = [view_of(film) for film in films]
+        for name, change in READINGS.items():
+            found[name].append(agreement(views, (change(points + 0.5, sizes)) / sizes))
+    return {name: [round(min(values), 3), round(max(values), 3)] for name, values in found.items()}
 
 
 def heads(folder):

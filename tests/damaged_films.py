@@ -107,6 +107,32 @@ def turn_by_tag(damage, number, tag):
     damage.film(number).with_suffix(".jpg").write_bytes(content[:2] + segment + content[2:])
 
 
+def put(symbol, place, share):
+    """A landmark at one place on a share of the annotations, as programs write what cannot be seen."""
+
+    def plant(damage):
+        marks = sorted(damage.marks())
+        for number, rater, split in marks[:: max(1, round(1 / share))]:
+            damage.edit(number, lambda content, places: places[symbol].update(x=place[0], y=place[1]), rater, split)
+
+    return plant
+
+
+def change_film(damage, number, split, change):
+    damage.write(damage.film(number, split), change(read_film(damage.film(number, split))))
+
+
+def copy_changed(split, number, change):
+    """A changed copy of film 4 under another id, marked like it."""
+
+    def plant(damage):
+        new_film(damage, split, number)
+        path = damage.film(number, split).with_suffix(".jpg")
+        damage.write(path, change(read_film(path)))
+
+    return plant
+
+
 FAULTS = {
     "missing_folder": lambda d: shutil.rmtree(d.root / "test"),
     "unreadable_film": lambda d: d.film(2).write_bytes(d.film(2).read_bytes()[:3000]),
@@ -138,4 +164,39 @@ FAULTS = {
     "conflicting_rows": lambda d: d.table(r"\Z", "012,Another,0.5,png,train\n"),
     "wrong_mode": lambda d: d.table(r"^(013,.*),train", r"\1,test"),
     "orphan_row": lambda d: d.table(r"\Z", "500,Another,0.5,png,train\n"),
+}
+
+# Faults as people have them: the kind that each is found as.
+MORE_FAULTS = {
+    "per cent": ("wrong_unit", lambda d: every_point(d, lambda x, y, w, h: (100 * x / w, 100 * y / h))),
+    "half resolution": ("wrong_unit", lambda d: every_point(d, lambda x, y, w, h: (x / 2, y / 2))),
+    "quarter resolution": ("wrong_unit", lambda d: every_point(d, lambda x, y, w, h: (x / 4, y / 4))),
+    "two thirds of the resolution": ("wrong_unit", lambda d: every_point(d, lambda x, y, w, h: (x / 1.5, y / 1.5))),
+    "twice the resolution": ("wrong_unit", lambda d: every_point(d, lambda x, y, w, h: (2 * x, 2 * y))),
+    "per mille of one side": ("wrong_unit", lambda d: every_point(d, lambda x, y, w, h: (x / 1000, y / 1000))),
+    "origin at the right": ("wrong_origin", lambda d: every_point(d, lambda x, y, w, h: (w - 1 - x, y))),
+    "origin at the bottom right": ("wrong_origin", lambda d: every_point(d, lambda x, y, w, h: (w - 1 - x, h - 1 - y))),
+    "(-1, -1) on 5 %": ("missing_point", put("N", (-1, -1), 0.05)),
+    "(0, 0) on 5 %": ("missing_point", put("N", (0, 0), 0.05)),
+    "(-999, -999) on 5 %": ("missing_point", put("N", (-999, -999), 0.05)),
+    "NaN as a word on 5 %": ("missing_point", put("N", ("NaN", "NaN"), 0.05)),
+    "(-1, -1) on all": ("unmarked_landmark", put("N", (-1, -1), 1)),
+    "(0, 0) on all": ("unmarked_landmark", put("N", (0, 0), 1)),
+    "x alone is -5": ("point_outside", put("N", (-5, 90), 0.05)),
+    "words for numbers": ("unreadable_annotation", put("N", ("left", "up"), 0.05)),
+    "decimal commas in JSON": ("unreadable_annotation", put("N", ("93,5", "71,25"), 0.05)),
+    **{
+        f"EXIF orientation {tag}": ("turned_film", lambda d, tag=tag: turn_by_tag(d, 6, tag))
+        for tag in (2, 3, 4, 5, 7, 8)
+    },
+    "half resolution on one film": (
+        "odd_pixel_size",
+        lambda d: [
+            d.edit(9, lambda c, places: [v.update(x=v["x"] / 2, y=v["y"] / 2) for v in places.values()] and None, rater)
+            for rater in ("Junior", "Senior")
+        ],
+    ),
+    "a text file called PNG": ("unreadable_film", lambda d: d.film(2).write_text("not found")),
+    "a negative in another split": ("leaked_film", copy_changed("test", 978, lambda film: 255 - film)),
+    "a smaller copy in the same split": ("repeated_film", copy_changed("train", 977, lambda film: film[::1] // 2 + 60)),
 }

@@ -31,6 +31,8 @@ _REACH, _STEP = 6, 1.5
 _LEAST_CONTRAST = 2.0
 # How much better another reading must agree before points are called wrong.
 _LEAST_AGREEMENT, _GAIN, _TIMES = 0.3, 0.2, 2.0
+# No reading of real or generated films agrees by twice this.
+_ENOUGH = 0.4
 _SCALES = (0.5, 2.0, 3.0, 4.0, *(1.05**power for power in range(-33, 38) if power))
 
 
@@ -136,6 +138,8 @@ def _better_reading(seen: _Films, *, on_a_spot: bool) -> _Reading | None:
     if len(seen.views) < FEWEST_FILMS:
         return None
     as_written = agreement(seen.views, (seen.points + 0.5) / seen.sizes)
+    if as_written > _ENOUGH and not on_a_spot:
+        return None
     scored = [(agreement(seen.views, each.fractions), each) for each in _readings(seen)]
     best, reading = max(scored, key=lambda pair: pair[0])
     # Points on one spot see one corner of their films, whose likeness says nothing for them.

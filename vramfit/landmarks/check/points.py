@@ -11,6 +11,7 @@ from vramfit.landmarks.check.films import SeenFilm
 from vramfit.landmarks.check.shape_model import known_median
 from vramfit.landmarks.check.shapes import FEWEST_POINTS, FEWEST_SHAPES, find_oddities, relative_sizes
 from vramfit.landmarks.data.annotation import Annotation
+from vramfit.landmarks.data.frames import are_frames
 from vramfit.landmarks.data.issues import Finding, finding
 from vramfit.landmarks.data.marked import MarkedFilm
 
@@ -49,8 +50,9 @@ def point_findings(films: Sequence[SeenFilm], symbols: Sequence[str]) -> Iterato
         yield from _coincident(shapes, symbols)
         yield from _rater_findings(shapes, symbols)
     if len(shapes) >= FEWEST_SHAPES:
-        yield from _size_findings(shapes)
-        yield from _shape_findings(shapes, symbols)
+        odd = [*_size_findings(shapes), *_shape_findings(shapes, symbols)]
+        # Bodies in a clip bend, turn and face both ways, where heads on films do not.
+        yield from odd if odd and not are_frames([shape.film.path for shape in shapes]) else ()
 
 
 def _list_findings(annotation: Annotation, size: tuple[int, int] | None, symbols: Sequence[str]) -> Iterator[Finding]:

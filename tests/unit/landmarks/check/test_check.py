@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from damaged_films import FAULTS, Damage
+from damaged_films import FAULTS, MORE_FAULTS, Damage
+from made_clips import CLIPS, write_clip
 from made_formats import write_coco
 
 from vramfit.errors import DataError
@@ -155,3 +156,28 @@ def test_training_refuses_points_in_another_unit(damaged):
 def test_training_takes_a_clean_set_as_it_is(clean):
     marked = read_films(clean)
     assert screened(marked) is marked
+
+
+@pytest.mark.parametrize("fault", MORE_FAULTS)
+def test_faults_as_people_have_them_are_found(damaged, fault):
+    kind, plant = MORE_FAULTS[fault]
+    plant(damaged)
+    assert kind in kinds(check_films(damaged.root))
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_frames_of_a_clip_are_no_fault(tmp_path, clip):
+    report = check_films(write_clip(tmp_path / "clip", **CLIPS[clip]))
+    assert report.findings == ()
+    assert report.films["train"] > 30
+
+
+def test_a_copy_of_a_frame_is_one(tmp_path):
+    root = write_clip(tmp_path / "clip", **CLIPS["slow"])
+    folder = root / "labeled-data" / "clip"
+    shutil.copy(folder / "img003.png", folder / "img900.png")
+    labels = folder / "CollectedData_Anna.csv"
+    line = next(line for line in labels.read_text().splitlines() if "img003" in line)
+    labels.write_text(labels.read_text() + line.replace("img003", "img900") + "\n")
+    assert kinds(check_films(root)) <= {"repeated_film", "leaked_film"}
+    assert len(check_films(root).findings) == 1

@@ -32,7 +32,10 @@ _SPLIT_SEED = 0
 
 @dataclass
 class Draft:
-    """A film as far as its format describes it: `split` as it is written, empty if it is not."""
+    """A film as far as its format describes it: `split` as it is written, empty if it is not.
+
+    `image` is the id of the image that it was cut from, empty if from none: films of one image share a split.
+    """
 
     id: str
     path: Path
@@ -40,6 +43,7 @@ class Draft:
     pixel_size_mm: tuple[float, float] | None = None
     machine: str = ""
     size: tuple[int, int] | None = None
+    image: str = ""
     annotations: dict[str, Annotation] = field(default_factory=dict)
     faults: list[Finding] = field(default_factory=list)
 
@@ -147,8 +151,8 @@ def _splits(drafts: Sequence[Draft], table: Scanners | None) -> tuple[list[str],
     written = [draft.split or (table.split_of(draft.id) if table else "") for draft in drafts]
     if any(written):
         return [split_called(name) for name in written], ()
-    drawn = splits_of_ids(draft.id for draft in drafts)
-    splits = [drawn[draft.id] for draft in drafts]
+    drawn = splits_of_ids(draft.image or draft.id for draft in drafts)
+    splits = [drawn[draft.image or draft.id] for draft in drafts]
     counts = ", ".join(f"{splits.count(split)} {split}" for split in SPLITS)
     return splits, (f"The film set names no splits: each film's was drawn from its id, the same every time: {counts}.",)
 

@@ -21,6 +21,7 @@ from vramfit.errors import DataError
 from vramfit.landmarks.data.annotation import Annotation, named
 from vramfit.landmarks.data.films import Landmark
 from vramfit.landmarks.data.formats.assemble import RATER, Draft, complete, find_film
+from vramfit.landmarks.data.formats.coco_subjects import Marked, films_of, note
 from vramfit.landmarks.data.formats.csv_files import without_suffix
 from vramfit.landmarks.data.formats.json_files import load
 from vramfit.landmarks.data.issues import Finding, finding
@@ -49,7 +50,7 @@ class Coco:
         return complete(
             path,
             [landmark for reading in readings for landmark in reading.landmarks],
-            [draft for reading in readings for draft in reading.drafts.values()],
+            [draft for reading in readings for draft in reading.films],
             [found for reading in readings for found in reading.findings],
             dict.fromkeys(note for reading in readings for note in reading.notes),
         )
@@ -68,8 +69,13 @@ class _Reading:
         usual = _entry(content.get("info")).get("pixel_size_mm")
         for number, image in enumerate(_entries(content, "images"), 1):
             self._add_image(number, image, usual)
+        self._marks: dict[Any, list[Marked]] = {}
         for number, annotation in enumerate(_entries(content, "annotations"), 1):
             self._add_annotation(number, annotation)
+        self.films = [
+            film for image, draft in self.drafts.items() for film in films_of(draft, self._marks.get(image, []))
+        ]
+        self.notes = [*self.notes, *note(self.films, len(self.drafts))]
 
     def _add_image(self, number: int, image: Mapping[str, Any], usual: Any) -> None:
         place, name = f"{self.path}, image {image.get('id', number)}", image.get("file_name")
@@ -101,7 +107,8 @@ class _Reading:
             draft.faults.append(finding("unreadable_annotation", place, f"{error}."))
             return
         rater = str(annotation.get("rater") or RATER).lower()
-        draft.mark(rater, Annotation(place, self.landmarks, positions))
+        marked = Marked.of(rater, Annotation(place, self.landmarks, positions), annotation)
+        self._marks.setdefault(annotation.get("image_id"), []).append(marked)
 
 
 def _load(path: Path) -> Mapping[str, Any]:

@@ -1,13 +1,15 @@
-"""DeepLabCut's labels of single animals: CollectedData_<scorer>.csv.
+"""DeepLabCut's labels: CollectedData_<scorer>.csv.
 
     scorer,,,Anna,Anna,Anna,Anna
     bodyparts,,,S,S,N,N
     coords,,,x,y,x,y
     labeled-data,video,img001.png,311.5,402.25,,
 
-The path of the image takes one column or three; an empty cell is a missing landmark. A project, a folder of one video
-or one file is read; scorers of the same images are raters. DeepLabCut knows neither millimetres nor fixed splits: both
-may be given in films.csv, whose films are called as the images here are, `video/img001`.
+The path of the image takes one column or three; an empty cell is a missing landmark. Of several animals, which a line
+`individuals` names, each has its landmarks, `mouse1 S` and `mouse2 S`; one whose columns are empty is missing. A
+project, a folder of one video or one file is read; scorers of the same images are raters. DeepLabCut knows neither
+millimetres nor fixed splits: both may be given in films.csv, whose films are called as the images here are,
+`video/img001`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -68,10 +70,9 @@ class _Table:
         if not {"scorer", "bodyparts", "coords"} <= headers.keys():
             raise DataError(f"{path}: its first lines are not scorer, bodyparts and coords.")
         first = next((place for place, cell in enumerate(headers["bodyparts"]) if place and cell), 1)
-        if len(set(headers.get("individuals", ())[first:])) > 1:
-            raise DataError(f"{path}: it labels several individuals; only single-animal projects can be read.")
         lines = [(line, row) for line, row in enumerate(rows, 1) if line > len(headers) and any(row)]
-        columns = _columns(path, headers["bodyparts"], headers["coords"], first)
+        parts = _parts(headers["bodyparts"], headers.get("individuals", ()), first)
+        columns = _columns(path, parts, headers["coords"], first)
         return cls(path, headers["scorer"][first], first, columns, lines)
 
     @property
@@ -101,6 +102,15 @@ def _add(drafts: dict[str, Draft], table: _Table, line: int, row: Sequence[str])
     except ValueError as error:
         message = f"{error}; correct the cell."
         draft.faults.append(finding("unreadable_annotation", f"{table.path}, line {line}", message))
+
+
+def _parts(parts: Sequence[str], individuals: Sequence[str], first: int) -> list[str]:
+    """The name of each column's landmark: its body part, and before it the individual where there are several."""
+    several = len(set(individuals[first:])) > 1
+    padded = [*individuals, *[""] * (len(parts) - len(individuals))]
+    pairs = zip(padded, parts, strict=False)
+    # DeepLabCut calls parts of the scene, which no animal has, those of the individual "single".
+    return [f"{one} {part}" if several and one and one != "single" else part for one, part in pairs]
 
 
 def _columns(path: Path, parts: Sequence[str], coords: Sequence[str], first: int) -> dict[str, tuple[int, int]]:

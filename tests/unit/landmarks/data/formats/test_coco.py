@@ -7,6 +7,7 @@ from made_formats import write_coco
 
 from vramfit.errors import DataError
 from vramfit.landmarks.data.formats import load_films, read_films
+from vramfit.landmarks.data.image import read_film
 
 
 @pytest.fixture
@@ -223,3 +224,34 @@ def test_sentinels_are_missing_and_said(coco, edit, sentinel, share):
     count = 1 if share < 1 else 6
     point = "1 point is" if count == 1 else "6 points are"
     assert f"{point} at ({sentinel[0]}, {sentinel[1]}), which is read as missing: 'A' {count}." in marked.notes
+
+
+def test_subjects_of_one_image_are_films_of_their_own(coco, edit, monkeypatch, tmp_path):
+    monkeypatch.setenv("VRAMFIT_CACHE", str(tmp_path / "cache"))
+
+    def divide(content):
+        first = content["annotations"][0]
+        rows = np.reshape(first["keypoints"], (-1, 3))
+        low, high = rows[:, 1] < 64, rows[:, 1] >= 64
+        content["annotations"][0] = {**first, "keypoints": (rows * low[:, None]).ravel().tolist()}
+        second = (rows * high[:, None]).ravel().tolist()
+        content["annotations"].append({**first, "id": 98, "keypoints": second})
+
+    whole = load_films(coco, "train").films[0]
+    picture = read_film(whole.path)
+    before = {path: path.read_bytes() for path in coco.rglob("*") if path.is_file() and path.name != "train.json"}
+    edit(divide)
+    marked = read_films(coco)
+    assert any("7 films of 6 images" in note for note in marked.notes)
+    films = {film.id: film for film in marked.of_split("train").films}
+    assert {"001_1", "001_2"} <= set(films)
+    assert len(films) == 7
+    for name in ("001_1", "001_2"):
+        film = films[name]
+        crop = read_film(film.path)
+        shape = crop.shape
+        assert crop.shape[::-1] == film.size
+        k = int(np.flatnonzero(np.isfinite(film.points).all(axis=1))[0])
+        offset = np.round(whole.points[k] - film.points[k]).astype(int)
+        np.testing.assert_array_equal(crop, picture[offset[1] : offset[1] + shape[0], offset[0] : offset[0] + shape[1]])
+    assert before == {path: path.read_bytes() for path in before}

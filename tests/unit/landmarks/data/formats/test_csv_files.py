@@ -143,11 +143,14 @@ def test_deeplabcut_empty_labels_are_missing_and_scorers_are_raters(labels):
     np.testing.assert_array_equal(film.points, film.raters["anna"])
 
 
-def test_deeplabcut_of_several_animals_is_refused(labels):
+def test_deeplabcut_of_several_animals_has_landmarks_of_each(labels):
+    before = load_films(labels, "train").films[0]
     file = labels / "labeled-data" / "skull" / "CollectedData_Anna.csv"
-    edit(file, lambda rows: [rows[0], ["individuals", "", "", "a", "a", *["b"] * (len(rows[0]) - 5)], *rows[1:]])
-    with pytest.raises(DataError, match="several individuals"):
-        read_films(labels)
+    animals = ["individuals", "", "", *["a"] * 4, *["b"] * 4]
+    edit(file, lambda rows: [rows[0], [*animals, *["single"] * (len(rows[0]) - 11)], *rows[1:]])
+    films = load_films(labels, "train")
+    assert films.symbols[:5] == ("a A", "a ANS", "b B", "b Me", "N")
+    np.testing.assert_array_equal(films.films[0].points, before.points)
 
 
 def test_without_pixel_sizes_nothing_is_assumed(labels):
