@@ -6,6 +6,7 @@ attributes; weight matrices are large, and nobody needs what is drawn for them.
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -48,7 +49,7 @@ class _Building(TorchDispatchMode):
 
 def _new(func: Any, args: Any, kwargs: Any) -> Any:
     """A new tensor: real if it is small."""
-    if str(kwargs.get("device") or "cpu") != "cpu":
+    if torch.device(kwargs.get("device") or "cpu").type != "cpu":
         return func(*args, **kwargs)
     shape = func(*args, **{**kwargs, "device": "meta", "pin_memory": None})
     if shape.untyped_storage().nbytes() <= _REAL_LIMIT_BYTES:
