@@ -32,12 +32,10 @@ def sample_batch(job: Job, samples: int) -> Batch:
 
     """
     batch = _plain(_made(job, samples))
-    for path, leaf in tree_flatten_with_path(batch)[0]:
-        problem = _problem(leaf, path, samples, batch)
-        if problem is not None:
-            raise UsageError(f"batch({samples}) of '{job.name}' {problem}")
+    _check(job, batch, samples)
     if not tensors_in(batch):
         raise UsageError(f"batch({samples}) of '{job.name}' holds no tensor; return (inputs, targets).")
+    _check_another_size(job, samples)
     return batch
 
 
@@ -94,6 +92,25 @@ def loss_terms(job: Job, batch: Batch) -> float:
     classes = [value for value in tensors_in(targets) if value.dtype in (torch.int64, torch.int32)]
     known = sum(int((value != IGNORED).sum()) for value in classes)
     return float(known if classes else batch_size(batch))
+
+
+def _check(job: Job, batch: Batch, samples: int) -> None:
+    for path, leaf in tree_flatten_with_path(batch)[0]:
+        problem = _problem(leaf, path, samples, batch)
+        if problem is not None:
+            raise UsageError(f"batch({samples}) of '{job.name}' {problem}")
+
+
+def _check_another_size(job: Job, samples: int) -> None:
+    """A fixed batch, or one with time first, may by chance be right at one size, and is wrong at the next."""
+    if isinstance(job.batch, (DataLoader, Dataset)):
+        return
+    other = 3 if samples != 3 else 4
+    try:
+        batch = _plain(_made(job, other))
+    except Exception:  # a job may take particular sizes alone, and says so in its own way
+        return
+    _check(job, batch, other)
 
 
 def _made(job: Job, samples: int) -> Any:

@@ -94,7 +94,7 @@ def test_films_are_pictures_small_whatever_their_size(log):
 
 
 def test_truth_prediction_and_heat_lie_where_they_are():
-    unknown, known = (example_of(replace(example(), error_mm=error)).picture for error in (None, 3.21))
+    unknown, known = (example_of(replace(example(), error=error)).picture for error in (None, 3.21))
     assert unknown.shape == known.shape
     height, width, _ = known.shape
     jpeg = cv2.imencode(".jpg", known[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
