@@ -24,6 +24,7 @@ from vramfit.landmarks.data.formats.json_files import load
 from vramfit.landmarks.data.formats.label_studio import LabelStudio
 from vramfit.landmarks.data.formats.labelme import Labelme
 from vramfit.landmarks.data.formats.points_csv import PointsCsv
+from vramfit.landmarks.data.formats.sleap import Sleap
 from vramfit.landmarks.data.issues import Finding, finding
 from vramfit.landmarks.data.marked import SPLITS, MarkedFilm, MarkedSet, split_called
 from vramfit.landmarks.data.raters import Annotator
@@ -114,7 +115,7 @@ def formats() -> dict[str, FilmFormat]:
 
 
 _OWN: tuple[FilmFormat, ...] = (
-    *(Aariz(), Coco(), PointsCsv(), DeepLabCut(), Isbi(), ClDetection(), Cvat(), LabelStudio(), Labelme()),
+    *(Aariz(), Coco(), PointsCsv(), DeepLabCut(), Isbi(), ClDetection(), Cvat(), LabelStudio(), Labelme(), Sleap()),
 )
 
 

@@ -95,13 +95,14 @@ def image_size(width: object, height: object) -> tuple[int, int] | None:
 def find_film(named: str, folders: Iterable[Path]) -> Path:
     """The film of a name or path, with or without its suffix, in the first folder that has it.
 
-    A path of another machine, `C:\\films\\001.png`, is looked for by its last name too. Where no folder has it, the
-    place where it should be.
+    An absolute path, or one upwards, is taken as it is where it exists; one of another machine, `C:\\films\\001.png`,
+    is looked for by its last name too. Where no folder has it, the place where it should be.
     """
     folders, name = list(folders), named.replace("\\", "/")
     last = PurePosixPath(name).name
     wanted = [folder / (last if is_foreign(name) else name) for folder in folders]
-    everywhere = dict.fromkeys((*wanted, *(folder / last for folder in folders)))
+    as_written = [folder / name for folder in folders] if is_foreign(name) and not name.startswith("~") else []
+    everywhere = dict.fromkeys((*as_written, *wanted, *(folder / last for folder in folders)))
     candidates = (candidate for path in everywhere for candidate in _spellings(path))
     return next((path for path in candidates if path.is_file()), wanted[0])
 

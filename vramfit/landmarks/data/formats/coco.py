@@ -21,9 +21,9 @@ from vramfit.errors import DataError
 from vramfit.landmarks.data.annotation import Annotation, named
 from vramfit.landmarks.data.films import Landmark
 from vramfit.landmarks.data.formats.assemble import RATER, Draft, complete, find_film
-from vramfit.landmarks.data.formats.coco_subjects import Marked, films_of, note
 from vramfit.landmarks.data.formats.csv_files import without_suffix
 from vramfit.landmarks.data.formats.json_files import load
+from vramfit.landmarks.data.formats.subjects import Marked, films_of, note
 from vramfit.landmarks.data.issues import Finding, finding
 from vramfit.landmarks.data.marked import MarkedSet, split_called
 
