@@ -2,9 +2,9 @@
 
 HDF5, read by h5py of the extra `h5`. `points` holds x, y and whether a point is visible, `instances` which points are
 one animal's, `frames` which instances are on a frame of which video, and the attribute `json` of `metadata` the names
-of the nodes. Frames of videos and packed ones are unpacked into the folder of caches. Instances that SLEAP predicted
-are passed over; several on one frame are a film each. Files before format 1.1 count from the corner of a pixel, later ones
-from its centre.
+of the nodes. Frames of videos and packed ones are unpacked into the folder of caches. Predicted instances are passed
+over; several on one frame are a film each. Files before format 1.1 count from the corner of a pixel, later ones from
+its centre.
 """
 
 import json
