@@ -1,16 +1,19 @@
 """LSTM, GRU and plain recurrent layers as a card runs them: all layers and steps in one call of cuDNN.
 
-`_cudnn_rnn` keeps a reserve for its backward pass, of a size that only cuDNN knows. What it holds is known: of every
-step and layer the gates, the cell and, of all layers but the last, the output. Published sizes agree: 736,000,000
-bytes for an LSTM and 864,000,000 for a GRU of 4 layers of 320 units, 25,000 steps x samples, float32
-(https://github.com/pytorch/pytorch/issues/2895), which is 4 x 5 + 3 and 4 x 6 + 3 times a layer's output. Their
-workspaces, 17,730,560 and 13,169,920 bytes, are the weights' and (3 gates - 1) states' for 100 samples.
+`_cudnn_rnn` keeps a reserve for its backward pass, of a size that only cuDNN knows. It is taken to hold of every step
+and layer the gates, the cell and, of all layers but the last, the output. Two published sizes agree: 736,000,000 bytes
+for an LSTM and 864,000,000 for a GRU of 4 layers of 320 units in float32
+(https://github.com/pytorch/pytorch/issues/2895), which is 4 x 5 + 3 and 4 x 6 + 3 times a layer's output at 25,000
+steps x samples. Their workspaces, 17,730,560 and 13,169,920 bytes, are the weights' and (3 gates - 1) states' for 100
+samples. Units and layers follow from the parameters counted there; steps and samples are not stated and were read from
+the sizes, so both rules are fitted to these four figures.
 
 B batch, T steps, I inputs, H hidden units, P outputs (H, unless they are projected), G gates, D directions.
 
 Known limitations: those sizes are of cuDNN 6 on a P100, and today's may differ; the reserve of a plain layer (one value
-a step and unit) is not published. The state of dropout's random numbers, a few MB a card, and dropout's masks within
-the reserve are not counted. The weights of a layer lie in one buffer on a card, which is not rebuilt here.
+a step and unit) and of dropout (taken to be each output once more, dropped) is not published. The state of dropout's
+random numbers, a few MB a card, is not counted. The weights of a layer lie in one buffer on a card, which is not
+rebuilt here.
 """
 
 from collections.abc import Callable
@@ -118,19 +121,36 @@ def _gru_cell(  # noqa: PLR0917  # the signature of torch's own
 
 def _meta_forward(*args: Any) -> tuple[Tensor, ...]:
     """Results of `_cudnn_rnn`; time comes first in memory, whatever the order of the output's dimensions."""
-    value, _weights, _, _, state, cell, mode, units, projected, layers, batch_first, _, train, bidirectional, *_ = args
+    (
+        value,
+        _weights,
+        _,
+        _,
+        state,
+        cell,
+        mode,
+        units,
+        projected,
+        layers,
+        batch_first,
+        dropout,
+        train,
+        bidirectional,
+        *_,
+    ) = args
     directions = 2 if bidirectional else 1
     rows = (value.shape[1], value.shape[0]) if batch_first else value.shape[:-1]
     output = value.new_empty(*rows, directions * (projected or units))
     last_cell = value.new_empty(0) if cell is None else torch.empty_like(cell)
-    reserve = value.new_empty(_reserve_bytes(value, mode, units, layers, directions) if train else 0, dtype=torch.uint8)
+    of_layer = value.shape[:-1].numel() * units * directions * value.element_size()
+    reserve = value.new_empty(_in_reserve(mode, layers, dropout) * of_layer if train else 0, dtype=torch.uint8)
     output = output.transpose(0, 1) if batch_first else output
     return output, torch.empty_like(state), last_cell, reserve, value.new_empty(0)
 
 
-def _reserve_bytes(value: Tensor, mode: int, units: int, layers: int, directions: int) -> int:
-    of_layer = value.shape[:-1].numel() * units * directions * value.element_size()
-    return of_layer * (_KEPT[mode] * layers + layers - 1)
+def _in_reserve(mode: int, layers: int, dropout: float) -> int:
+    """How many times the output of a layer is as large as what all layers keep."""
+    return _KEPT[mode] * layers + (layers - 1) * (2 if dropout else 1)
 
 
 def _meta_backward(*args: Any) -> tuple[Any, ...]:

@@ -85,6 +85,11 @@ def test_time_comes_first_in_memory_whatever_the_order_of_the_output() -> None:
     assert B * T * W * FLOAT in made(trace, "_cudnn_rnn")  # the input is turned
 
 
+def test_dropout_keeps_each_output_between_layers_once_more() -> None:
+    trace, _ = traced(nn.LSTM(W, H, 3, dropout=0.1), T, B, W)
+    assert T * B * H * FLOAT * (5 * 3 + 2 * 2) in made(trace, "_cudnn_rnn")
+
+
 def test_a_size_that_only_cudnn_knows_is_said() -> None:
     trace, _ = traced(nn.GRU(W, H), T, B, W)
     assert any("cuDNN keeps of a recurrent layer" in said for said in trace.assumptions)
