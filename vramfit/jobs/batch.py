@@ -16,10 +16,13 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Batch, Job, Tree
+from vramfit.units import MIB
 
 _CONSTANTS = (bool, int, float, type(None))
 # Samples of a Dataset that are read for a batch of any size; a larger one repeats them.
 _DISTINCT = 32
+# A batch up to this size is made at another size, too, to see whether it follows what is asked.
+_MADE_TWICE_BYTES = 16 * MIB
 # The class that torch's losses, and the models of Hugging Face, leave out of the mean.
 IGNORED = -100
 
@@ -35,7 +38,7 @@ def sample_batch(job: Job, samples: int) -> Batch:
     _check(job, batch, samples)
     if not tensors_in(batch):
         raise UsageError(f"batch({samples}) of '{job.name}' holds no tensor; return (inputs, targets).")
-    _check_another_size(job, samples)
+    _check_another_size(job, batch, samples)
     return batch
 
 
@@ -101,16 +104,15 @@ def _check(job: Job, batch: Batch, samples: int) -> None:
             raise UsageError(f"batch({samples}) of '{job.name}' {problem}")
 
 
-def _check_another_size(job: Job, samples: int) -> None:
-    """A fixed batch, or one with time first, may by chance be right at one size, and is wrong at the next."""
-    if isinstance(job.batch, (DataLoader, Dataset)):
+def _check_another_size(job: Job, batch: Batch, samples: int) -> None:
+    """A fixed batch, or one with time first, may by chance be right at one size, and is wrong at the double."""
+    if isinstance(job.batch, (DataLoader, Dataset)) or tree_bytes(batch) > _MADE_TWICE_BYTES:
         return
-    other = 3 if samples != 3 else 4
     try:
-        batch = _plain(_made(job, other))
+        double = _plain(_made(job, 2 * samples))
     except Exception:  # a job may take particular sizes alone, and says so in its own way
         return
-    _check(job, batch, other)
+    _check(job, double, 2 * samples)
 
 
 def _made(job: Job, samples: int) -> Any:
