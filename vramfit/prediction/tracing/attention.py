@@ -27,6 +27,7 @@ _FLASH_ALIGNED = 8
 # The memory-efficient kernel reads the rows of a mask in aligned pieces.
 _MASK_ALIGNED = 8
 _CUDNN_WIDEST = 128
+_LAST_CUDNN_BEHIND_FLASH = 91500
 _AMPERE, _HOPPER, _BLACKWELL = 8, 9, 10
 # Their shared memory is too small for FlashAttention's backward pass of wide heads.
 _SMALL_SHARED_MEMORY = ((8, 6), (8, 7), (8, 9), (12, 0), (12, 1))
@@ -87,8 +88,8 @@ class Attention:
         return self._kernel(call)(call, scale)
 
     def _kernel(self, call: _Call) -> Callable[[_Call, float | None], Tensor]:
-        major = self.capability[0]
-        if major in (_HOPPER, _BLACKWELL) and self._takes_cudnn(call):
+        prefers_cudnn = self.capability[0] in (_HOPPER, _BLACKWELL) and _cudnn_is_preferred()
+        if prefers_cudnn and self._takes_cudnn(call):
             return _run_cudnn
         if self._takes_flash(call):
             return _run_flash
@@ -146,6 +147,12 @@ class Attention:
         if self.capability[0] >= _AMPERE:
             return 8 if dtype in _HALF else 4
         return 8 if self.capability[0] >= 7 and dtype in _HALF else 1  # Volta is the first with tensor cores
+
+
+def _cudnn_is_preferred() -> bool:
+    """Whether torch puts cuDNN first: since 9.15.1; a build without it stands for the newest."""
+    version = torch.backends.cudnn.version()
+    return version is None or version > _LAST_CUDNN_BEHIND_FLASH
 
 
 def _all_of(call: _Call, dtypes: tuple[torch.dtype, ...]) -> bool:

@@ -91,6 +91,12 @@ def test_kernels_that_are_switched_off_are_not_chosen() -> None:
         assert kernels(attend(RTX3090, BF16)) == []
 
 
+@pytest.mark.parametrize(("version", "kernel"), [(91000, FLASH), (91501, CUDNN), (None, CUDNN)])
+def test_an_old_cudnn_stands_behind_flash_attention(monkeypatch, version, kernel) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: version)
+    assert kernels(attend(H100, BF16))[0] == kernel
+
+
 @pytest.mark.parametrize("kept", [8, 2])
 def test_flash_keeps_a_row_of_sums_and_never_multiplies_heads(kept) -> None:
     trace = attend(RTX3090, BF16, kept=kept, enable_gqa=True)
