@@ -23,6 +23,7 @@ from vramfit.landmarks.data.marked import combine
 from vramfit.landmarks.data.near_duplicates import SIDE, directions, thumbnails, twins
 from vramfit.landmarks.data.raters import Annotator
 from vramfit.landmarks.evaluation.films_at_once import films_at_once
+from vramfit.landmarks.evaluation.measures import MeasureError, measure_errors
 from vramfit.landmarks.evaluation.metrics import (
     Evaluation,
     PixelSizes,
@@ -55,7 +56,8 @@ class EvaluationReport(Record):
     film has both; `film_mre_mm` the MRE of each film and `errors_mm` its radial errors in the order of `landmarks`,
     None where no point is known; intervals are at 95 %, from `resamples` draws of films with seed `seed`. `leaked`
     `unit` is px where no film has a pixel size: `film_mre_px` and `errors_px` then stand in place of those in mm, and
-    `relative` measures errors by the size of what is marked. `leaked`
+    `relative` measures errors by the size of what is marked. `measures` are those of cephalometry that the landmarks
+    allow, by name. `leaked`
     names films that show the same as one that the checkpoint was trained on, and which; None where it knows none.
     """
 
@@ -86,6 +88,7 @@ class EvaluationReport(Record):
     leaked: dict[str, str] | None
     unit: Unit = "mm"
     relative: RelativeScores | None = None
+    measures: dict[str, MeasureError] = Field(default_factory=dict)
     film_mre_mm: dict[str, float | None]
     errors_mm: dict[str, tuple[float | None, ...]]
     film_mre_px: dict[str, float | None] = Field(default_factory=dict)
@@ -218,6 +221,7 @@ def report_on(
         baseline=evaluate_points(_baseline_points(trained, films), films),
         inter_rater=inter_rater(films),
         leaked=leaked,
+        measures=measure_errors(predictions.points, films),
         **_by_film(films, errors),
         skipped={skipped.id: skipped.reason for skipped in films.skipped},
     )

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from vramfit.landmarks.data.films import Unit
 from vramfit.landmarks.evaluation.evaluate import EvaluationReport
+from vramfit.landmarks.evaluation.measures import MEASURES
 from vramfit.landmarks.evaluation.metrics import Evaluation, PixelSizes, Scores, limits, sdr_at
 from vramfit.landmarks.evaluation.relative import SIGMA
 from vramfit.landmarks.evaluation.statistics import FEW_FILMS
@@ -23,7 +24,8 @@ def show_evaluation(report: EvaluationReport, file: TextIO | None = None) -> Non
     """Print a whole evaluation: what was judged by what, the result, and the tables."""
     file = file or sys.stdout
     print(*headlines(report), f"MRE {result(report)}", "", sep="\n", file=file)
-    for table in (summary_table(report), landmark_table(report), machine_table(report)):
+    tables = [summary_table(report), landmark_table(report), machine_table(report)]
+    for table in [*tables, *([measure_table(report)] if report.measures else [])]:
         show(table, file)
         print(file=file)
     print(*remarks(report), f"Worst films: {_worst(report)}.", sep="\n", file=file)
@@ -122,6 +124,25 @@ def machine_table(report: EvaluationReport) -> Table:
     return table
 
 
+def measure_table(report: EvaluationReport) -> Table:
+    """One row a cephalometric measure: its error, and how far raters are apart on it."""
+    raters = any(each.raters_absolute is not None for each in report.measures.values())
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    for name in ("measure", "what it is", "unit"):
+        table.add_column(name, overflow="fold")
+    for name in ("films", "bias", "SD", "mean\nabsolute", *(["raters\nabsolute"] if raters else [])):
+        table.add_column(name, justify="right")
+    for name, each in report.measures.items():
+        figures = [
+            f"{each.bias:+.2f}",
+            mm(each.sd),
+            mm(each.mean_absolute),
+            *([mm(each.raters_absolute)] if raters else []),
+        ]
+        table.add_row(name, MEASURES[name].title, each.unit, str(each.films), *figures)
+    return table
+
+
 def remarks(report: EvaluationReport) -> list[str]:
     """What a reader of the figures must know."""
     said = [
@@ -132,6 +153,8 @@ def remarks(report: EvaluationReport) -> list[str]:
     if report.evaluation.overall.interval is not None:
         few = f" With {report.films} films it is too narrow." if report.films < FEW_FILMS else ""
         said.append(f"95 %: a bootstrap over films, {report.resamples:,} resamples, seed {report.seed}.{few}")
+    if report.measures:
+        said.append("Measures: by the network's points less by the true ones; raters: the junior less the senior one.")
     return said + in_pixels(report) + cautions(report)
 
 

@@ -16,6 +16,7 @@ from vramfit.landmarks.report.evaluation import (
     interval,
     landmark_table,
     machine_table,
+    measure_table,
     mm,
     model,
     pixel_sizes,
@@ -47,6 +48,7 @@ def evaluation_page(judged: Judged, comparison: Comparison | None = None) -> str
         _beside(report, comparison),
         _by_landmark(report),
         _by_machine(report),
+        _measures(report),
         _worst(judged),
         _how(report, both_remarks(comparison) if comparison is not None else remarks(report)),
     )
@@ -155,6 +157,12 @@ def _landmark_row(
 def _by_machine(report: EvaluationReport) -> Iterator[str]:
     yield "<h2>By X-ray machine</h2>"
     yield table(machine_table(report))
+
+
+def _measures(report: EvaluationReport) -> Iterator[str]:
+    if report.measures:
+        yield "<h2>Cephalometric measures</h2>"
+        yield table(measure_table(report))
 
 
 def _compared(comparison: Comparison) -> Iterator[str]:
