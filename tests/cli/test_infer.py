@@ -278,3 +278,20 @@ def test_images_of_every_type_are_inferred_or_named(vramfit, checkpoint, films, 
     assert "Films: 4," in outcome.out
     assert "Skipped e.gif: " in outcome.err
     assert "notes.txt" not in outcome.err
+
+
+def test_measures_are_those_of_the_points(infer, folder, tmp_path):
+    outcome = infer(folder, "--format", "csv", "--measures", "--no-overlay")
+    assert outcome.code == 0, outcome.err
+    output = tmp_path / "خروجی"
+    points = list(csv.DictReader((output / "points.csv").read_text(encoding="utf-8").splitlines()))
+    rows = list(csv.DictReader((output / "measures.csv").read_text(encoding="utf-8").splitlines()))
+    assert {row["film"] for row in rows} == {row["film"] for row in points}
+    first = points[0]["film"]
+    at = {row["symbol"]: np.array([float(row["x"]), float(row["y"])]) for row in points if row["film"] == first}
+    one, other = at["S"] - at["N"], at["A"] - at["N"]
+    angle = np.degrees(np.arccos(one @ other / np.linalg.norm(one) / np.linalg.norm(other)))
+    found = {row["measure"]: row for row in rows if row["film"] == first}
+    assert float(found["SNA"]["value"]) == pytest.approx(angle, abs=0.1)
+    assert found["SNA"]["unit"] == "degrees"
+    assert "Wits" not in found  # these films carry no pixel size

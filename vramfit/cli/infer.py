@@ -28,6 +28,12 @@ class Outputs:
     json: bool
     csv: bool
     overlay: bool
+    measured: bool = False
+
+    @property
+    def measures(self) -> Path:
+        """The CSV of cephalometric measures of all films."""
+        return self.folder / "measures.csv"
 
     @property
     def table(self) -> Path:
@@ -51,6 +57,8 @@ class Outputs:
                 yield self.picture(film)
         if self.csv:
             yield self.table
+        if self.measured:
+            yield self.measures
 
 
 def infer(
@@ -64,6 +72,9 @@ def infer(
     overlay: Annotated[
         bool, typer.Option("--overlay/--no-overlay", help="Draw the points on each film, as PNG.")
     ] = True,
+    measures: Annotated[
+        bool, typer.Option("--measures", help="Write cephalometric measures, SNA and so on, to measures.csv.")
+    ] = False,
     decode: Decode = "dark",
     tta: Views = 1,
     device: DeviceToUse = "auto",
@@ -80,7 +91,7 @@ def infer(
     from vramfit.landmarks.evaluation.inference import find_landmarks, unmarked_films
     from vramfit.landmarks.model.trained_network import load_trained
 
-    outputs = Outputs(output, file_format != "csv", file_format != "json", overlay)
+    outputs = Outputs(output, file_format != "csv", file_format != "json", overlay, measures)
     trained = load_trained(checkpoint, device)
     films = unmarked_films(inputs, trained.landmarks, skip_bad=skip_bad, besides=outputs.folder / OVERLAYS)
     _check(outputs, films, force)
@@ -102,6 +113,8 @@ def infer(
             done.append(found)
     if outputs.csv:
         _write_table(done, outputs, trained.landmarks)
+    if outputs.measured:
+        _write_measures(done, outputs, trained.landmarks)
     for film in skipped:
         typer.echo(f"Skipped {film.id}: {film.reason}", err=True)
     typer.echo(f"Films: {len(done)}, {len(trained.landmarks)} landmarks on each; written to {output}")
@@ -136,6 +149,13 @@ def _write(found: "FoundLandmarks", outputs: Outputs, landmarks: "tuple[Landmark
         symbols = [landmark.symbol for landmark in landmarks]
         picture = overlay(read_film(found.film.path), found.points, symbols, found.confidence)
         write_atomically(outputs.picture(found.film), picture)
+
+
+def _write_measures(done: "list[FoundLandmarks]", outputs: Outputs, landmarks: "tuple[Landmark, ...]") -> None:
+    from vramfit.files import write_atomically
+    from vramfit.landmarks.report.points import measures_csv
+
+    write_atomically(outputs.measures, measures_csv(done, landmarks))
 
 
 def _write_table(done: "list[FoundLandmarks]", outputs: Outputs, landmarks: "tuple[Landmark, ...]") -> None:

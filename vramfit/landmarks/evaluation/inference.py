@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vramfit.errors import DataError, UsageError
 from vramfit.landmarks.data.cache import FilmCache
 from vramfit.landmarks.data.films import Film, FilmSet, Landmark, Skipped
-from vramfit.landmarks.data.image import SUFFIXES, film_size
+from vramfit.landmarks.data.image import SUFFIXES, film_size, pixel_size_mm
 from vramfit.landmarks.evaluation.predict_points import predict_points, recovering
 from vramfit.landmarks.model.decode import Method
 from vramfit.landmarks.model.trained_network import Trained
@@ -177,4 +177,4 @@ def _require_names_apart(found: Iterable[tuple[str, Path]]) -> None:
 
 def _unmarked(film_id: str, path: Path, landmarks: int) -> Film:
     nowhere = np.full((landmarks, 2), np.nan)
-    return Film(film_id, path, film_size(path), (np.nan, np.nan), "", nowhere, {})
+    return Film(film_id, path, film_size(path), pixel_size_mm(path) or (np.nan, np.nan), "", nowhere, {})

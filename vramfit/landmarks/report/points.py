@@ -9,10 +9,14 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from vramfit.landmarks.data.films import Landmark
 from vramfit.landmarks.evaluation.inference import FoundLandmarks
+from vramfit.landmarks.evaluation.measures import MEASURES, measured
 
 CSV_COLUMNS = ("film", "symbol", "title", "x", "y", "confidence")
+MEASURES_COLUMNS = ("film", "measure", "title", "value", "unit")
 
 
 def film_json(found: FoundLandmarks, landmarks: tuple[Landmark, ...]) -> str:
@@ -32,6 +36,25 @@ def films_csv(films: Iterable[FoundLandmarks], landmarks: tuple[Landmark, ...]) 
     writer.writeheader()
     for found in films:
         writer.writerows({"film": found.film.id, **row} for row in _rows(found, landmarks))
+    return text.getvalue()
+
+
+def measures_csv(films: Iterable[FoundLandmarks], landmarks: tuple[Landmark, ...]) -> str:
+    """One line a film and cephalometric measure, under a line of column names.
+
+    Millimetres are measured on films that carry a pixel size, such as DICOM; on others pixels are taken to be square.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, MEASURES_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    symbols = [landmark.symbol for landmark in landmarks]
+    for found in films:
+        size = np.array(found.film.pixel_size_mm)
+        in_mm = bool(np.isfinite(size).all())
+        points = found.points * size if in_mm else found.points
+        for name, values in measured(points[None], symbols, has_millimetres=in_mm).items():
+            entry = {"film": found.film.id, "measure": name, "title": MEASURES[name].title}
+            writer.writerow({**entry, "value": round(float(values[0]), 2), "unit": MEASURES[name].unit})
     return text.getvalue()
 
 
