@@ -9,7 +9,7 @@ from vramfit.landmarks.check.coordinates import coordinate_findings
 from vramfit.landmarks.check.films import film_findings, look, repeated_films
 from vramfit.landmarks.check.points import point_findings
 from vramfit.landmarks.data.formats import read_films
-from vramfit.landmarks.data.issues import Finding
+from vramfit.landmarks.data.issues import Finding, finding
 from vramfit.landmarks.data.marked import SPLITS, MarkedSet
 from vramfit.records import Record
 
@@ -63,12 +63,20 @@ def _findings(marked: MarkedSet, progress: Progress) -> list[Finding]:
     symbols = [landmark.symbol for landmark in marked.landmarks]
     return [
         *marked.findings,
+        *_empty_splits(marked),
         *(fault for film in marked.films for fault in film.faults),
         *(found for film in films for found in film_findings(film, has_millimetres=marked.has_millimetres)),
         *repeated_films(films),
         *point_findings(films, symbols),
         *coordinate_findings(marked.films, symbols),
     ]
+
+
+def _empty_splits(marked: MarkedSet) -> list[Finding]:
+    """The splits that training needs and that no film is in, where the format says nothing of them itself."""
+    there = {film.split for film in marked.films}
+    missing = [split for split in ("train", "valid") if split not in there and split not in marked.refusals]
+    return [finding("empty_split", marked.root, f"no film is in the split '{split}'.") for split in missing]
 
 
 def _from(folder: Path, found: Finding) -> Finding:

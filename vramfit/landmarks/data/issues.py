@@ -9,6 +9,7 @@ Severity = Literal["error", "warning"]
 # An error stops training or spoils what it learns or reports; a warning is for someone to look at.
 KINDS: dict[str, tuple[Severity, str]] = {
     "missing_folder": ("error", "a folder of the layout is not there, or empty"),
+    "empty_split": ("error", "no film trains, or none validates: training needs both, or --folds"),
     "unreadable_film": ("error", "a film is damaged, cut short or no image"),
     "blank_film": ("error", "a film shows nothing"),
     "huge_film": ("warning", "a film has more than 100 million pixels"),

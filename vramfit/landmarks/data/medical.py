@@ -82,6 +82,34 @@ def pixel_size_mm(path: Path) -> tuple[float, float] | None:
     return (across, down) if 0 < across < np.inf and 0 < down < np.inf else None
 
 
+def stack_size(path: Path) -> int:
+    """How many films a MetaImage holds; 1 for a single one."""
+    depth = _meta_header(path).GetSize()[2:]
+    return int(np.prod(depth, dtype=np.int64))
+
+
+def from_stack(path: Path, number: int) -> NDArray[np.generic]:
+    """The grey values of one film of a stack, HxW; the others are not kept in memory.
+
+    Args:
+        path: a MetaImage of three dimensions.
+        number: from 0.
+
+    Raises:
+        DataError: as for `pixels`.
+
+    """
+    reader = _meta_header(path)
+    try:
+        width, height, *_ = reader.GetSize()
+        reader.SetExtractIndex([0, 0, number])
+        reader.SetExtractSize([width, height, 0])
+        values: NDArray[np.generic] = _library("SimpleITK", "mha", path).GetArrayFromImage(reader.Execute())
+    except RuntimeError as error:
+        raise _unreadable(path, error) from None
+    return values[..., :3].mean(axis=-1) if values.ndim == 3 else values
+
+
 def _is_dicom(path: Path) -> bool:
     return path.suffix.lower() in _DICOM
 

@@ -29,6 +29,7 @@ _SIDE, _QUALITY = 560, 80
 # What to do about each kind, in a sentence.
 ADVICE: dict[str, str] = {
     "missing_folder": "Add the folder, or train on the splits that are there with --folds.",
+    "empty_split": "Put films into the split, or train with --folds, which deals films anew.",
     "unreadable_film": "Copy or export the film again, or train with --skip-bad.",
     "blank_film": "Replace the film, or take it out of the set.",
     "huge_film": "Nothing, if time and memory allow; else save it smaller with its points.",

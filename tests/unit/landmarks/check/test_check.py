@@ -79,7 +79,7 @@ def test_planted_fault_is_found(damaged, kind):
 
 def test_every_kind_has_a_planted_fault():
     # A film of more than 100 million pixels is made by changing the limit instead.
-    assert set(KINDS) == {*FAULTS, *COCO_FAULTS, "huge_film"}
+    assert set(KINDS) == {*FAULTS, *COCO_FAULTS, "huge_film", "empty_split"}
 
 
 def test_every_kind_is_on_the_page_as_it_is_meant():
@@ -181,3 +181,11 @@ def test_a_copy_of_a_frame_is_one(tmp_path):
     labels.write_text(labels.read_text() + line.replace("img003", "img900") + "\n")
     assert kinds(check_films(root)) <= {"repeated_film", "leaked_film"}
     assert len(check_films(root).findings) == 1
+
+
+def test_a_split_that_training_needs_and_that_is_empty_is_said(clean, tmp_path):
+    root = write_coco(clean, tmp_path / "coco")
+    (root / "annotations" / "valid.json").unlink()
+    assert kinds(check_films(root)) == {"empty_split"}
+    with pytest.raises(DataError, match="no film of the split 'valid'"):
+        read_films(root).of_split("valid")

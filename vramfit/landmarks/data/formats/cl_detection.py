@@ -3,12 +3,13 @@
     {"type": "Multiple points", "points": [{"name": "1", "point": [835.1, 993.6, 1]}, ...]}
 
 The third number is the image's place in the challenge's stack, from 1. Images are looked for one a file, as 1.png,
-001.png or 1.mha, in the folder, in `images` and in folders of splits; a stack must be saved as single films first.
+001.png or 1.mha, in the folder, in `images` and in folders of splits, or in the only stack there (.mha, extra `mha`),
+whose films are unpacked into the folder of caches.
 Pixel sizes come from films.csv, from .mha files, or from a list "spacing" in the JSON where there is one.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from vramfit.errors import DataError
 from vramfit.landmarks.data.annotation import Annotation, named
 from vramfit.landmarks.data.formats.assemble import RATER, Draft, complete, find_film
 from vramfit.landmarks.data.formats.json_files import begins, entries, json_files, load
+from vramfit.landmarks.data.grey import to_bytes
 from vramfit.landmarks.data.image import SUFFIXES
 from vramfit.landmarks.data.issues import finding
 from vramfit.landmarks.data.marked import MarkedSet, split_called
+from vramfit.landmarks.data.medical import from_stack, stack_size
+from vramfit.landmarks.data.unpacked import unpacked
 
 _WIDTHS = (0, 2, 3, 4)
 
@@ -72,7 +76,19 @@ def _film(folder: Path, number: int) -> Path:
     below = [child for child in sorted(folder.iterdir()) if child.is_dir()]
     folders = [folder, folder / "images", *below]
     paths = [find_film(f"{number:0{width}d}", folders) for width in _WIDTHS]
-    return next((path for path in paths if path.is_file() and path.suffix.lower() in SUFFIXES), paths[0])
+    found = next((path for path in paths if path.is_file() and path.suffix.lower() in SUFFIXES), None)
+    return found or _of_stack(folders, number) or paths[0]
+
+
+def _of_stack(folders: Sequence[Path], number: int) -> Path | None:
+    """The film's own file, unpacked from the only stack there is; None where there is none, or it has too few films."""
+    stacks = [path for folder in dict.fromkeys(folders) for path in sorted(folder.glob("*.mha"))]
+    try:
+        if len(stacks) != 1 or not 1 <= number <= stack_size(stacks[0]):
+            return None
+        return unpacked(stacks[0], str(number), lambda: to_bytes(from_stack(stacks[0], number - 1)))
+    except RuntimeError:
+        return None  # damaged: the film is then told of as missing
 
 
 def _spacing(content: Mapping[str, Any], number: int) -> tuple[float, float] | None:

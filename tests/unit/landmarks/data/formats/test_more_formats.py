@@ -12,6 +12,7 @@ from made_formats import ISBI, MORE_WRITERS, WRITERS
 from vramfit.errors import CannotWrite, DataError
 from vramfit.landmarks.data.convert import convert
 from vramfit.landmarks.data.formats import formats, load_films, read_films
+from vramfit.landmarks.data.image import read_film
 
 SPLITS = ("train", "valid", "test")
 
@@ -165,3 +166,20 @@ def test_a_broken_file_names_its_reason(sample_set, tmp_path, kind, file):
     path.write_text(path.read_text()[:-9])
     with pytest.raises(DataError, match=f"{file}: not valid"):
         read_films(tmp_path / "set")
+
+
+def test_cl_detections_stack_is_unpacked(sample_set, tmp_path, monkeypatch):
+    sitk = pytest.importorskip("SimpleITK")
+    monkeypatch.setenv("VRAMFIT_CACHE", str(tmp_path / "cache"))
+    root = MORE_WRITERS["cldetection"](sample_set, tmp_path / "set")
+    films = [read_film(root / "images" / f"{number:03d}.png") for number in range(1, 9)]
+    shape = max(film.shape[0] for film in films), max(film.shape[1] for film in films)
+    padded = [
+        np.pad(film, [(0, whole - side) for whole, side in zip(shape, film.shape, strict=True)]) for film in films
+    ]
+    sitk.WriteImage(sitk.GetImageFromArray(np.stack(padded)), str(root / "stack.mha"))
+    for path in (root / "images").iterdir():
+        path.unlink()
+    read = sorted(read_films(root).films, key=lambda film: int(film.id))
+    for film, expected in zip(read, padded, strict=True):
+        np.testing.assert_array_equal(read_film(film.path), expected)
