@@ -1,5 +1,6 @@
 """Words that options may be, and figures that stand where none is given. Loads nothing: the command line reads it."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 Amp = Literal["fp16", "bf16"]
@@ -9,3 +10,17 @@ Mode = Literal["auto", "measure", "predict"]
 # The run of the guide that this project replaces: the training set of 'Aariz, 200 times.
 IMAGES = 700
 EPOCHS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ValuePolicy:
+    """What a trace does about values that only a card has."""
+
+    strict: bool = False
+    """Refuse a step that reads one, in place of assuming a healthy run at its largest."""
+
+    real: bool = False
+    """Compute them: run every operation for real on the CPU beside the trace, which suits small models alone."""
+
+
+ASSUMED = ValuePolicy()

@@ -101,7 +101,8 @@ class Trial(Record):
     """One micro-batch tried once, predicted or measured.
 
     `step_time_s` is the median of one optimizer step of one micro-batch. A predicted trial's figures are the
-    middle of a 90 % band, kept in the `_band` fields as (low, high).
+    middle of a 90 % band, kept in the `_band` fields as (low, high). `assumptions` are what it took for granted about
+    values that only a card has, each with the line that relies on it: `loss.py:12: a mask keeps everything`.
     """
 
     source: Source
@@ -118,6 +119,7 @@ class Trial(Record):
     allocator_retries: int = 0
     emulated: bool = False
     note: str = ""
+    assumptions: tuple[str, ...] = ()
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic's documented order
     @property

@@ -77,6 +77,16 @@ def probe(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Measure anew, whatever an earlier probe on this card found.")
     ] = ProbeRequest.fresh,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Refuse to predict a step that reads values which only a card has; else they are assumed."
+        ),
+    ] = ProbeRequest.strict,
+    real_values: Annotated[
+        bool,
+        typer.Option("--real-values", help="Compute such values on the CPU as the step is traced: for small models."),
+    ] = ProbeRequest.real_values,
     as_json: AsJson = False,
 ) -> None:
     """Find the batch that fits the card, and the time it will take.
@@ -93,6 +103,8 @@ def probe(
         effective_batch=effective_batch,
         schedule=Schedule(images=images, epochs=epochs),
         choose_levers=levers == AUTO,
+        strict=strict,
+        real_values=real_values,
         fresh=fresh,
     )
     case = Case(

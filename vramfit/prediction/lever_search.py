@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from vramfit.cards import Card
+from vramfit.choices import ASSUMED, ValuePolicy
 from vramfit.jobs.job import Job, empty_model, has_batch_norm
 from vramfit.jobs.levers.apply import free_levers, levers_to_compare
 from vramfit.jobs.levers.recompute import Recompute
@@ -54,9 +55,9 @@ class LeverSearch:
 
     """
 
-    def __init__(self, job: Job, card: Card, budget: Budget) -> None:
+    def __init__(self, job: Job, card: Card, budget: Budget, policy: ValuePolicy = ASSUMED) -> None:
         kept = tuple(lever for lever in job.levers if lever.name != Recompute.name)
-        self.as_it_is = Predictor(replace(job, levers=kept), card, budget)
+        self.as_it_is = Predictor(replace(job, levers=kept), card, budget, policy)
         self.plain = self._freed(replace(job, levers=kept))
         self.levers = self.plain.job.levers
         self.budget = budget
@@ -79,7 +80,8 @@ class LeverSearch:
             with_it = replace(freed, levers=in_order((*freed.levers, lever)))
             if _seconds_of(with_it, card) <= _seconds_of(freed, card):
                 freed = with_it
-        return Predictor(freed, card, budget) if freed.levers != job.levers else self.as_it_is
+        policy = self.as_it_is.policy
+        return Predictor(freed, card, budget, policy) if freed.levers != job.levers else self.as_it_is
 
     def without(self, micro_batch: int) -> Fitted:
         """The job with its free levers, and nothing recomputed."""

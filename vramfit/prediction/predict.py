@@ -8,6 +8,7 @@ from functools import partial
 
 from vramfit.allocator_environment import with_options
 from vramfit.cards import Card, find_card
+from vramfit.choices import ASSUMED, ValuePolicy
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Job
 from vramfit.jobs.levers.apply import allocator_options
@@ -28,7 +29,14 @@ from vramfit.units import NO_LIMITS, MemoryLimits
 
 
 def predict(
-    job: Job, *, micro_batch: int, gpu: str, vram: str | int | None = None, reserve: str | int | None = None
+    job: Job,
+    *,
+    micro_batch: int,
+    gpu: str,
+    vram: str | int | None = None,
+    reserve: str | int | None = None,
+    strict: bool = False,
+    real_values: bool = False,
 ) -> Trial:
     """Predict one trial of a job on a card that need not be here.
 
@@ -38,12 +46,14 @@ def predict(
         gpu: the card's name, such as `rtx3090`.
         vram: the most the job may use at device level, such as `8GB` or bytes; None for what the card has.
         reserve: what a desktop or another process keeps of the card, such as `600MB` or bytes.
+        strict: refuse a step that reads values which only a card has, in place of assuming them.
+        real_values: compute such values on the CPU beside the trace; right for small models, slow for others.
 
     Known limitations:
         It knows the cards of `vramfit.cards`, and of what libraries allocate beside the step (context, workspaces of
         cuDNN and cuBLAS) a fitted share, whose error the trial's bands show. One card, one process: the buckets of DDP
         are not in it, nor is torch.compile. Values that only a card has are taken to be those of a healthy run at its
-        largest: a mask keeps everything, no loss is infinite. Samples are as large as those of the job's `batch`.
+        largest, and the trial's `assumptions` list them. Samples are as large as those of the job's `batch`.
 
     >>> from torch import nn, optim, randn
     >>> job = vramfit.Job(
@@ -69,7 +79,8 @@ def predict(
         raise UsageError(f"micro_batch is {micro_batch}; use 1 or more.")
     card = find_card(gpu)
     limits = MemoryLimits.parse(vram=vram, reserve=reserve)
-    trial = Predictor(job, card, card_budget(card, limits)).trial(micro_batch)
+    policy = ValuePolicy(strict=strict, real=real_values)
+    trial = Predictor(job, card, card_budget(card, limits), policy).trial(micro_batch)
     return trial.model_copy(update={"note": allocator_note(job) or trial.note})
 
 
@@ -223,6 +234,7 @@ class TracePredictor:
             device_used_band_bytes=band,
             step_time_s=time_s,
             step_time_band_s=(time_s * bands.time[0], time_s * bands.time[1]),
+            assumptions=tuple(trace.assumptions),
         )
 
     def _judged(self, band: Band, trace: Trace) -> Verdict:
@@ -242,10 +254,11 @@ class TracePredictor:
 class Predictor(TracePredictor):
     """Predicts trials of one job on one card."""
 
-    def __init__(self, job: Job, card: Card, budget: Budget) -> None:
+    def __init__(self, job: Job, card: Card, budget: Budget, policy: ValuePolicy = ASSUMED) -> None:
         self.job = job
+        self.policy = policy
         super().__init__(
-            TraceSeries(partial(trace_step, job, capability=card.compute_capability)),
+            TraceSeries(partial(trace_step, job, capability=card.compute_capability, policy=policy)),
             card,
             budget,
             cudnn_benchmark=job.cudnn_benchmark,

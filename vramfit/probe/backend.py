@@ -15,7 +15,7 @@ from vramfit.measure.machine import read_machine
 from vramfit.measure.worker import JobSource
 from vramfit.probe.request import ProbeRequest
 from vramfit.records import Budget, Lever, Machine, Source, Trial, Verdict
-from vramfit.units import MemoryLimits, format_size
+from vramfit.units import format_size
 
 if TYPE_CHECKING:
     from vramfit.prediction.predict import Predictor
@@ -82,7 +82,7 @@ class PredictedBackend:
     def _levered(self, levers: tuple[Lever, ...]) -> "Predictor":
         job = self.predictor.job
         job = replace(job, levers=with_levers(job.levers, levers))
-        return type(self.predictor)(job, self.predictor.card, self.budget)
+        return type(self.predictor)(job, self.predictor.card, self.budget, self.predictor.policy)
 
     def reviewed(self, trials: list[Trial]) -> list[Trial]:
         """The trials as they are: a prediction knows of no others."""
@@ -115,7 +115,7 @@ def open_backend(source: JobSource, built: Job, request: ProbeRequest) -> Backen
     if device is None or request.mode == "predict":
         return open_predicted(built, request)
     budget = read_budget(device, request.limits)
-    guesser, notes = _guesser(built, device, budget), _precision_notes(built, device.name)
+    guesser, notes = _guesser(built, device, budget, request), _precision_notes(built, device.name)
     return MeasuredBackend(source, device, budget, request.schedule, guesser, notes=notes)
 
 
@@ -147,8 +147,8 @@ def open_predicted(job: Job, request: ProbeRequest) -> PredictedBackend:
     """
     device = card_here(request)
     if device is not None:
-        return _predicted(job, find_card(device.name), read_budget(device, request.limits))
-    backend = _on_card(job, find_card(request.gpu or DEFAULT_CARD), request.limits)
+        return _predicted(job, find_card(device.name), read_budget(device, request.limits), request)
+    backend = _on_card(job, find_card(request.gpu or DEFAULT_CARD), request)
     if request.gpu is None:
         backend.notes.append(f"No GPU is here and none was named: predicted for the {backend.machine.card}.")
     return backend
@@ -165,19 +165,19 @@ def _precision_notes(job: Job, card: str) -> list[str]:
     return [note] if note else []
 
 
-def _on_card(job: Job, card: Card, limits: MemoryLimits) -> PredictedBackend:
+def _on_card(job: Job, card: Card, request: ProbeRequest) -> PredictedBackend:
     from vramfit.prediction.predict import card_budget
 
-    budget = card_budget(card, limits)
+    budget = card_budget(card, request.limits)
     if budget.budget_bytes == 0:
         raise UsageError(
             f"Nothing of the {card.name} is left: it has {format_size(budget.total_bytes)}, and "
             f"{format_size(budget.reserve_bytes)} are reserved; reserve less."
         )
-    return _predicted(job, card, budget)
+    return _predicted(job, card, budget, request)
 
 
-def _predicted(job: Job, card: Card, budget: Budget) -> PredictedBackend:
+def _predicted(job: Job, card: Card, budget: Budget, request: ProbeRequest) -> PredictedBackend:
     from vramfit.prediction.predict import Predictor, allocator_note
 
     machine, notes = read_machine().model_copy(update={"card": card.name}), _precision_notes(job, card.name)
@@ -187,14 +187,14 @@ def _predicted(job: Job, card: Card, budget: Budget) -> PredictedBackend:
         notes.append(f"{note[0].upper()}{note[1:]}.")
     elif machine.allocator_settings:
         notes.append(f"Predicted with the allocator as the environment sets it: {machine.allocator_settings}.")
-    return PredictedBackend(Predictor(job, card, budget), budget, machine, notes=notes)
+    return PredictedBackend(Predictor(job, card, budget, request.policy), budget, machine, notes=notes)
 
 
-def _guesser(job: Job, device: Device, budget: Budget) -> Callable[[int], int]:
+def _guesser(job: Job, device: Device, budget: Budget, request: ProbeRequest) -> Callable[[int], int]:
     def guess(maximum: int) -> int:
         from vramfit.prediction.predict import Predictor
 
-        predictor = Predictor(job, find_card(device.name), budget)
+        predictor = Predictor(job, find_card(device.name), budget, request.policy)
         return min(maximum, _past_the_sure(predictor, predictor.largest_that_fits(maximum), budget.budget_bytes))
 
     return guess

@@ -29,6 +29,8 @@ def fit(
     objective: Objective = ProbeRequest.objective,
     effective_batch: int | None = None,
     schedule: Schedule | None = None,
+    strict: bool = ProbeRequest.strict,
+    real_values: bool = ProbeRequest.real_values,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> Profile:
     """Fit a job to a card: find the micro-batch to train with, and prove it where the card is here.
@@ -44,6 +46,8 @@ def fit(
         objective: `fastest` is the smallest batch within 2 % of the best throughput, `largest` the largest.
         effective_batch: samples an optimizer step is to see; split into micro-batches that fit.
         schedule: images an epoch, beyond which no micro-batch is searched for, and epochs; 700 and 200 by default.
+        strict: refuse to predict a step that reads values which only a card has, in place of assuming them.
+        real_values: compute such values on the CPU as the step is traced; right for small models, slow for others.
         on_trial: called with each trial as it ends.
 
     Known limitations:
@@ -82,6 +86,8 @@ def fit(
         objective=objective,
         effective_batch=effective_batch,
         schedule=schedule or Schedule(),
+        strict=strict,
+        real_values=real_values,
     )
     return run_probe(job, request, on_trial or tell_nobody)
 
@@ -127,7 +133,7 @@ def levers_for(job: Job, request: ProbeRequest) -> "Frontier":
 
     backend = open_predicted(job, request)
     return find_frontier(
-        LeverSearch(job, backend.predictor.card, backend.budget),
+        LeverSearch(job, backend.predictor.card, backend.budget, request.policy),
         batch_size=request.batch_sizes[0] if request.batch_sizes else None,
         objective=request.objective,
         maximum=min(request.maximum, CEILING),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from vramfit.choices import Mode, Objective
+from vramfit.choices import Mode, Objective, ValuePolicy
 from vramfit.errors import UsageError
 from vramfit.units import NO_LIMITS, MemoryLimits
 
@@ -55,6 +55,12 @@ class ProbeRequest:
     choose_levers: bool = False
     """Choose the cheapest levers that make the batch fit, beside the job's own; else the job's own alone."""
 
+    strict: bool = False
+    """Refuse to predict a step that reads values which only a card has, in place of assuming them."""
+
+    real_values: bool = False
+    """Compute such values on the CPU as the step is traced: right for small models, slow for others."""
+
     fresh: bool = False
     """Probe anew, whatever an earlier probe of this job on this card found."""
 
@@ -81,6 +87,11 @@ class ProbeRequest:
                 f"effective_batch is {self.effective_batch}, and the smallest micro-batch to try is {min(sizes)}; "
                 f"name one of {self.effective_batch} or less."
             )
+
+    @property
+    def policy(self) -> ValuePolicy:
+        """What a prediction does about values that only a card has."""
+        return ValuePolicy(strict=self.strict, real=self.real_values)
 
     @property
     def maximum(self) -> int:

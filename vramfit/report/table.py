@@ -178,6 +178,8 @@ def remarks(profile: Profile) -> list[str]:
         )
     if any(trial.emulated for trial in profile.trials):
         remarks.append("Emulated: a larger card capped to this budget; another chip may pick other kernels.")
+    if assumed := assumptions_of(profile.trials):
+        remarks.append(f"Assumed of values that only a card has: {assumed}.")
     tried = [f"Batch {trial.micro_batch}: {trial.note}" for trial in profile.trials if trial.note]
     return list(dict.fromkeys([*remarks, *tried, *profile.plan.notes, *profile.budget.notes, *profile.notes]))
 
@@ -191,6 +193,19 @@ def _counted(profile: Profile) -> str:
     more = card.driver_reserve_bytes
     besides = f"; NVML shows {format_size(more)} more as used, which the driver keeps" if more else ""
     return f" Device counts what the job takes of the {format_size(card.memory_bytes)} that CUDA sees{besides}."
+
+
+def assumptions_of(trials: Iterable[Trial]) -> str:
+    """What predictions took for granted, each once with every line that relies on it; empty for nothing."""
+    places: dict[str, list[str]] = {}
+    for said in dict.fromkeys(one for trial in trials for one in trial.assumptions):
+        place, _, what = said.partition(": ")
+        places.setdefault(what, []).append(place)
+    return "; ".join(f"{what} ({_few(lines)})" for what, lines in places.items())
+
+
+def _few(lines: list[str]) -> str:
+    return ", ".join(lines[:3]) + (f" and {len(lines) - 3} more" if len(lines) > 3 else "")
 
 
 def _time_sentence(profile: Profile) -> str:

@@ -176,8 +176,8 @@ def test_the_search_begins_from_the_likeliest_size_and_not_from_the_safest(monke
     monkeypatch.setattr("vramfit.prediction.predict.Predictor", Predictor)
     monkeypatch.setattr("vramfit.probe.backend.find_card", lambda _: None)
     card = ScriptedCard()
-    assert _guesser(None, card, read_budget(card))(100) == 7
-    assert _guesser(None, card, read_budget(card))(6) == 6
+    assert _guesser(None, card, read_budget(card), ProbeRequest())(100) == 7
+    assert _guesser(None, card, read_budget(card), ProbeRequest())(6) == 6
     assert _guesser(None, card, read_budget(card, MemoryLimits.parse(vram="20GB")))(1) == 1
 
 

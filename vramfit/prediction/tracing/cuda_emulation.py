@@ -47,9 +47,9 @@ def quantized_products() -> Iterator[None]:
         yield
 
 
-def storageless_model(job: Job, recorder: Recorder) -> nn.Module:
+def storageless_model(job: Job, recorder: Recorder, *, real: bool = False) -> nn.Module:
     """The job's network without memory, moved to the card in the order in which `Module.to` moves it."""
-    model = built_without_memory(job)
+    model = built_without_memory(job, real=real)
     moved: dict[int, tuple[Tensor, Tensor]] = {}  # originals are kept, for a number may stand for a new object else
     for name, module in _children_first(model, "", set()):
         for tensors in (module._parameters, module._buffers):

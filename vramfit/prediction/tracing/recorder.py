@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vramfit.choices import ASSUMED, ValuePolicy
 from vramfit.prediction.trace_records import Call, Kind, OperationRecord, StorageRecord, Trace, TracePhase
 from vramfit.prediction.tracing.assumptions import Assumptions
 from vramfit.prediction.tracing.cuda_kernels import AMPERE
@@ -18,7 +19,7 @@ from vramfit.prediction.tracing.op_costs import convolution_of, flops_of, reduct
 from vramfit.prediction.tracing.op_schema import Nature, nature_of
 from vramfit.prediction.tracing.sparse_tensors import concerns_sparse, dense_parts, run_sparse
 from vramfit.prediction.tracing.tensor_trees import tensors_given, tensors_in
-from vramfit.prediction.tracing.values import Limit, Values
+from vramfit.prediction.tracing.values import Values, limit_of
 from vramfit.prediction.tracing.workspaces import workspaces_of
 
 _ATEN = torch.ops.aten
@@ -31,15 +32,15 @@ class Recorder(TorchDispatchMode):
     `capability` is the card's compute capability.
     """
 
-    def __init__(self, trace: Trace, capability: tuple[int, int] = AMPERE, *, limit: Limit = "small") -> None:
+    def __init__(self, trace: Trace, capability: tuple[int, int] = AMPERE, policy: ValuePolicy = ASSUMED) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no types there
         self.trace = trace
         self.phase: TracePhase = "setup"
         self._capability = capability
-        self._values = Values(self.on_card, limit)
-        self._assumptions = Assumptions(self._values, trace.assumptions, strict=limit == "nothing")
+        self._values = Values(self.on_card, limit_of(policy))
+        self._assumptions = Assumptions(self._values, trace.assumptions, strict=policy.strict)
         self._operations = Operations(self.on_card, self._made, self._values, self._assumptions)
-        self._everything = limit == "everything"
+        self.policy = policy
         self._making: tuple[str, Kind, str] = ("", "temporary", "")
         self._live: dict[int, int] = {}  # address of a storage -> its number in the trace
         self._references: dict[int, weakref.ref[Any]] = {}
@@ -91,7 +92,7 @@ class Recorder(TorchDispatchMode):
             stride = tensor.stride() if _dense(tensor) else torch.empty(tensor.shape, device="meta").stride()
             copy = storageless(tensor.shape, stride, tensor.dtype)
             self._made(copy)
-            if not tensor.is_meta and (kind != "parameter" or self._everything):
+            if not tensor.is_meta and (kind != "parameter" or self.policy.real):
                 self._values.adopt(copy, tensor)
         return copy
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from vramfit.choices import ASSUMED, ValuePolicy
 from vramfit.errors import NotTraceable, VramfitError
 from vramfit.jobs.batch import batch_size
 from vramfit.jobs.blame import place_of
@@ -29,7 +30,6 @@ from vramfit.prediction.tracing.cuda_kernels import AMPERE
 from vramfit.prediction.tracing.host_batch import traceable_batch
 from vramfit.prediction.tracing.randomness import repeatable_randomness
 from vramfit.prediction.tracing.recorder import Recorder
-from vramfit.prediction.tracing.values import Limit
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, None: None}
 
@@ -41,24 +41,26 @@ def trace_step(
     steps: int = 2,
     validation: bool = True,
     capability: tuple[int, int] = AMPERE,
-    values: Limit = "small",
+    policy: ValuePolicy = ASSUMED,
     uncast: Collection[str] = (),
 ) -> Trace:
     """Record `steps` optimizer steps of a job, and then a validation step, at one micro-batch.
 
     `capability` is the compute capability of the card, which decides the kernels of attention; `uncast` names
-    operations that autocast is to leave alone, as older versions of torch did.
+    operations that autocast is to leave alone, as older versions of torch did. `policy` says what to do about values
+    that only a card has; what was assumed is listed in the trace. Validation that fails is traced up to there, and the
+    list says so.
 
     Raises:
-        NotTraceable: the step fails on tensors without storage, or `values` is "nothing" and it reads one; names the
-            operation and the line.
+        NotTraceable: training fails on tensors without storage, or the policy is strict and a value is read; names
+            the operation and the line.
 
     """
     job = job_to_trace(job)
     trace = Trace(micro_batch)
     with _explained(job), repeatable_randomness():
         host = traceable_batch(job, micro_batch)
-        recorder = Recorder(trace, capability, limit=values)
+        recorder = Recorder(trace, capability, policy)
         with cuda_everywhere(capability, recorder, uncast):
             traced = _set_up(job, recorder)
             with quantized_products():
@@ -77,8 +79,26 @@ def _run(traced: "TracedStep", recorder: Recorder, host: Batch, *, steps: int, v
         recorder.mark("validation")
         if validation and traced.can_validate:
             recorder.phase = "validation"
-            traced.validate(host)
+            _validate(traced, recorder, host)
         recorder.mark("end")
+
+
+def _validate(traced: "TracedStep", recorder: Recorder, host: Batch) -> None:
+    """Trace a validation step as far as it goes: a model may answer otherwise there than its training loss takes."""
+    try:
+        traced.validate(host)
+    except Exception as error:
+        if recorder.policy.strict:
+            raise
+        recorder.trace.assumptions.append(_left_out(error))
+
+
+def _left_out(error: Exception) -> str:
+    """Where validation ends, as an assumption; the tensors of its frames are freed."""
+    frame, what = _frame_of(error), f"{type(error).__name__}: {error}".splitlines()[0]
+    traceback.clear_frames(error.__traceback__)
+    place = f"{Path(frame.filename).name}:{frame.lineno}"
+    return f"{place}: validation is traced up to here, where it fails ({what[:120]})"
 
 
 def order_frees(trace: Trace) -> None:
@@ -167,7 +187,7 @@ class TracedStep(Step):
 
 
 def _set_up(job: Job, recorder: Recorder) -> TracedStep:
-    model = storageless_model(job, recorder)
+    model = storageless_model(job, recorder, real=recorder.policy.real)
     with recorder:
         loss = None if job.loss is None else _marked(job.loss, recorder)
         traced = TracedStep(replace(job, model=lambda: model, loss=loss), recorder)
@@ -221,7 +241,7 @@ def _explained(job: Job) -> Iterator[None]:
 
 
 # Raised by the stand-ins for kernels when a result's shape or value depends on values.
-_NEEDS_VALUES = {"DataDependentOutputException", "DynamicOutputShapeException"}
+_NEEDS_VALUES = {"DataDependentOutputException", "DynamicOutputShapeException", "NeedsValues"}
 
 
 def _explanation(job: Job, error: Exception) -> str:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from vramfit.choices import ValuePolicy
 from vramfit.prediction.tracing.address_space import is_reserved
 from vramfit.prediction.tracing.op_schema import written_tensors
 from vramfit.prediction.tracing.tensor_trees import tensors_in
@@ -38,6 +39,11 @@ Number = bool | int | float | complex
 Limit = Literal["small", "everything", "nothing"]
 
 
+def limit_of(policy: ValuePolicy) -> Limit:
+    """What has a twin where values are computed, refused, or assumed."""
+    return "everything" if policy.real else "nothing" if policy.strict else "small"
+
+
 @dataclass(frozen=True, slots=True)
 class Twin:
     """Values of a storage: real bytes, or one number everywhere; `why` says what was assumed, "" if nothing was."""
@@ -54,7 +60,7 @@ class Values:
     alone; or nothing.
     """
 
-    def __init__(self, on_card: Callable[[Tensor], bool], limit: Limit = "small") -> None:
+    def __init__(self, on_card: Callable[[Tensor], bool], limit: Limit) -> None:
         self._on_card = on_card
         self._twins: dict[int, Twin] = {}
         self._limit = limit

@@ -30,6 +30,7 @@ def accumulating(trace: Trace) -> Trace:
         [*trace.events[: found.stop], *events, *trace.events[found.stop :]],
         [*trace.operations[: found.updates], *again, *after],
         marks,
+        assumptions=trace.assumptions,
     )
 
 

@@ -91,7 +91,9 @@ class _Edit:
                 events.append(~self.renamed.get(~event, ~event))
         moved.append(len(events))
         marks = {name: moved[position] for name, position in self.trace.marks.items()}
-        return Trace(self.trace.micro_batch, self.storages, events, self._operations(moved), marks)
+        return Trace(
+            self.trace.micro_batch, self.storages, events, self._operations(moved), marks, [], self.trace.assumptions
+        )
 
     def _operations(self, moved: list[int]) -> list[OperationRecord]:
         waiting = sorted(self.operations.items(), reverse=True)

@@ -43,6 +43,7 @@ class TraceCurve:
             [curve.operation(same) for same in operations],
             first.marks,
             first.calls,
+            list(dict.fromkeys(said for trace in self.traces for said in trace.assumptions)),
         )
 
     def agrees(self, trace: Trace) -> bool:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from vramfit.choices import ValuePolicy
 from vramfit.errors import NotTraceable
 from vramfit.jobs.job import Job
 from vramfit.prediction.trace_records import Trace
@@ -146,7 +147,7 @@ def test_reading_values_names_the_operation_and_the_line(read, named) -> None:
     import_module("torch._meta_registrations")  # as much else does; its kernel of `item` fails in words of its own
 
     with pytest.raises(NotTraceable, match=named) as caught:
-        trace_step(job(model=partial(Reading, read)), 2, values="nothing")
+        trace_step(job(model=partial(Reading, read)), 2, policy=ValuePolicy(strict=True))
     assert "test_trace.py:" in str(caught.value)
 
 

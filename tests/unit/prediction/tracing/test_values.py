@@ -11,10 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vramfit.choices import ValuePolicy
 from vramfit.errors import NotTraceable
 from vramfit.jobs.job import Job
+from vramfit.prediction.predict import predict
 from vramfit.prediction.trace_records import Trace
 from vramfit.prediction.tracing.trace import trace_step
+from vramfit.probe.fit import fit
+from vramfit.records import Trial
+from vramfit.report.table import remarks
 
 WIDTH = 8
 
@@ -199,14 +204,14 @@ def test_nothing_is_assumed_where_nothing_is_read() -> None:
 @pytest.mark.parametrize("read", [lambda x: x.sum().item(), lambda x: x[x > 0], lambda x: x.cpu()])
 def test_strict_refuses_what_would_be_assumed(read) -> None:
     with pytest.raises(NotTraceable, match=r"test_values\.py:\d+ .*needs values that only a card has"):
-        traced(lambda x: read(x.detach()), values="nothing")
+        traced(lambda x: read(x.detach()), policy=ValuePolicy(strict=True))
 
 
 def test_real_values_make_counts_real() -> None:
     def count(values: Tensor) -> int:
         return len(values[values > 0])
 
-    many = seen(count, samples=64, values="everything")
+    many = seen(count, samples=64, policy=ValuePolicy(real=True))
     assert 0 < many < 64 * WIDTH
     assert seen(count, samples=64) == 64 * WIDTH
 
@@ -237,3 +242,40 @@ def test_traces_are_repeatable_whatever_is_drawn() -> None:
 
     first, second = traced(draw, samples=50), traced(draw, samples=50)
     assert [storage.size_bytes for storage in first.storages] == [storage.size_bytes for storage in second.storages]
+
+
+class Otherwise(Touching):
+    """Answers in validation what its training loss does not take."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        outputs = super().forward(values)
+        return outputs if self.training else [outputs]
+
+
+def job(network: Callable[[], nn.Module]) -> Job:
+    return Job(model=network, batch=batch, loss=F.cross_entropy, optimizer=torch.optim.SGD, amp=None)
+
+
+def test_validation_that_fails_is_said_and_training_is_traced() -> None:
+    trace = trace_step(job(partial(Otherwise, nothing)), 4)
+    assert trace.marks["step 2"] < trace.marks["validation"] < trace.marks["end"]
+    assert len(trace.assumptions) == 1
+    assert "validation is traced up to here, where it fails (" in trace.assumptions[0]
+
+
+def test_a_predicted_trial_lists_what_was_assumed_and_strict_refuses() -> None:
+    masked = job(partial(Touching, lambda x: x[x > 0]))
+    trial = predict(masked, micro_batch=4, gpu="rtx3090")
+    assert [said.partition(": ")[2] for said in trial.assumptions] == ["a mask keeps everything"]
+    assert Trial.model_validate_json(trial.model_dump_json()).assumptions == trial.assumptions
+    with pytest.raises(NotTraceable):
+        predict(masked, micro_batch=4, gpu="rtx3090", strict=True)
+    real = predict(masked, micro_batch=4, gpu="rtx3090", real_values=True)
+    assert [said.partition(": ")[2] for said in real.assumptions] == ["sizes are those of the sample batch"]
+
+
+def test_a_profile_says_in_one_line_what_was_assumed() -> None:
+    profile = fit(job(partial(Touching, lambda x: x[x > 0])), gpu="rtx3090", batch_sizes=[4])
+    said = [line for line in remarks(profile) if line.startswith("Assumed")]
+    assert len(said) == 1
+    assert "a mask keeps everything (test_values.py:" in said[0]
