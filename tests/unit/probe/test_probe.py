@@ -178,7 +178,7 @@ def test_the_search_begins_from_the_likeliest_size_and_not_from_the_safest(monke
     card = ScriptedCard()
     assert _guesser(None, card, read_budget(card), ProbeRequest())(100) == 7
     assert _guesser(None, card, read_budget(card), ProbeRequest())(6) == 6
-    assert _guesser(None, card, read_budget(card, MemoryLimits.parse(vram="20GB")))(1) == 1
+    assert _guesser(None, card, read_budget(card, MemoryLimits.parse(vram="20GB")), ProbeRequest())(1) == 1
 
 
 def batch(size):
