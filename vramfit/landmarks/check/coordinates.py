@@ -21,7 +21,7 @@ from vramfit.landmarks.data.marked import MarkedFilm
 
 Array = NDArray[np.float64]
 
-FEWEST_FILMS = 8
+FEWEST_FILMS = 6
 _MOST_FILMS = 32
 # Points of all films that lie in so small a part of the film, beginning at its corner, are in no unit of pixels.
 _SPOT = 0.05
@@ -33,6 +33,7 @@ _LEAST_CONTRAST = 2.0
 _LEAST_AGREEMENT, _GAIN, _TIMES = 0.3, 0.2, 2.0
 # No reading of real or generated films agrees by twice this.
 _ENOUGH = 0.4
+_SAME = 0.03
 _SCALES = (0.5, 2.0, 3.0, 4.0, *(1.05**power for power in range(-33, 38) if power))
 
 
@@ -141,7 +142,9 @@ def _better_reading(seen: _Films, *, on_a_spot: bool) -> _Reading | None:
     if as_written > _ENOUGH and not on_a_spot:
         return None
     scored = [(agreement(seen.views, each.fractions), each) for each in _readings(seen)]
-    best, reading = max(scored, key=lambda pair: pair[0])
+    best = max(score for score, _ in scored)
+    # Of readings that say nearly the same, the first is the one that people mean.
+    reading = next(each for score, each in scored if score > best - _SAME)
     # Points on one spot see one corner of their films, whose likeness says nothing for them.
     least = _LEAST_AGREEMENT if on_a_spot else max(_LEAST_AGREEMENT, as_written + _GAIN, _TIMES * as_written)
     return reading if best > least else None

@@ -75,6 +75,19 @@ def test_millimetres_are_named(changed):
     assert len(found) == 1
 
 
+def test_millimetres_of_the_sets_own_pixel_sizes_are_named(films, tmp_path):
+    root = write_coco(films, tmp_path / "coco")
+    for path in (root / "annotations").glob("*.json"):
+        content = json.loads(path.read_text())
+        for image, annotation in zip(content["images"], content["annotations"], strict=True):
+            image["pixel_size_mm"] = 0.3
+            rows = np.reshape(annotation["keypoints"], (-1, 3)) * [0.3, 0.3, 1]
+            annotation["keypoints"] = rows.ravel().tolist()
+        path.write_text(json.dumps(content))
+    (found,) = [each for each in check_films(root).findings if each.kind == "wrong_unit"]
+    assert "as millimetres" in found.message
+
+
 def test_right_coordinates_are_let_be(changed):
     root = changed(lambda x, y, w, h, mm: (x + 2, y - 2))
     assert check_films(root).findings == ()
