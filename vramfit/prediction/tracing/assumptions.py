@@ -103,7 +103,7 @@ class Assumptions:
         self._refuse(str(func))
         result, why = self._values.computed(func, args, kwargs, given), self._values.why(given)
         if result is None:
-            largest, words = _LARGEST.get(func.overloadpacket, (None, _ONE))
+            largest, words = _LARGEST.get(func.name().partition(".")[0], (None, _ONE))
             result = largest(args) if largest else self._ran(func, args, kwargs, given)
             why = why or words
         if result is None:
@@ -117,6 +117,7 @@ class Assumptions:
         return self._values.computed_from(func, args, [self.values_of(tensor)[0] for tensor in given], kwargs)
 
 
+_LISTED = 1 << 20  # positions that are listed for what is indexed by them to be known
 _AFFORDABLE = 1 << 24  # elements that a kernel on the CPU may work through for the shape of its result
 
 
@@ -125,7 +126,10 @@ def _everywhere(tensor: Tensor) -> tuple[Number, str]:
 
 
 def _all_positions(args: Any) -> Tensor:
-    return torch.zeros((), dtype=torch.int64).expand(args[0].numel(), args[0].dim())
+    shape = args[0].shape
+    if shape.numel() <= _LISTED:
+        return torch.ones(shape, dtype=torch.bool).nonzero()
+    return torch.zeros((), dtype=torch.int64).expand(shape.numel(), len(shape))
 
 
 def _all_chosen(args: Any) -> Tensor:
@@ -133,7 +137,7 @@ def _all_chosen(args: Any) -> Tensor:
 
 
 def _all_boxes(args: Any) -> Tensor:
-    return torch.zeros((), dtype=torch.int64).expand(args[0].shape[0])
+    return torch.arange(args[0].shape[0])
 
 
 def _all_different(args: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -237,14 +241,9 @@ _RULES: dict[Any, Rule] = {
 }
 
 # What operations return at most, whose results have as many elements as the values say; and the assumption.
-_LARGEST: dict[Any, tuple[Callable[[Any], Any], str]] = {
-    _ATEN.nonzero: (_all_positions, _KEPT),
-    _ATEN.masked_select: (_all_chosen, _KEPT),
-    _ATEN._unique2: (_all_different, _DIFFERENT),
+_LARGEST: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "aten::nonzero": (_all_positions, _KEPT),
+    "aten::masked_select": (_all_chosen, _KEPT),
+    "aten::_unique2": (_all_different, _DIFFERENT),
+    "torchvision::nms": (_all_boxes, _BOXES),
 }
-
-
-def allow_boxes() -> None:
-    """Let the largest result of torchvision's NMS be known, once torchvision has been imported."""
-    if "torchvision" in sys.modules and hasattr(torch.ops.torchvision, "nms"):
-        _LARGEST[torch.ops.torchvision.nms] = (_all_boxes, _BOXES)

@@ -279,3 +279,14 @@ def test_a_profile_says_in_one_line_what_was_assumed() -> None:
     said = [line for line in remarks(profile) if line.startswith("Assumed")]
     assert len(said) == 1
     assert "a mask keeps everything (test_values.py:" in said[0]
+
+
+def test_nms_keeps_every_box_in_order_and_what_is_indexed_by_it_is_known() -> None:
+    ops = pytest.importorskip("torchvision.ops")
+
+    def kept(values: Tensor) -> tuple[list[int], list[int]]:
+        found = ops.nms(values.detach()[:, :4], values.detach()[:, 0], 0.5)
+        levels = torch.arange(4, device=values.device)
+        return levels[found].tolist(), levels[values[:, 0] > 0].tolist()
+
+    assert seen(kept) == ([0, 1, 2, 3], [0, 1, 2, 3])
