@@ -22,6 +22,7 @@ _HOMES = {
     "fit": "vramfit.probe.fit",
     "find_batch_size": "vramfit.measure.find",
     "SearchResult": "vramfit.measure.find",
+    "recovering": "vramfit.training.loop_recovery",
     **dict.fromkeys(
         (
             "Budget",
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
     from vramfit.records import Schedule as Schedule
     from vramfit.records import Trial as Trial
     from vramfit.records import Verdict as Verdict
+    from vramfit.training.loop_recovery import recovering as recovering
     from vramfit.training.run_options import RunOptions as RunOptions
     from vramfit.training.task import Judgement as Judgement
     from vramfit.training.task import Task as Task

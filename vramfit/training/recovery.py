@@ -50,7 +50,9 @@ class Recovery:
         *,
         ranks: Ranks | None = None,
         on_event: Callable[[OomEvent], None] = lambda _: None,
+        advice: str = "use a smaller --image-size or --model, or free memory on the card, and go on with --resume",
     ) -> None:
+        self._advice = advice
         self.step = step
         self.micro_batch = micro_batch
         self.validation_batch = micro_batch
@@ -172,7 +174,7 @@ class Recovery:
         if micro_batch == 1:
             raise OutOfMemory(
                 f"out of memory in the {failure.phase} of epoch {epoch}, step {step}, with a micro-batch of 1; "
-                "use a smaller --image-size or --model, or free memory on the card, and go on with --resume."
+                f"{self._advice}."
             )
         event = OomEvent(
             epoch=epoch,
