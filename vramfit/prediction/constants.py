@@ -36,7 +36,7 @@ class HiddenConstants(Record):
     the parts of the most at which a step is replayed, for which kernel cuDNN picks is not known. `half_share` is that
     of half precision since Ampere without cudnn.benchmark. `hopper_weight_bytes` is what cuDNN takes on Hopper, besides
     a copy of input and output, for each weight of a convolution. `slack` is what a run reserves over the replay of its
-    steps.
+    steps; `benchmark_slack` the same with cudnn.benchmark, whose trials of algorithms take memory of their own.
     """
 
     fitted_to: str
@@ -47,6 +47,7 @@ class HiddenConstants(Record):
     replayed_parts: tuple[NonNegativeFloat, ...]
     hopper_weight_bytes: NonNegativeFloat
     slack: dict[MemoryKind, PositiveFloat]
+    benchmark_slack: PositiveFloat
 
 
 class TimeConstants(Record):

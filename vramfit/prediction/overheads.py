@@ -17,6 +17,8 @@ The model, whose constants are in `constants.json` with what they were fitted to
   and RegNetY at 18 batches agree with that to 0.7 %.
 - slack: float32 convolutional networks reserve a few percent more than the replay of their steps, by measurements whose
   loops are not known. Where the loop is known (BERT and T5 on Ada and Hopper) replays are exact to 0.1 %.
+  With cudnn.benchmark the few percent stay in half precision too: without them, of 829 sizes that ran or had not run on
+  an RTX 3090 88.1 % are told right, with them 95.3 %.
 """
 
 from collections.abc import Iterable, Sequence

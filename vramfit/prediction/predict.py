@@ -15,7 +15,7 @@ from vramfit.jobs.levers.apply import allocator_options
 from vramfit.plan.search import CEILING
 from vramfit.prediction.allocator.allocator import Settings
 from vramfit.prediction.bands import memory_band, verdict
-from vramfit.prediction.constants import CONSTANTS
+from vramfit.prediction.constants import CONSTANTS, MemoryKind
 from vramfit.prediction.largest_batch import LargestBatch
 from vramfit.prediction.overheads import context_bytes, kept_workspaces, memory_kind, passing_workspaces
 from vramfit.prediction.replay_trace import Peaks, Spread, replay_trace
@@ -217,7 +217,7 @@ class TracePredictor:
         peaks = Spread.of([self._replay(rehearsed, part) for part in CONSTANTS.hidden.replayed_parts])
         context = context_bytes(self.card)
         kind = memory_kind(rehearsed.operations)
-        reserved = round(peaks.reserved_bytes * CONSTANTS.hidden.slack[kind])
+        reserved = round(peaks.reserved_bytes * self._slack(kind))
         used = reserved + context
         bands = CONSTANTS.bands
         band = memory_band(used, peaks.spread_bytes, kind)
@@ -237,6 +237,11 @@ class TracePredictor:
             assumptions=tuple(trace.assumptions),
         )
 
+    def _slack(self, kind: MemoryKind) -> float:
+        """What a run reserves over the replay; dropped where measured without cudnn.benchmark, kept with it."""
+        hidden = CONSTANTS.hidden
+        return max(hidden.slack[kind], hidden.benchmark_slack) if self.cudnn_benchmark else hidden.slack[kind]
+
     def _judged(self, band: Band, trace: Trace) -> Verdict:
         judged = verdict(band, self.budget.budget_bytes)
         return Verdict.RISKY if judged is Verdict.OVER_BUDGET and self._runs_pressed(trace) else judged
@@ -247,7 +252,7 @@ class TracePredictor:
         A measured trial that has to release it is over budget, for it is slow and near its limit; but it runs.
         """
         room = self.budget.budget_bytes - context_bytes(self.card)
-        limit = max(0, int(room / CONSTANTS.hidden.slack[memory_kind(trace.operations)]))
+        limit = max(0, int(room / self._slack(memory_kind(trace.operations))))
         return self._replay(trace, min(CONSTANTS.hidden.replayed_parts), limit).fits
 
 

@@ -90,3 +90,17 @@ def test_only_float32_convolutions_reserve_more_than_the_replay():
     slack = CONSTANTS.hidden.slack
     assert slack["float32 convolution"] > 1
     assert {value for kind, value in slack.items() if kind != "float32 convolution"} == {1.0}
+
+
+def test_cudnn_benchmark_keeps_its_slack_in_half_precision():
+    from vramfit.prediction.predict import TracePredictor, card_budget
+    from vramfit.prediction.trace_series import TraceSeries
+
+    card = find_card("rtx3090")
+
+    def slack(*, benchmark):
+        series = TraceSeries(lambda _: Trace(1))
+        return TracePredictor(series, card, card_budget(card), cudnn_benchmark=benchmark)._slack("half convolution")
+
+    assert slack(benchmark=False) == 1.0
+    assert slack(benchmark=True) == CONSTANTS.hidden.benchmark_slack > 1.0
