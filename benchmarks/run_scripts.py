@@ -1,0 +1,62 @@
+"""Runs every script of `benchmarks/scripts` unchanged under `vramfit run`, on a card that need not be here.
+
+    python benchmarks/run_scripts.py
+
+For each: whether its steps were seen, the peak of its tensors, the time that it took (its imports included) and the
+host memory of its process. Needs transformers, accelerate, peft, diffusers, torchvision and pytorch-lightning.
+"""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from ending import end
+
+from vramfit.errors import VramfitError
+from vramfit.script.command import parse_command
+from vramfit.script.run import watch_script
+from vramfit.units import MIB
+
+SCRIPTS = Path(__file__).resolve().parent / "scripts"
+ARGUMENTS = {"config_file": ("fit", "data.batch=8"), "timm_like": ("--amp", "--channels-last", "--model-ema")}
+CARD = "RTX 3070 Ti"
+
+
+def watched(script):
+    """One row of the result."""
+    began = time.monotonic()
+    try:
+        command = parse_command(["python", str(script), *ARGUMENTS.get(script.stem, ())])
+        outcome = watch_script(command, CARD, quiet=True)
+    except VramfitError as error:
+        return {"script": script.name, "refused": str(error)}
+    return {
+        "script": script.name,
+        "steps": outcome.steps_made,
+        "validated": outcome.validated,
+        "batch": outcome.batch_size,
+        "peak_mib": round(outcome.trace.peak_bytes / MIB, 1),
+        "wall_s": round(time.monotonic() - began, 1),
+        "script_s": round(outcome.seconds, 1),
+        "host_mib": round(outcome.host_peak_bytes / MIB),
+        "assumptions": len(outcome.trace.assumptions),
+    }
+
+
+def main():
+    began, rows = time.perf_counter(), []
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        for script in sorted(SCRIPTS.glob("*.py")):
+            rows.append(watched(script))
+            print(rows[-1], flush=True)
+        touched = sorted(os.listdir(folder))
+        os.chdir(SCRIPTS)
+    seen = sum("refused" not in row for row in rows)
+    result = {"card": CARD, "scripts": len(rows), "seen": seen, "files_left": touched, "rows": rows}
+    end("run_scripts", result, began, sound=seen == len(rows) and not touched)
+
+
+if __name__ == "__main__":
+    main()
