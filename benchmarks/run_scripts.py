@@ -51,7 +51,7 @@ def main():
         for script in sorted(SCRIPTS.glob("*.py")):
             rows.append(watched(script))
             print(rows[-1], flush=True)
-        touched = sorted(os.listdir(folder))
+        touched = sorted(path.name for path in Path(folder).iterdir())
         os.chdir(SCRIPTS)
     seen = sum("refused" not in row for row in rows)
     result = {"card": CARD, "scripts": len(rows), "seen": seen, "files_left": touched, "rows": rows}
