@@ -52,21 +52,20 @@ def main(folder, fail_on):
 
     from vramfit.training.distributed import Ranks
 
-    ranks = Ranks.join("cpu")
-    loop = make_loop(folder, ranks)
-    if ranks.rank == fail_on:
-        fail_now_and_then(loop.step)
-    began = time.monotonic()
-    loop.run()
-    content = {
-        "weights": loop.step.model.state_dict(),
-        "figures": [record.metrics["mre_mm"] for record in loop.state.history],
-        "micro_batch": loop.recovery.micro_batch,
-        "events": [event.model_dump(mode="json") for event in loop.state.oom_events],
-        "seconds": time.monotonic() - began,
-    }
-    torch.save(content, folder / f"rank{ranks.rank}.pt")
-    ranks.leave()
+    with Ranks.join("cpu") as ranks:
+        loop = make_loop(folder, ranks)
+        if ranks.rank == fail_on:
+            fail_now_and_then(loop.step)
+        began = time.monotonic()
+        loop.run()
+        content = {
+            "weights": loop.step.model.state_dict(),
+            "figures": [record.metrics["mre_mm"] for record in loop.state.history],
+            "micro_batch": loop.recovery.micro_batch,
+            "events": [event.model_dump(mode="json") for event in loop.state.oom_events],
+            "seconds": time.monotonic() - began,
+        }
+        torch.save(content, folder / f"rank{ranks.rank}.pt")
 
 
 def fail_now_and_then(step):

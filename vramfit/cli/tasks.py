@@ -1,6 +1,6 @@
 """The registry of tasks that `vramfit train` knows: adding one is a line here, and a package of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -30,10 +30,11 @@ class TaskKind:
         """What the command line calls it."""
         return f"train {FLAG} {self.name}"
 
-    def train(self, options: RunOptions, listeners: Sequence[Any]) -> Any:
-        """Run it."""
+    def load(self) -> Callable[[Any, Sequence[Any]], Any]:
+        """The function that trains it."""
         module, _, function = self.trainer.partition(":")
-        return getattr(import_module(module), function)(options, listeners)
+        found: Callable[[Any, Sequence[Any]], Any] = getattr(import_module(module), function)
+        return found
 
 
 LANDMARKS = TaskKind(

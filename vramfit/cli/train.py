@@ -69,7 +69,8 @@ def _run(kind: TaskKind, options: RunOptions, log_images: int) -> "RunSummary":
 
     console = ConsoleListener()
     try:
-        return kind.train(options, [console, TensorBoardListener(log_images)])  # type: ignore[no-any-return]
+        train_task = kind.load()
+        return train_task(options, [console, TensorBoardListener(log_images)])  # type: ignore[no-any-return]
     finally:
         console.close()
 

@@ -34,7 +34,10 @@ class Ranks:
         here = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         return cls(dist.get_rank(), dist.get_world_size(), *here)
 
-    def leave(self) -> None:
+    def __enter__(self) -> "Ranks":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """End the group that `join` began."""
         if self.world_size > 1 and dist.is_initialized():
             dist.destroy_process_group()

@@ -118,7 +118,10 @@ class Recovery:
         self.step.phase = "forward"
         try:
             rollback = Rollback(self.step)
-            loss = self._backward(batch, weight)
+            loss = torch.zeros((), device=self.step.device)
+            if batch is not None:
+                loss = self.step.backward(batch, even_micro_batch(batch_size(batch), self.micro_batch)) * weight
+            self.ranks.fill_gradients(self._parameters())
         except Exception as error:
             return rollback, None, self._failure_of(error)
         return rollback, loss, None
@@ -131,13 +134,6 @@ class Recovery:
         except Exception as error:
             return self._failure_of(error)
         return None
-
-    def _backward(self, batch: Batch | None, weight: float) -> Tensor:
-        loss = torch.zeros((), device=self.step.device)
-        if batch is not None:
-            loss = self.step.backward(batch, even_micro_batch(batch_size(batch), self.micro_batch)) * weight
-        self.ranks.fill_gradients(self._parameters())
-        return loss
 
     def _reduce(self, weight: float) -> None:
         self.ranks.average_gradients(self._parameters(), weight)

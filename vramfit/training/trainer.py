@@ -110,33 +110,26 @@ def train(task: Task, options: RunOptions, listeners: Sequence[Listener] = ()) -
 
 def run(source: TaskSource, options: RunOptions, listeners: Sequence[Listener] = ()) -> RunSummary:
     """As `train`, with a task that is opened once it is known what the run resumes."""
-    ranks = Ranks.join("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
-    try:
-        return _run(source, options, listeners if ranks.is_first else (), ranks)
-    finally:
-        ranks.leave()
-
-
-def _run(source: TaskSource, options: RunOptions, listeners: Sequence[Listener], ranks: Ranks) -> RunSummary:
     began = time.monotonic()
-    require_folders(options.save_dir, options.log_dir)
-    resumed = read_resumed(options)
-    if resumed is not None and resumed.is_over(options):
-        return _finished_before(source, options, resumed, listeners)
-    device = choose_device(options.device, ranks)
-    task = source.open(resumed, _teller(listeners))
-    job = replace(task.job, levers=load_profile(options.profile).plan.levers) if options.profile else task.job
-    wanted = options.batch_size or (resumed.content["effective_batch"] if resumed else None)
-    decision = decide(job, options, device, ranks, samples=len(task.training), effective=wanted)
-    now = datetime.now()
-    listeners = [*listeners, *_profile_writers(options, decision, resumed)] if ranks.is_first else ()
-    launch = _Launch(task, replace(job, levers=decision.levers), options, ranks, device, resumed, now)
-    loop, notes = launch.loop(decision, listeners)
-    start = _start(loop, decision, notes, log_folder(options.log_dir, task.name, now))
-    for listener in listeners:
-        listener.on_start(start)
-    loop.run()
-    return _end(loop, decision, listeners, time.monotonic() - began)
+    with Ranks.join("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu") as ranks:
+        told = listeners if ranks.is_first else ()
+        require_folders(options.save_dir, options.log_dir)
+        resumed = read_resumed(options)
+        if resumed is not None and resumed.is_over(options):
+            return _finished_before(source, options, resumed, told)
+        device = choose_device(options.device, ranks)
+        task = source.open(resumed, _teller(told))
+        job = replace(task.job, levers=load_profile(options.profile).plan.levers) if options.profile else task.job
+        wanted = options.batch_size or (resumed.content["effective_batch"] if resumed else None)
+        decision = decide(job, options, device, ranks, samples=len(task.training), effective=wanted)
+        launch = _Launch(task, replace(job, levers=decision.levers), options, ranks, device, resumed, datetime.now())
+        told = [*told, *_profile_writers(options, decision, resumed)] if ranks.is_first else ()
+        loop, notes = launch.loop(decision, told)
+        start = _start(loop, decision, notes, log_folder(options.log_dir, task.name, launch.now))
+        for listener in told:
+            listener.on_start(start)
+        loop.run()
+        return _end(loop, decision, told, time.monotonic() - began)
 
 
 @dataclass(frozen=True)
