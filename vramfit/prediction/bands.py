@@ -16,7 +16,7 @@ def memory_band(used_bytes: int, spread_bytes: int, kind: MemoryKind, bands: Ban
 def verdict(band: Band, budget_bytes: int) -> Verdict:
     """`fits` if the high end of the band is within the budget, `risky` if the low end is, else `over_budget`.
 
-    Of what the card would hold if nothing had to be released.
+    Of what the card would hold if nothing had to be released; `TracePredictor._judged` has the last word.
     """
     if band[1] <= budget_bytes:
         return Verdict.FITS
