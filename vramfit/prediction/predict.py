@@ -243,7 +243,7 @@ class TracePredictor:
         return max(hidden.slack[kind], hidden.benchmark_slack) if self.cudnn_benchmark else hidden.slack[kind]
 
     def _judged(self, band: Band, trace: Trace) -> Verdict:
-        """The band's verdict; `risky` in place of `over_budget` where the steps still run once the cache is released."""
+        """The verdict of the band; `risky` where it is over budget and the steps still run with the cache released."""
         judged = verdict(band, self.budget.budget_bytes)
         return Verdict.RISKY if judged is Verdict.OVER_BUDGET and self._runs_pressed(trace) else judged
 
