@@ -107,11 +107,11 @@ def format_gib(size_bytes: int) -> str:
 
 
 def format_duration(seconds: float | None) -> str:
-    """A duration as `220 ms`, `8.1 s`, `3 min 20 s` or `1 h 32 min`; `-` for None or not finite."""
+    """A duration as `0.35 ms`, `220 ms`, `8.1 s`, `3 min 20 s` or `1 h 32 min`; `-` for None or not finite."""
     if seconds is None or not math.isfinite(seconds):
         return "-"
     if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
+        return f"{_milliseconds(seconds)} ms"
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -124,7 +124,7 @@ def format_duration(seconds: float | None) -> str:
 def format_duration_range(low: float, high: float) -> str:
     """A range of durations, short: `210-380 ms`, `36-66 s`, `12-18 min` or `2 h 00-3 h 40`; seconds in."""
     if high < 1:
-        return f"{low * 1000:.0f}-{high * 1000:.0f} ms"
+        return f"{_milliseconds(low)}-{_milliseconds(high)} ms"
     if high < 10:
         return f"{low:.1f}-{high:.1f} s"
     if high < 120:
@@ -132,6 +132,14 @@ def format_duration_range(low: float, high: float) -> str:
     if high < 2 * 3600:
         return f"{low / 60:.0f}-{high / 60:.0f} min"
     return f"{_hours(low)}-{_hours(high)}"
+
+
+def _milliseconds(seconds: float) -> str:
+    """Whole milliseconds, and below ten of them two digits that count: a small network takes less than one."""
+    value = seconds * 1000
+    if value == 0 or value >= 9.95:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 0.995 else f"{value:.2f}" if value >= 0.0995 else f"{value:.2g}"
 
 
 def _hours(seconds: float) -> str:

@@ -84,8 +84,11 @@ def _largest(predictor: "Predictor") -> int:
 
 
 def _title(job: "Job", card: "Card", micro_batch: int) -> str:
+    """The job in the words of a probe's headline."""
+    from vramfit.jobs.job import job_key
+
     size = "{}x{} ".format(*job.image_size) if job.image_size else ""
-    return f"{job.model_name or job.name} {size}{job.amp or 'fp32'}, batch {micro_batch} on {card.name}"
+    return f"{job_key(job).model} {size}{job.amp or 'fp32'}, batch {micro_batch} on {card.name}"
 
 
 def _report(explanation: "Explanation", trial: "Trial", *, title: str, note: str | None, as_json: bool) -> None:

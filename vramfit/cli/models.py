@@ -1,15 +1,11 @@
 """From a model's name on the command line to a job."""
 
 import difflib
-import sys
-from collections.abc import Callable
 from dataclasses import fields, replace
-from importlib import import_module
-from inspect import signature
-from pathlib import Path
 from typing import Any, Literal
 
 from vramfit.choices import Amp
+from vramfit.cli.factories import job_from_factory
 from vramfit.cli.options import DEFAULT_PRECISION, DEFAULT_SIZE
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Job
@@ -53,8 +49,8 @@ def resolve_job(model: str, *, image_size: tuple[int, int] | None = None, **opti
 
     Args:
         model: `hrnet` or a timm HRNet's name for the landmark job, `timm:NAME` for classification, or
-            `package.module:factory` for a function without arguments that returns a `Job`; the module is installed,
-            or lies in the current folder.
+            `package.module:factory` or `file.py:factory` for a function without arguments that returns a `Job`; the
+            module is installed, or lies in the current folder.
         image_size: (height, width) in pixels; None for the job's own.
         options: what else `LandmarkJobOptions` or `backbone_job` takes, such as amp; a factory gets none.
 
@@ -66,7 +62,7 @@ def resolve_job(model: str, *, image_size: tuple[int, int] | None = None, **opti
     if model.startswith(_TIMM):
         return _backbone(model.removeprefix(_TIMM), sized)
     if _is_factory(model):
-        return _from_factory(model)
+        return job_from_factory(model)
     return _landmark(model, sized)
 
 
@@ -96,35 +92,3 @@ def _check_options(options: dict[str, Any], known: set[str]) -> None:
     unknown = sorted(set(options) - known)
     if unknown:
         raise UsageError(f"the landmark job has no option '{unknown[0]}'; it has {', '.join(sorted(known))}.")
-
-
-def _from_factory(name: str) -> Job:
-    module_name, _, factory_name = name.partition(":")
-    # As `python -m` would find it; last, so that nothing installed is hidden, and for good: a trial's process needs it.
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)
-    try:
-        module = import_module(module_name)
-    except ImportError as error:
-        raise UsageError(f"module '{module_name}' of '{name}' cannot be imported: {error}.") from None
-    factory = getattr(module, factory_name, None)
-    if not callable(factory):
-        near = difflib.get_close_matches(factory_name, dir(module), n=3)
-        hint = f"; near: {', '.join(near)}" if near else ""
-        raise UsageError(f"'{module_name}' has no function '{factory_name}'{hint}.")
-    if _needs_arguments(factory):
-        raise UsageError(f"'{name}' takes arguments; name a function that makes a vramfit.Job without any.")
-    job = factory()
-    if not isinstance(job, Job):
-        raise UsageError(f"'{name}' returned {type(job).__name__}; it must return a vramfit.Job.")
-    return job
-
-
-def _needs_arguments(factory: Callable[..., Any]) -> bool:
-    try:
-        signature(factory).bind()
-    except TypeError:
-        return True
-    except ValueError:  # written in C, and says nothing of its arguments
-        return False
-    return False

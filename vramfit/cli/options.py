@@ -10,7 +10,7 @@ from vramfit.landmarks.model.options import NetworkOptions
 ModelOrFactory = Annotated[
     str,
     typer.Option(
-        help="hrnet, a timm HRNet's name, timm:NAME, or package.module:factory, which returns a Job.",
+        help="hrnet, a timm HRNet's name, timm:NAME, or module:function or file.py:function, which returns a Job.",
         metavar="NAME",
     ),
 ]

@@ -37,9 +37,9 @@ def choose_trial(trials: Iterable[Trial], objective: Objective, *, accumulate: b
     return as_fast[-1 if accumulate else 0]
 
 
-def reason_for(chosen: Trial, trials: Sequence[Trial], objective: Objective) -> str:
-    """One sentence: why this micro-batch and not the next."""
-    why = _why_not_larger(chosen, trials, objective)
+def reason_for(chosen: Trial, trials: Sequence[Trial], objective: Objective, most: str | None = None) -> str:
+    """One sentence: why this micro-batch and not the next; `most` says why no larger one was to be tried."""
+    why = _why_not_larger(chosen, trials, objective) or most
     return f"batch {chosen.micro_batch}: {why}." if why else f"batch {chosen.micro_batch} fits, as requested."
 
 
@@ -99,10 +99,14 @@ def make_plan(
     effective_batch: int | None = None,
     world_size: int = 1,
     batch_norm: bool = False,
+    most: str | None = None,
 ) -> Plan:
-    """The plan that follows from the chosen trial; its notes say what a user should know before the run."""
+    """The plan that follows from the chosen trial; its notes say what a user should know before the run.
+
+    `most` says why no larger micro-batch was to be tried; None where a user named the sizes.
+    """
     division = divide_batch(effective_batch or chosen.micro_batch * world_size, chosen.micro_batch, world_size)
-    reason = reason_for(chosen, trials, objective)
+    reason = reason_for(chosen, trials, objective, most)
     if division.accumulation_steps > 1 and division.micro_batch < chosen.micro_batch:
         reason = _reason_to_split(chosen, trials, objective, division)
     notes = [division.note(effective_batch, world_size)] if effective_batch else []

@@ -84,8 +84,26 @@ class Probe:
         # Of a user's list the first that fits, and not what was tried beside it to see it spill.
         asked = [trial for trial in trials if not self.request.batch_sizes or trial.micro_batch == answer]
         chosen = choose_trial(asked, objective, accumulate=self.request.effective_batch is not None)
-        plan = make_plan(chosen, trials, objective, effective_batch=self.request.effective_batch, batch_norm=batch_norm)
+        plan = make_plan(
+            chosen,
+            trials,
+            objective,
+            effective_batch=self.request.effective_batch,
+            batch_norm=batch_norm,
+            most=self._why_no_more(),
+        )
         return self._proven(plan).model_copy(update={"objective": self.request.objective})
+
+    def _why_no_more(self) -> str | None:
+        """What keeps a search from larger micro-batches than `maximum`; None where the user named the sizes."""
+        request = self.request
+        if request.batch_sizes or self.maximum == request.effective_batch:
+            return None
+        if self.maximum == request.schedule.images:
+            return f"it is the whole data set, an epoch has {self.maximum} images"
+        if self.maximum == self.host_limit:
+            return "the host's free memory holds no larger one"
+        return "larger ones were not tried"
 
     def _with_faster(self, plan: Plan, other: Lever) -> Plan:
         """The plan with a lever, or without it, whichever is measured to be faster; `other` is not how the plan is."""

@@ -73,6 +73,38 @@ def test_a_factory_in_the_current_folder_is_found(tmp_path, monkeypatch) -> None
     assert resolve_job("a_job_from_here:own_job").name == own_job().name
 
 
+def test_a_factory_is_found_in_a_file(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    file = tmp_path / "jobs of mine" / "a_job_in_a_file.py"
+    file.parent.mkdir()
+    file.write_text(f"from {__name__} import own_job\n", encoding="utf-8")
+    assert resolve_job(f"{file}:own_job").name == own_job().name
+    (tmp_path / "json.py").write_text("x = 1\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="name of another module"):
+        resolve_job(f"{tmp_path / 'json.py'}:x")
+    with pytest.raises(UsageError, match="no file"):
+        resolve_job(f"{tmp_path / 'absent.py'}:x")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def job():\n    size = 3\n    return size / 0\n", r"py:3 `return size / 0`: ZeroDivisionError: division"),
+        ("import torch\ndef job():\n    return torch.ones(2) @ torch.ones(3)\n", r"py:3 .*RuntimeError: "),
+        ("def job(:\n", r"py:1: SyntaxError"),
+        ("x = undefined\n", r"py:1 .*NameError: name 'undefined'"),
+    ],
+)
+def test_a_factory_that_fails_is_named_with_its_line_and_error(tmp_path, monkeypatch, code, said) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    file = tmp_path / f"failing_{abs(hash(code))}.py"
+    file.write_text(code, encoding="utf-8")
+    with pytest.raises(UsageError, match=said) as caught:
+        resolve_job(f"{file}:job")
+    assert f"{file.stem}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 OWN = f"{__name__}:sized_job"
 
 

@@ -73,6 +73,7 @@ def test_the_reason_names_the_next_batch(next_one, said):
 
 def test_the_reason_at_the_cap():
     assert reason_for(trial(6), [trial(6)], "largest") == "batch 6 fits, as requested."
+    assert reason_for(trial(6), [trial(6)], "largest", "no more films") == "batch 6: no more films."
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def test_fit_predicts_for_a_named_card_and_the_profile_loads_back():
     )
     assert profile.source == "predicted"
     assert profile.plan.micro_batch == 6
-    assert profile.plan.reason == "batch 6 fits, as requested."
+    assert profile.plan.reason == "batch 6: it is the whole data set, an epoch has 6 images."
     assert profile.budget.budget_bytes == 4 * GIB
     assert profile.job.name == "small"
     assert [trial.micro_batch for trial in profile.trials] == list(range(1, 7))

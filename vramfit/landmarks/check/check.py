@@ -10,7 +10,7 @@ from vramfit.landmarks.check.films import film_findings, look, repeated_films
 from vramfit.landmarks.check.points import point_findings
 from vramfit.landmarks.data.formats import read_films
 from vramfit.landmarks.data.issues import Finding, finding
-from vramfit.landmarks.data.marked import SPLITS, MarkedSet
+from vramfit.landmarks.data.marked import SPLITS, MarkedSet, split_of_file
 from vramfit.records import Record
 
 Progress = Callable[[int, int], None]
@@ -52,7 +52,12 @@ def check_films(
     found = tuple(dict.fromkeys(_from(folder, each) for each in _findings(marked, progress)))
     counts = {split: sum(film.split == split for film in marked.films) for split in SPLITS}
     symbols = tuple(landmark.symbol for landmark in marked.landmarks)
-    return CheckReport(root=str(marked.root), films=counts, landmarks=symbols, notes=marked.notes, findings=found)
+    only = _only_split(marked)
+    notes = (
+        *marked.notes,
+        *([f"This file is the split '{only}' alone; name its folder to check all."] if only else []),
+    )
+    return CheckReport(root=str(marked.root), films=counts, landmarks=symbols, notes=notes, findings=found)
 
 
 def _findings(marked: MarkedSet, progress: Progress) -> list[Finding]:
@@ -74,9 +79,17 @@ def _findings(marked: MarkedSet, progress: Progress) -> list[Finding]:
 
 def _empty_splits(marked: MarkedSet) -> list[Finding]:
     """The splits that training needs and that no film is in, where the format says nothing of them itself."""
+    if _only_split(marked):
+        return []
     there = {film.split for film in marked.films}
     missing = [split for split in ("train", "valid") if split not in there and split not in marked.refusals]
     return [finding("empty_split", marked.root, f"no film is in the split '{split}'.") for split in missing]
+
+
+def _only_split(marked: MarkedSet) -> str:
+    """The split of a file that is one split of a set by its name, such as train.json; empty for other sets."""
+    split = split_of_file(marked.root) if marked.root.is_file() else ""
+    return split if {film.split for film in marked.films} == {split} else ""
 
 
 def _from(folder: Path, found: Finding) -> Finding:

@@ -4,6 +4,7 @@ K landmarks. A format's reader fills these in and judges little: `of_split` refu
 `vramfit data check` lists everything at once.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,12 @@ SPLITS = {"train": ("train", "training"), "valid": ("valid", "val", "validation"
 def split_called(name: str) -> str:
     """The split that a name means, empty if none."""
     return next((split for split, names in SPLITS.items() if name.strip().lower() in names), "")
+
+
+def split_of_file(path: Path) -> str:
+    """The split that a file's name speaks of, val.json or person_keypoints_train2017.json, or else its folder's."""
+    words = [*re.findall("[a-z]+", path.stem.lower()), path.parent.name]
+    return next((split for split in map(split_called, words) if split), "")
 
 
 @dataclass(frozen=True)

@@ -183,6 +183,13 @@ def test_a_copy_of_a_frame_is_one(tmp_path):
     assert len(check_films(root).findings) == 1
 
 
+def test_one_file_of_several_is_checked_for_itself(clean, tmp_path):
+    root = write_coco(clean, tmp_path / "coco")
+    report = check_films(root / "annotations" / "train.json")
+    assert report.findings == ()
+    assert any("the split 'train' alone" in note for note in report.notes)
+
+
 def test_a_split_that_training_needs_and_that_is_empty_is_said(clean, tmp_path):
     root = write_coco(clean, tmp_path / "coco")
     (root / "annotations" / "valid.json").unlink()

@@ -25,7 +25,7 @@ from vramfit.landmarks.data.formats.csv_files import without_suffix
 from vramfit.landmarks.data.formats.json_files import load
 from vramfit.landmarks.data.formats.subjects import Marked, films_of, note
 from vramfit.landmarks.data.issues import Finding, finding
-from vramfit.landmarks.data.marked import MarkedSet, split_called
+from vramfit.landmarks.data.marked import MarkedSet, split_called, split_of_file
 
 _HEAD_BYTES = 64 * 1024
 _KEYS = (b'"images"', b'"annotations"', b'"categories"')
@@ -82,7 +82,7 @@ class _Reading:
         if not isinstance(name, str) or not name or image.get("id") is None:
             self.findings.append(finding("unreadable_annotation", place, "it has no id or no file_name."))
             return
-        split = str(image.get("split") or _split_of(self.path))
+        split = str(image.get("split") or split_of_file(self.path))
         draft = Draft(without_suffix(name), find_film(name, _folders(self.path, split)), split)
         draft.machine, draft.size = str(image.get("machine") or ""), _size(image)
         try:
@@ -175,12 +175,6 @@ def _pixel_size(value: Any) -> tuple[float, float] | None:
 def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
     width, height = image.get("width"), image.get("height")
     return (width, height) if isinstance(width, int) and isinstance(height, int) else None
-
-
-def _split_of(path: Path) -> str:
-    """The split that a file's name speaks of, val.json or person_keypoints_train2017.json, or else its folder's."""
-    words = [*re.findall("[a-z]+", path.stem.lower()), path.parent.name]
-    return next((split for split in map(split_called, words) if split), "")
 
 
 def _folders(path: Path, split: str) -> list[Path]:
