@@ -5,6 +5,7 @@ Only what reads the card or works on it is replaced; tensors are the recorder's 
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from vramfit.cards import Card
 from vramfit.prediction.overheads import context_bytes
+from vramfit.prediction.tracing.compiled import UNCOMPILED
 from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere
 from vramfit.prediction.tracing.host_access import swap
 from vramfit.script.recorder import ScriptRecorder, in_words
@@ -36,7 +38,7 @@ def emulated_card(card: Card, recorder: ScriptRecorder) -> Iterator[None]:
         _swap_all(stack, torch.backends.cudnn, {"version": lambda: _CUDNN_VERSION, "is_available": lambda: True})
         if torch.version.cuda is None:
             _swap_all(stack, torch.version, {"cuda": "12.8"})
-        _swap_all(stack, torch, _autocast_states() | {"Generator": _Generator, "compile": _compile})
+        _swap_all(stack, torch, _autocast_states() | {"Generator": _Generator, "compile": partial(_compile, recorder)})
         _swap_all(stack, torch.amp.GradScaler, {"_maybe_opt_step": _always_step, "get_scale": _first_scale})
         # One buffer for all weights of a layer, which takes what they take.
         _swap_all(stack, torch.nn.RNNBase, {"flatten_parameters": _nothing})
@@ -225,8 +227,9 @@ class _Generator(torch._C.Generator):
         return self._place
 
 
-def _compile(model: Any = None, **_: Any) -> Any:
-    """Eager: what a compiled step saves is not known."""
+def _compile(recorder: ScriptRecorder, model: Any = None, **_: Any) -> Any:
+    """Nothing is compiled: what a compiled step saves is not known."""
+    recorder.note(UNCOMPILED)
     return model if model is not None else lambda function: function
 
 

@@ -275,6 +275,7 @@ def test_what_a_script_asks_of_its_card(here):
     outcome = watch("train.py")
     assert outcome.steps_made == 3
     assert outcome.host_peak_bytes < 2 * 2**30
+    assert any("torch.compile" in assumed for assumed in outcome.trace.assumptions)
 
 
 def test_a_process_of_its_own_leaves_this_one_alone(here):

@@ -26,6 +26,7 @@ _BOXES = "NMS keeps every box"
 _ORDER = "values on the card are in order"
 _ONE = "a number read from the card is 1"
 _SAMPLE = "sizes are those of the sample batch"
+_TRACE = str(Path(__file__).with_name("trace.py"))
 _NOT_THEIRS = (str(Path(__file__).parents[2]), str(Path(torch.__file__).parent))
 
 Rule = Callable[[Values, Any, Any, list[Tensor]], None]
@@ -155,9 +156,11 @@ def _is_flag(args: Any, out: list[Tensor]) -> bool:
 
 
 def _place() -> str:
-    """File and line of the innermost caller that is neither torch nor vramfit."""
+    """File and line of the innermost caller that is neither torch nor vramfit; "the step" where there is none."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_THEIRS):
+        if frame.f_code.co_filename == _TRACE:
+            return "the step"
         frame = frame.f_back
     return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
 

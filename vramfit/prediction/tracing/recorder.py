@@ -106,6 +106,10 @@ class Recorder(TorchDispatchMode):
         with torch.utils._python_dispatch._disable_current_modes():
             return self._assumptions.read(tensor, what)
 
+    def note(self, assumed: str) -> None:
+        """Remember that the caller's line relies on an assumption."""
+        self._assumptions.note(assumed)
+
     def mark_kind(self, tensor: Tensor, kind: Kind, module: str = "") -> None:
         """Say what a recorded tensor is for, and of which module it is where that is known."""
         for part in dense_parts(tensor):

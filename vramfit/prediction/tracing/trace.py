@@ -25,6 +25,7 @@ from vramfit.jobs.levers.apply import job_to_trace
 from vramfit.jobs.step import Precision, Step
 from vramfit.prediction.trace_records import Trace, TracePhase
 from vramfit.prediction.tracing.address_space import release
+from vramfit.prediction.tracing.compiled import compiled_runs_eagerly
 from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere, quantized_products, storageless_model
 from vramfit.prediction.tracing.cuda_kernels import AMPERE
 from vramfit.prediction.tracing.host_batch import traceable_batch
@@ -63,7 +64,7 @@ def trace_step(
         recorder = Recorder(trace, capability, policy)
         with cuda_everywhere(capability, recorder, uncast):
             traced = _set_up(job, recorder)
-            with quantized_products():
+            with quantized_products(), compiled_runs_eagerly(recorder.note):
                 _run(traced, recorder, host, steps=steps, validation=validation)
         recorder.stop()
         release()
