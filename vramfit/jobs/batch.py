@@ -1,8 +1,8 @@
 """A job's batches: made, checked, sized and split.
 
-A batch is a tensor, or tuples, lists and dicts of tensors, each with the n samples along its first dimension; numbers,
-booleans and None among them are the same for every sample. A pair is (inputs, targets); any other batch is whole: the
-network takes what its `forward` names, and the loss gets all of it.
+A batch is a tensor, or tuples, lists and dicts of tensors, each with the n samples along its first dimension, or lists
+of n samples of any size; numbers, booleans and None among them are the same for every sample. A pair is (inputs,
+targets); any other batch is whole: the network takes what its `forward` names, and the loss gets all of it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Batch, Job, Tree
+from vramfit.jobs.listed_samples import Samples, count_of, find_samples, is_pair, is_samples, mark_samples
 from vramfit.units import MIB
 
 _CONSTANTS = (bool, int, float, type(None))
@@ -34,7 +35,7 @@ def sample_batch(job: Job, samples: int) -> Batch:
         UsageError: what it makes is no batch, or not of so many samples; says where, and how to write it.
 
     """
-    batch = _plain(_made(job, samples))
+    batch = mark_samples(_plain(_made(job, samples)), samples)
     _check(job, batch, samples)
     if not tensors_in(batch):
         raise UsageError(f"batch({samples}) of '{job.name}' holds no tensor; return (inputs, targets).")
@@ -47,14 +48,11 @@ def pair_of(batch: Batch) -> tuple[Tree, Tree]:
     return (batch[0], batch[1]) if is_pair(batch) else (batch, batch)
 
 
-def is_pair(batch: Batch) -> bool:
-    """Whether a batch is (inputs, targets): a loader's collate function makes lists of tuples."""
-    return type(batch) in (tuple, list) and len(batch) == 2
-
-
 def batch_size(batch: Tree) -> int:
-    """Samples in a batch: the first dimension of its first tensor."""
-    return int(tensors_in(batch)[0].shape[0])
+    """Samples in a batch: items of a list of samples, else the first dimension of its first tensor."""
+    batch = find_samples(batch)
+    listed = count_of(batch)
+    return int(tensors_in(batch)[0].shape[0]) if listed is None else listed
 
 
 def split(batch: Batch, micro_batch: int) -> Iterator[Batch]:
@@ -65,7 +63,13 @@ def split(batch: Batch, micro_batch: int) -> Iterator[Batch]:
 
 def part_of(batch: Tree, place: slice) -> Tree:
     """Some of the samples, as views."""
-    return map_tensors(lambda value: value[place], batch)
+
+    def part(value: Any) -> Any:
+        if is_samples(value):
+            return Samples(value[place])
+        return value[place] if isinstance(value, Tensor) else value
+
+    return tree_map(part, find_samples(batch), is_leaf=is_samples)
 
 
 def map_tensors(change: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
@@ -87,11 +91,14 @@ def loss_terms(job: Job, batch: Batch) -> float:
     """How many terms the mean loss of a batch on the host is over; batches are weighed by it.
 
     `job.loss_terms` says it. Without one: the whole numbers among the targets that are not -100, the class that torch's
-    losses and Hugging Face's models leave out of the mean; or the samples, where no target is a whole number.
+    losses and Hugging Face's models leave out of the mean; or the samples, where no target is a whole number, or each
+    sample has its own, as in detection.
     """
     _, targets = pair_of(batch)
     if job.loss_terms is not None:
         return float(job.loss_terms(targets))
+    if count_of(targets) is not None:
+        return float(batch_size(batch))
     classes = [value for value in tensors_in(targets) if value.dtype in (torch.int64, torch.int32)]
     known = sum(int((value != IGNORED).sum()) for value in classes)
     return float(known if classes else batch_size(batch))
@@ -109,7 +116,7 @@ def _check_another_size(job: Job, batch: Batch, samples: int) -> None:
     if isinstance(job.batch, (DataLoader, Dataset)) or tree_bytes(batch) > _MADE_TWICE_BYTES:
         return
     try:
-        double = _plain(_made(job, 2 * samples))
+        double = mark_samples(_plain(_made(job, 2 * samples)), 2 * samples)
     except Exception:  # a job may take particular sizes alone, and says so in its own way
         return
     _check(job, double, 2 * samples)
@@ -154,13 +161,8 @@ def _problem(leaf: Any, path: Sequence[Any], samples: int, batch: Batch) -> str 
     if not isinstance(leaf, Tensor):
         return None if isinstance(leaf, _CONSTANTS) else f"gives {_mending(leaf, where)}"
     shape = "x".join(map(str, leaf.shape)) or "a single number"
-    if leaf.dim() and leaf.shape[0] == samples:
+    if (leaf.dim() and leaf.shape[0] == samples) or _is_in_sample(path, batch):
         return None
-    if _is_list_of_samples(path, samples, batch):
-        return (
-            f"gives a list of samples at {where}; put them into one tensor, {samples} along its first dimension "
-            "(torch.stack, or padded to one size), and take them apart in the network's forward."
-        )
     if samples in leaf.shape:
         at = list(leaf.shape).index(samples)
         return (
@@ -179,11 +181,11 @@ def _problem(leaf: Any, path: Sequence[Any], samples: int, batch: Batch) -> str 
     )
 
 
-def _is_list_of_samples(path: Sequence[Any], samples: int, batch: Batch) -> bool:
-    """Whether a list on the way to a leaf has as many items as there are samples."""
+def _is_in_sample(path: Sequence[Any], batch: Batch) -> bool:
+    """Whether a leaf belongs to one of a list of samples, and may have any size."""
     value = batch
-    for depth, key in enumerate(path):
-        if type(value) in (tuple, list) and len(value) == samples and not (depth == 0 and is_pair(batch)):
+    for key in path:
+        if is_samples(value):
             return True
         value = key.get(value)
     return False

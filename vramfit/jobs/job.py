@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from vramfit.jobs.own_step import Run
 
-# A tensor, or tuples, lists and dicts of tensors, each with the samples along its first dimension.
+# A tensor, or tuples, lists and dicts of tensors, each with the samples along its first dimension, or lists of samples.
 Tree = Any
 # (inputs, targets), or any other tree; see `vramfit.jobs.batch`.
 Batch = Any

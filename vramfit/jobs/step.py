@@ -16,9 +16,10 @@ from torch.utils._pytree import tree_leaves
 
 from vramfit.choices import Amp
 from vramfit.errors import UsageError
-from vramfit.jobs.batch import batch_size, is_pair, loss_terms, map_tensors, pair_of, split
+from vramfit.jobs.batch import batch_size, loss_terms, map_tensors, pair_of, split
 from vramfit.jobs.job import Batch, Job, Tree, build_model
 from vramfit.jobs.levers.apply import apply_to_allocator, apply_to_network, apply_to_step, settled
+from vramfit.jobs.listed_samples import find_samples, is_pair
 from vramfit.jobs.network_call import call_network, find_loss, loss_in
 from vramfit.jobs.optimizers import build_optimizer
 from vramfit.jobs.own_step import Run
@@ -75,6 +76,7 @@ class Step:
 
     def backward(self, batch: Batch, micro_batch: int) -> Tensor:
         """Accumulate the gradient of the batch's mean loss; each part weighs by the terms that its own mean is over."""
+        batch = find_samples(batch)
         if self.job.step is not None:
             return self._take_turns(batch, micro_batch)
         train_mode(self.model, self.job.frozen)
@@ -114,7 +116,7 @@ class Step:
         detectors do.
         """
         self.phase = "validation"
-        inputs, targets = self._prepare(batch, training=False)
+        inputs, targets = self._prepare(find_samples(batch), training=False)
         with self._evaluating() as network, self._autocast():
             outputs = self._forward(network.eval(), inputs, targets)
         if self.job.loss is None and find_loss(outputs) is None:

@@ -1,10 +1,12 @@
 """What is assumed of values that only a card has, as in a healthy run at its largest, and where it was relied on.
 
 A flag answers as when nothing is wrong: values are finite, nothing is empty, nobody leaves early. A count is its
-largest: a mask keeps everything, NMS keeps every box, an index is the last one. A number read back is 1.
+largest: a mask keeps everything, NMS keeps every box, an index is the last one. A number read back is 1. Of boxes that
+a detector proposes and its targets, the targets alone are positive, as in the first steps of a training.
 """
 
 import math
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,11 +25,12 @@ _LAST = "an index found on the card is the last"
 _EQUAL = "tensors that are compared as a whole are equal"
 _DIFFERENT = "all values are different"
 _BOXES = "NMS keeps every box"
+_UNMATCHED = "boxes proposed on the card match none of the sample's"
 _ORDER = "values on the card are in order"
 _ONE = "a number read from the card is 1"
 _SAMPLE = "sizes are those of the sample batch"
 _TRACE = str(Path(__file__).with_name("trace.py"))
-_NOT_THEIRS = (str(Path(__file__).parents[2]), str(Path(torch.__file__).parent))
+_NOT_THEIRS = (f"{Path(__file__).parents[2]}{os.sep}", f"{Path(torch.__file__).parent}{os.sep}")
 
 Rule = Callable[[Values, Any, Any, list[Tensor]], None]
 
@@ -222,7 +225,17 @@ def _in_order(values: Values, func: Any, args: Any, out: list[Tensor]) -> None: 
             values.set(tensor, torch.arange(tensor.shape[dim]).view(shape).expand(tensor.shape), _ORDER)
 
 
+def _joined_boxes(values: Values, func: Any, args: Any, out: list[Tensor]) -> None:  # noqa: ARG001  # a rule's signature
+    """Boxes of the card joined by known ones, as a detector adds its targets to its proposals: the rest lie nowhere."""
+    parts = [values.of(part) for part in args[0]]
+    boxes = all(part.dim() == 2 and part.shape[1] == 4 and part.is_floating_point() for part in args[0])
+    if boxes and any(part is not None and part.numel() for part in parts) and values.small(out[0]):
+        held = [torch.zeros(one.shape) if part is None else part for one, part in zip(args[0], parts, strict=True)]
+        values.set(out[0], torch.cat(held, *args[1:]), _UNMATCHED)
+
+
 _RULES: dict[Any, Rule] = {
+    _ATEN.cat: _joined_boxes,
     _ATEN.isnan: _filled(number=False, why=_FINITE),
     _ATEN.isinf: _filled(number=False, why=_FINITE),
     _ATEN.isposinf: _filled(number=False, why=_FINITE),

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from vramfit.jobs.batch import sample_batch, tree_bytes
+from vramfit.jobs.batch import map_tensors, sample_batch, tree_bytes
 from vramfit.jobs.job import Batch, Job, Tree
+from vramfit.jobs.listed_samples import Samples, is_samples
 from vramfit.units import MIB
 
 # A batch up to this size is made as the job makes it: values in it may decide what a step does.
@@ -37,7 +38,8 @@ def _made(job: Job, samples: int) -> Batch | None:
 
 def _extrapolated(first: Tree, second: Tree, samples: int) -> Tree | None:
     """The larger tree with each length of its tensors on the line through both; None where their kinds differ."""
-    (ones, spec), (others, other_spec) = tree_flatten(first), tree_flatten(second)
+    ones, spec = tree_flatten(first, is_leaf=is_samples)
+    others, other_spec = tree_flatten(second, is_leaf=is_samples)
     if spec != other_spec or any(_kind(one) != _kind(other) for one, other in zip(ones, others, strict=True)):
         return None
     leaves = [_longer(one, other, samples) for one, other in zip(ones, others, strict=True)]
@@ -45,12 +47,20 @@ def _extrapolated(first: Tree, second: Tree, samples: int) -> Tree | None:
 
 
 def _kind(leaf: object) -> object:
+    if is_samples(leaf):
+        return Samples
     return (leaf.dtype, leaf.dim()) if isinstance(leaf, Tensor) else leaf
 
 
 def _longer(one: object, other: object, samples: int) -> object:
+    if isinstance(other, Samples):
+        return Samples(map_tensors(_empty, other[index % len(other)]) for index in range(samples))
     if not isinstance(one, Tensor) or not isinstance(other, Tensor):
         return one
     low, high = _SMALL
     lengths = [a + (b - a) * (samples - low) // (high - low) for a, b in zip(one.shape, other.shape, strict=True)]
     return torch.empty(lengths, dtype=one.dtype, device="meta")
+
+
+def _empty(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, device="meta")

@@ -290,3 +290,28 @@ def test_nms_keeps_every_box_in_order_and_what_is_indexed_by_it_is_known() -> No
         return levels[found].tolist(), levels[values[:, 0] > 0].tolist()
 
     assert seen(kept) == ([0, 1, 2, 3], [0, 1, 2, 3])
+
+
+def positives(outputs: Tensor) -> Tensor:
+    """As a detector finds them among what it proposes and its targets."""
+    from torchvision.ops import box_iou
+
+    targets = torch.tensor([[0.0, 0, 4, 4], [2, 2, 8, 8]]).to(outputs.device)
+    joined = torch.cat([outputs[:, :4].detach(), targets])
+    return (box_iou(targets, joined).amax(0) > 0.5).nonzero()
+
+
+def test_of_boxes_that_are_proposed_and_the_targets_among_them_the_targets_are_positive() -> None:
+    assert len(seen(positives, samples=6)) == 2
+    assert any("match none of the sample's" in line for line in traced(positives).assumptions)
+
+
+def test_an_assumption_is_told_with_the_line_of_the_library_that_relies_on_it() -> None:
+    from torchvision.ops import remove_small_boxes
+
+    lines = traced(lambda outputs: remove_small_boxes(outputs[:, :4], 1.0)).assumptions
+    assert [line.partition(":")[0] for line in lines] == ["boxes.py"]
+
+
+def test_unknown_numbers_beside_known_ones_that_are_no_boxes_stay_unknown() -> None:
+    assert len(seen(lambda outputs: (torch.cat([outputs[:, :3], outputs.new_zeros(2, 3)]) > 0).nonzero())) == 18
