@@ -222,7 +222,7 @@ class TracePredictor:
         used = reserved + context
         bands = CONSTANTS.bands
         band = memory_band(used, peaks.spread_bytes, kind)
-        time_s = step_time_s(trace.part("step 2" if "step 2" in trace.marks else "step 1"), self.card)
+        time_s = max(step_time_s(trace.part(name), self.card) for name in trace.fullest_steps)
         return Trial(
             source="predicted",
             micro_batch=trace.micro_batch,

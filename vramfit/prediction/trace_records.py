@@ -100,7 +100,8 @@ class Trace:
 
     `events[:marks["step 1"]]` sets the job up; `marks` gives the number of events before each part. `calls` is every
     call of a module in a forward pass of training, in the order of their ends. `assumptions` are what was taken for
-    granted of values that only a card has, each with the line that relies on it.
+    granted of values that only a card has, each with the line that relies on it. `samples` are those of each step that
+    was watched in a program whose batches may differ; empty where all are alike.
     """
 
     micro_batch: int
@@ -110,6 +111,7 @@ class Trace:
     marks: dict[str, int] = field(default_factory=dict)
     calls: list["Call"] = field(default_factory=list)
     assumptions: list[str] = field(default_factory=list)
+    samples: dict[str, int] = field(default_factory=dict)
 
     def allocated_bytes(self) -> list[int]:
         """Bytes held after each event, before any rounding by the allocator."""
@@ -123,6 +125,15 @@ class Trace:
     def peak_bytes(self) -> int:
         """The most bytes held at once, before any rounding by the allocator."""
         return max(self.allocated_bytes(), default=0)
+
+    @property
+    def fullest_steps(self) -> tuple[str, ...]:
+        """The steps with the most samples, those after the first where there are such: the first sets state up."""
+        if not self.samples:
+            return ("step 2" if "step 2" in self.marks else "step 1",)
+        most = max(self.samples.values())
+        full = tuple(name for name, samples in self.samples.items() if samples == most)
+        return tuple(name for name in full if name != "step 1") or full
 
     def part(self, name: str) -> Sequence[OperationRecord]:
         """The operations of one part: `step 1`, `step 2` or `validation`."""

@@ -221,6 +221,9 @@ def _job_key(command: Command, trace: Trace, outcome: Outcome) -> JobKey:
 def _notes(outcome: Outcome, trace: Trace) -> list[str]:
     validated = " and a validation" if outcome.validated else ", and no validation"
     notes = [f"Seen: {outcome.steps_made} optimizer steps{validated}, in {outcome.seconds:.0f} s.", *outcome.notes]
+    if len(set(trace.samples.values())) > 1:
+        most, least = max(trace.samples.values()), min(trace.samples.values())
+        notes.append(f"Time and peak are those of a step of {most} samples; others had as few as {least}.")
     if trace.assumptions:
         more = len(trace.assumptions) - _SHOWN
         shown = "; ".join(trace.assumptions[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")

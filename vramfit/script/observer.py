@@ -37,7 +37,7 @@ class Observer:
     def __init__(self, recorder: ScriptRecorder, steps: int, finish: Callable[[], None]) -> None:
         self.recorder = recorder
         self.steps = steps
-        self.batch_size = 0
+        self.batch_size = 0  # of the largest micro-batch
         self.loader_ended = False  # whether the script was told that there are no more batches to learn from
         self.steps_made = 0  # of the optimizer that made most
         self._finish = finish
@@ -45,6 +45,8 @@ class Observer:
         self._trained: WeakSet[nn.Module] = WeakSet()
         self._names: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
         self._depth = 0
+        self._samples = 0  # of the step so far
+        self._counted = False  # whether the micro-batch under way is among them
         self._done_at: float | None = None
 
     @property
@@ -133,11 +135,19 @@ class Observer:
         if self.done and (not self.loader_ended or self.steps_made > self.steps + _PREFETCHED):
             self._finish()
         self._trained.add(module)
-        self.batch_size = self.batch_size or _samples(inputs) or self.recorder.brought
+        self._count(inputs)
         marks = list(self.recorder.trace.marks)
         if not marks or "validation" in marks[-1]:
             self._mark_step()
         self.recorder.phase = "forward"
+
+    def _count(self, inputs: Any) -> None:
+        """Count the samples of a micro-batch once: a step may call several networks before its backward pass."""
+        if not self._counted:
+            samples = _samples(inputs) or self.recorder.brought
+            self.batch_size = max(self.batch_size, samples)
+            self._samples += samples
+            self._counted = True
 
     def _begin_validation(self) -> None:
         marks = self.recorder.trace.marks
@@ -173,6 +183,7 @@ class Observer:
                 return original(*args, **kwargs)
             finally:
                 # A gradient that is asked for within a forward pass is a part of it.
+                self._counted &= bool(self._depth)
                 self.recorder.phase = before if self._depth else "optimizer"
 
         return backward
@@ -195,6 +206,8 @@ class Observer:
 
     def _end_step(self) -> None:
         """A step ends with its last optimizer; what comes is the next, or validation, or nothing that is asked."""
+        self.recorder.trace.samples[f"step {self.steps_made}"] = self._samples
+        self._samples, self._counted = 0, False
         if self.done and self.steps_made > self.steps + _PREFETCHED:
             self._finish()
         self._mark_step()

@@ -142,6 +142,24 @@ def test_a_batch_beyond_the_data_is_not_an_answer(here):
     assert answer.profile.plan.micro_batch == 48
 
 
+def test_time_is_that_of_a_full_step(here):
+    (here / "train.py").write_text(LOOP.replace(", drop_last=True", ""))
+    card = find_card(CARD)
+
+    def answer(batch):
+        command = parse_command(["python", "train.py", "--batch-size", str(batch)])
+        return ScriptPredictor(
+            command, card, card_budget(card), lambda asked: watch_script(asked, CARD, quiet=True)
+        ).answer()
+
+    partial_second, whole = answer(32).profile, answer(24).profile  # 48 images: 32 and 16, or 24 and 24
+    (trial,) = partial_second.trials
+    assert trial.micro_batch == 32
+    assert trial.step_time_s > whole.trials[0].step_time_s
+    assert any("32 samples; others had as few as 16" in note for note in partial_second.notes)
+    assert not any("as few as" in note for note in whole.notes)
+
+
 def test_a_module_and_an_accumulated_step(here):
     (here / "package").mkdir()
     (here / "package" / "__init__.py").write_text("")

@@ -44,6 +44,7 @@ class TraceCurve:
             first.marks,
             first.calls,
             list(dict.fromkeys(said for trace in self.traces for said in trace.assumptions)),
+            first.samples,
         )
 
     def agrees(self, trace: Trace) -> bool:
