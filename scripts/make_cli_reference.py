@@ -22,7 +22,16 @@ FROZEN = REPOSITORY / "tests" / "golden" / "cli.txt"
 HEAD = """# Command line reference
 
 Written by `python scripts/make_cli_reference.py`; do not edit. What the words mean: [words.md](words.md).
-Underscores and hyphens are the same in option names: `--image_size` is `--image-size`.
+Underscores and hyphens are the same in option names: `--image_size` is `--image-size`. An image size is written `768`,
+`512x640` or `512 640`, height first; `--device 0` is the first card, and the only one that the command sees.
+
+**`--config FILE`**, which every verb has, takes options from YAML or TOML, by their names without hyphens before them; what
+is typed beside it counts more. `vramfit train` writes its own into the run's folder: `vramfit train --config
+checkpoints/run.yaml` repeats the run.
+
+**`--json`**, which every verb has, prints one document. A command that fails prints `{"error": ..., "exit_code": ...}`.
+
+**Completion:** `vramfit --install-completion`, for bash, zsh, fish and PowerShell.
 
 Exit codes: 0 done, 1 unexpected, 2 usage, 3 nothing fits, 4 no usable GPU, 5 bad or stale profile,
 6 out of memory beyond recovery, 7 bad data, 8 cannot write, 130 interrupted.

@@ -40,6 +40,22 @@ def parse_size(text: str) -> int:
     return round(size)
 
 
+def parse_image_size(text: str) -> tuple[int, int]:
+    """(height, width) in pixels from `768`, `512x640` or `512 640`.
+
+    >>> parse_image_size("512x640"), parse_image_size("768")
+    ((512, 640), (768, 768))
+
+    Raises:
+        UsageError: the text is no image size.
+
+    """
+    parts = text.strip().lower().replace("x", " ").split()
+    if len(parts) not in (1, 2) or not all(part.isdecimal() for part in parts):
+        raise UsageError(f"'{text}' is not an image size; write 768, or HEIGHTxWIDTH such as 512x640.")
+    return int(parts[0]), int(parts[-1])
+
+
 @dataclass(frozen=True, kw_only=True)
 class MemoryLimits:
     """What a person says of a card's memory, read once from what was typed.

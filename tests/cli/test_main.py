@@ -149,7 +149,9 @@ def test_a_console_in_cp1252_shows_what_it_can(tmp_path: Path):
 @pytest.mark.parametrize(
     ("typed", "parsed"),
     [
-        (["train", "--image_size", "768", "768"], ["train", "--image-size", "768", "768"]),
+        (["train", "--image_size", "768", "768"], ["train", "--image-size", "768x768"]),
+        (["train", "--imgsz", "512", "640", "--epochs", "2"], ["train", "--imgsz", "512x640", "--epochs", "2"]),
+        (["train", "--image-size", "768", "--batch", "6"], ["train", "--image-size", "768", "--batch", "6"]),
         (["train", "--save_dir=a_b"], ["train", "--save-dir=a_b"]),
         (["train", "--resume"], ["train", "--resume", "latest"]),
         (["train", "--resume", "--epochs", "2"], ["train", "--resume", "latest", "--epochs", "2"]),

@@ -97,6 +97,20 @@ def test_several_cards_make_one_table(vramfit, asked):
     assert Profile.from_json(json.dumps(document["cases"][1]["profile"])).plan.micro_batch == 6
 
 
+def test_profiles_of_several_cases_go_into_a_folder(vramfit, asked, tmp_path):
+    words = ("probe", "--gpu", "rtx3060", "--gpu", "t4", "-o", str(tmp_path / "profiles"))
+    assert vramfit(*words).code == 0
+    assert sorted(file.name for file in (tmp_path / "profiles").iterdir()) == ["rtx3060.json", "t4.json"]
+    assert Profile.from_json((tmp_path / "profiles" / "t4.json").read_text()).plan.micro_batch == 6
+    assert vramfit(*words).code == 8
+
+
+@pytest.mark.parametrize("size", [["--image-size", "512"], ["--imgsz", "512x512"], ["--image_size", "512", "512"]])
+def test_an_image_size_is_written_as_people_write_it(vramfit, asked, size):
+    assert vramfit("probe", *size).code == 0
+    assert asked[0].image_size == (512, 512)
+
+
 def test_export_never_overwrites_unasked(vramfit, asked, tmp_path):
     target = tmp_path / "profile.json"
     assert vramfit("probe", "--export", str(target)).code == 0
@@ -148,10 +162,10 @@ def test_what_is_asked_twice_is_answered_once(vramfit, asked, words):
         (["--batch-sizes", "0"], "above 0"),
         (["--batch-sizes", "6,5", "--levers", "auto"], "--batch-size in place"),
         (["--image-sizes", "256,big"], "'big'"),
-        (["--image-size", "8", "8"], "8 8"),
+        (["--image-size", "8", "8"], "8x8"),
         (["--mode", "measure", "--gpu", "t4"], "--gpu"),
         (["--image-sizes", "256", "--gpu", "a", "--gpu", "b"], "--image-sizes"),
-        (["--image-sizes", "256,512", "--export", "x.json"], "--export"),
+        (["--image-sizes", "256,512", "--export", "x.json"], "name a folder"),
         (["--epochs", "0"], "--epochs"),
     ],
 )
@@ -173,7 +187,8 @@ def test_nothing_fits_still_shows_what_was_tried(vramfit, monkeypatch):
     assert outcome.code == 3
     assert "over budget" in outcome.out
     assert outcome.err == "vramfit: batch 1 needs 0.4 GiB more.\n"
-    assert vramfit("probe", "--json").out == ""
+    document = {"error": "batch 1 needs 0.4 GiB more.", "exit_code": 3}
+    assert json.loads(vramfit("probe", "--json").out) == document
 
 
 def test_one_size_that_does_not_fit_is_a_row(vramfit, monkeypatch):

@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vramfit.cli.options import FilmFormat, SkipBad
-from vramfit.cli.results import require_free, tell, write_result
+from vramfit.cli.arguments import IMAGE_SIZE
+from vramfit.cli.options import OUTPUT, AsJson, FilmFormat, OutputOption, SkipBad, one_path
+from vramfit.cli.results import print_json, require_free, tell, write_result
+from vramfit.landmarks.training.options import Augmentation
+from vramfit.units import parse_image_size
 
 if TYPE_CHECKING:
     from vramfit.landmarks.check.check import CheckReport
@@ -21,11 +24,12 @@ def check(
     path: Root,
     *,
     film_format: FilmFormat = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a page with counts, advice and the worst films.")
+        Path | None,
+        typer.Option("--html", *OUTPUT, metavar="FILE", help="Write a page with counts, advice and the worst films."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Let --html overwrite a file.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find what is wrong with a film set; nothing is changed. Exits with 7 if there are errors."""
     from functools import partial
@@ -37,11 +41,11 @@ def check(
     with film_progress() as progress:
         report = check_films(path, film_format=film_format, progress=partial(progress, "looking at films"))
     written = [write_result(html, _page(report, path, film_format), "Report")] if html is not None else []
-    if json:
+    if as_json:
         typer.echo(report.model_dump_json(indent=2))
     else:
         _tell(report)
-    tell(written, as_json=json)
+    tell(written, as_json=as_json)
     if report.errors:
         raise typer.Exit(7)
 
@@ -51,16 +55,19 @@ def preview(
     path: Root,
     *,
     film_format: FilmFormat = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")] = Path("preview.png"),
-    augmentation: Annotated[str, typer.Option(help="none, light, standard, strong or elastic.")] = "standard",
-    image_size: Annotated[tuple[int, int], typer.Option(help="Height and width, as in training.")] = (384, 384),
-    films: Annotated[int, typer.Option(min=1, help="How many films, a row each.")] = 4,
-    draws: Annotated[int, typer.Option(min=1, help="How many changes of each film.")] = 4,
+    output: Annotated[Path, typer.Option(*OUTPUT, help="The PNG to write.", metavar="FILE")] = Path("preview.png"),
+    augmentation: Annotated[Augmentation, typer.Option(help="How far films are changed.")] = "standard",
+    image_size: Annotated[
+        str, typer.Option(*IMAGE_SIZE, help="Pixels, as in training: 384, or 512x640.", metavar="SIZE")
+    ] = "384",
+    films: Annotated[int, typer.Option(min=1, help="How many films, a row each.", metavar="N")] = 4,
+    draws: Annotated[int, typer.Option(min=1, help="How many changes of each film.", metavar="N")] = 4,
     each: Annotated[
         bool, typer.Option("--each", help="Show each kind of change alone, at its strongest, in place of draws.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="The seed of training.")] = 0,
+    seed: Annotated[int, typer.Option(help="The seed of training.", metavar="N")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a picture of training films as the network sees them, with their points."""
     import cv2
@@ -77,23 +84,28 @@ def preview(
         raise CannotWrite(f"{output} is there already; use --force to replace it, or another --output.")
     how = preset(augmentation)
     film_set = load_films(path, "train", film_format=film_format, skip_bad=True).first(films)
-    cache = FilmCache.open(film_set, image_size, skip_bad=True)
+    cache = FilmCache.open(film_set, parse_image_size(image_size), skip_bad=True)
     if each:
         picture, changes = preview_effects(cache, how, films=films, seed=seed), "with each change alone"
     else:
         picture, changes = draw(cache, how, films=films, draws=draws, seed=seed), f"{draws} times changed"
     write_atomically(output, cv2.imencode(".png", picture)[1].tobytes())
-    typer.echo(f"Wrote {output}: {len(cache)} films, each as it is and {changes} ({augmentation}).")
+    if as_json:
+        print_json({"output": output, "films": len(cache), "augmentation": augmentation})
+    else:
+        typer.echo(f"Wrote {output}: {len(cache)} films, each as it is and {changes} ({augmentation}).")
 
 
 @app.command()
 def convert(
     path: Root,
-    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A new or empty folder.")],
+    folder: Annotated[Path | None, typer.Argument(metavar="OUTPUT", help="A new or empty folder.")] = None,
     *,
+    output: OutputOption = None,
     to: Annotated[Literal["aariz", "coco"], typer.Option(help="The format to write.")] = "aariz",
     film_format: FilmFormat = None,
     skip_bad: SkipBad = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a film set of any format into a new folder, in 'Aariz layout or as COCO keypoints."""
     from functools import partial
@@ -102,14 +114,19 @@ def convert(
     from vramfit.landmarks.data.convert import convert as write
     from vramfit.landmarks.data.formats import read_films
 
+    target = one_path(folder, output, "--output")
     marked = read_films(path, film_format)
     with film_progress() as progress:
-        done = write(marked, output, to, skip_bad=skip_bad, progress=partial(progress, "writing films"))
-    for note in done.notes:
-        typer.echo(note)
+        done = write(marked, target, to, skip_bad=skip_bad, progress=partial(progress, "writing films"))
     for film in done.skipped:
         typer.echo(f"Skipped {film.id}: {film.reason}", err=True)
-    typer.echo(f"Wrote {output}: {_counted(done.films, 'film')}, {len(marked.landmarks)} landmarks, as {to}.")
+    if as_json:
+        skipped = [{"film": film.id, "reason": film.reason} for film in done.skipped]
+        print_json({"output": target, "films": done.films, "format": to, "notes": done.notes, "skipped": skipped})
+        return
+    for note in done.notes:
+        typer.echo(note)
+    typer.echo(f"Wrote {target}: {_counted(done.films, 'film')}, {len(marked.landmarks)} landmarks, as {to}.")
 
 
 def _page(report: "CheckReport", path: Path, film_format: str | None) -> str:

@@ -1,11 +1,15 @@
 """`vramfit demo`: the whole main job on made-up films, as the commands that a person would type."""
 
+import sys
 import time
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vramfit.cli.options import AsJson, OutputOption, one_path
+from vramfit.cli.results import print_json
 from vramfit.errors import CannotWrite, VramfitError
 from vramfit.units import format_duration
 
@@ -21,18 +25,29 @@ def demo(
     ] = None,
     *,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs to train.", metavar="N")] = 8,
+    output: OutputOption = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show the whole job in minutes, with or without a GPU: films, probe, profile, training, evaluation.
 
     Every step is an ordinary vramfit command, printed before it runs.
     """
-    folder = _new_folder(folder)
+    folder = _new_folder(one_path(folder, output, "--output") if folder or output else None)
     started = time.monotonic()
     steps = _steps(folder, epochs)
-    for number, (title, words) in enumerate(steps, start=1):
-        typer.echo(f"\n[{number}/{len(steps)}] {title}\n$ vramfit {' '.join(words)}\n")
-        _run(words)
-    typer.echo(f"\nDone in {format_duration(time.monotonic() - started)}. Everything lies in {folder}:")
+    # A document is all that stdout gets, so what the steps say goes to stderr.
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        for number, (title, words) in enumerate(steps, start=1):
+            typer.echo(f"\n[{number}/{len(steps)}] {title}\n$ vramfit {' '.join(words)}\n")
+            _run(words)
+    duration_s = time.monotonic() - started
+    if as_json:
+        places = [{"path": place, "meaning": meaning} for place, meaning in _places(folder)]
+        print_json(
+            {"folder": folder, "duration_s": duration_s, "steps": [words for _, words in steps], "files": places}
+        )
+        return
+    typer.echo(f"\nDone in {format_duration(duration_s)}. Everything lies in {folder}:")
     for place, meaning in _places(folder):
         typer.echo(f"  {place!s:<{_widest(folder)}}  {meaning}")
 
@@ -40,7 +55,7 @@ def demo(
 def _steps(folder: Path, epochs: int) -> list[tuple[str, list[str]]]:
     """What is done, each as a sentence and the command that does it."""
     films, profile = str(folder / "films"), str(folder / "profile.json")
-    job = ["--model", MODEL, "--image-size", "128", "128"]
+    job = ["--model", MODEL, "--image-size", "128"]
     run = ["--images", str(TRAINING_FILMS), "--epochs", str(epochs)]
     weights = str(folder / "checkpoints" / "checkpoint_best.pth")
     return [

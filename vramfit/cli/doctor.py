@@ -1,9 +1,10 @@
 """`vramfit doctor`: this machine as vramfit sees it, in a block fit for a bug report."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from vramfit.cli.options import AsJson
 from vramfit.units import format_size
 
 if TYPE_CHECKING:
@@ -14,10 +15,7 @@ _DISTRIBUTION = "vramfit-trainer"
 _OPENCV = "opencv-python"
 
 
-def doctor(
-    *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of lines.")] = False,
-) -> None:
+def doctor(*, as_json: AsJson = False) -> None:
     """Say what this machine has: card, driver, free memory, who uses it, versions and settings.
 
     Changes nothing, and works without a GPU. Copy its output into a bug report.

@@ -5,7 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vramfit.cli.options import AsJson, Checkpoint, Decode, DeviceToUse, FilmFormat, FilmsAtOnce, SkipBad, Views
+from vramfit.cli.options import (
+    OUTPUT,
+    AsJson,
+    Checkpoint,
+    CheckpointOption,
+    Decode,
+    DeviceToUse,
+    FilmFormat,
+    FilmsAtOnce,
+    SkipBad,
+    Views,
+    one_path,
+)
 from vramfit.cli.results import require_free, tell, write_result
 from vramfit.errors import UsageError
 
@@ -15,8 +27,9 @@ if TYPE_CHECKING:
 
 
 def evaluate(
+    checkpoint_file: Checkpoint = None,
     *,
-    checkpoint: Checkpoint,
+    checkpoint: CheckpointOption = None,
     dataset_path: Annotated[Path, typer.Option(help="A film set: a folder or file; docs/formats.md.", metavar="PATH")],
     split: Annotated[
         Literal["train", "valid", "test"], typer.Option(help="Which films; training never sees test.")
@@ -25,9 +38,7 @@ def evaluate(
         Literal["mean", "senior", "junior"],
         typer.Option(help="Whose points to judge by; mean is the set's official policy."),
     ] = "mean",
-    landmarks: Annotated[
-        str | None, typer.Option(help="Judge by these alone, such as A,B,N.", metavar="SYMBOLS")
-    ] = None,
+    landmarks: Annotated[str | None, typer.Option(help="Judge by these alone, such as A,B,N.", metavar="LIST")] = None,
     compare: Annotated[
         Path | None, typer.Option(help="Another checkpoint, for a paired test on the same films.", metavar="FILE")
     ] = None,
@@ -37,8 +48,10 @@ def evaluate(
     batch_size: FilmsAtOnce = None,
     skip_bad: SkipBad = False,
     film_format: FilmFormat = None,
-    cache_dir: Annotated[Path | None, typer.Option(help="Where decoded films are kept.", metavar="DIR")] = None,
-    export: Annotated[Path | None, typer.Option(help="Write the JSON document to this file.", metavar="FILE")] = None,
+    cache_dir: Annotated[Path | None, typer.Option(help="Where decoded films are kept.", metavar="FOLDER")] = None,
+    export: Annotated[
+        Path | None, typer.Option("--export", *OUTPUT, help="Write the JSON document to this file.", metavar="FILE")
+    ] = None,
     html: Annotated[
         Path | None, typer.Option(help="Write a report with plots and the worst films to this page.", metavar="FILE")
     ] = None,
@@ -65,7 +78,7 @@ def evaluate(
         film_format=film_format,
         cache_dir=cache_dir,
     )
-    judged, comparison = _judge(checkpoint, compare, options)
+    judged, comparison = _judge(one_path(checkpoint_file, checkpoint, "--checkpoint"), compare, options)
     document = (comparison or judged.report).model_dump_json(indent=2) + "\n"
     written = [write_result(export, document, "Evaluation")] if export is not None else []
     written += [write_result(html, _page(judged, comparison), "Report")] if html is not None else []

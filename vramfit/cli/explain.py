@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vramfit.cli.options import DEFAULT_MODEL, AsJson, ChannelsLast, ImageSize, MixedPrecision, ModelOrFactory
+from vramfit.cli.options import (
+    BATCH,
+    DEFAULT_MODEL,
+    OUTPUT,
+    AsJson,
+    ChannelsLast,
+    ImageSize,
+    MixedPrecision,
+    ModelOrFactory,
+    read_size,
+)
 from vramfit.cli.results import require_free, tell, write_result
 
 if TYPE_CHECKING:
@@ -23,7 +33,7 @@ def explain(
     image_size: ImageSize = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="The micro-batch; without it the largest predicted to fit."),
+        typer.Option(*BATCH, min=1, metavar="N", help="The micro-batch; without it the largest predicted to fit."),
     ] = None,
     gpu: Annotated[
         str | None,
@@ -32,7 +42,10 @@ def explain(
     amp: MixedPrecision = None,
     channels_last: ChannelsLast = False,
     html: Annotated[
-        Path | None, typer.Option(help="Draw the step's memory from moment to moment on this page.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            "--html", *OUTPUT, help="Draw the step's memory from moment to moment on this page.", metavar="FILE"
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Let --html overwrite a file.")] = False,
     as_json: AsJson = False,
@@ -48,7 +61,7 @@ def explain(
     from vramfit.prediction.explain import explain_trial
     from vramfit.prediction.predict import Predictor, card_budget
 
-    job = named_job(model, image_size=image_size, amp=amp, channels_last=channels_last)
+    job = named_job(model, image_size=read_size(image_size), amp=amp, channels_last=channels_last)
     card = card_for(gpu)
     predictor = Predictor(job, card, card_budget(card))
     explanation = explain_trial(predictor, batch_size or _largest(predictor))

@@ -5,23 +5,24 @@ from typing import Annotated, Literal
 
 import typer
 
+from vramfit.cli.options import OUTPUT, AsJson, Checkpoint, CheckpointOption, one_path
+from vramfit.cli.results import print_json
 from vramfit.errors import UsageError
 
 
 def export(
-    checkpoint: Annotated[
-        Path,
-        typer.Argument(help="checkpoint_best.pth of `vramfit train`.", metavar="CHECKPOINT"),
-    ],
+    checkpoint_file: Checkpoint = None,
     *,
+    checkpoint: CheckpointOption = None,
     to: Annotated[
         Literal["onnx", "pt2", "safetensors"] | None,
         typer.Option(help="The format; without it the suffix of --output tells."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="The file; without it, beside the checkpoint.", metavar="FILE")
+        Path | None, typer.Option(*OUTPUT, help="The file; without it, beside the checkpoint.", metavar="FILE")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a trained network as ONNX, torch.export's pt2, or safetensors weights, checked against PyTorch.
 
@@ -31,9 +32,13 @@ def export(
         raise UsageError("neither --to nor --output says which format; give --to onnx, pt2 or safetensors.")
     from vramfit.landmarks.export.export import export_network, format_of
     from vramfit.landmarks.model.trained_network import load_trained
-    from vramfit.landmarks.report.export import export_lines
+    from vramfit.landmarks.report.export import export_document, export_lines
 
-    path = output or checkpoint.with_suffix(f".{to}")
+    trained = one_path(checkpoint_file, checkpoint, "--checkpoint")
+    path = output or trained.with_suffix(f".{to}")
     file_format = format_of(path, to)
-    exported = export_network(load_trained(checkpoint, "cpu"), path, file_format, force=force)
-    typer.echo("\n".join(export_lines(exported)))
+    exported = export_network(load_trained(trained, "cpu"), path, file_format, force=force)
+    if as_json:
+        print_json(export_document(exported))
+    else:
+        typer.echo("\n".join(export_lines(exported)))

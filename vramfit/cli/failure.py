@@ -1,6 +1,7 @@
-"""What an error becomes on the command line: one sentence on stderr and an exit code."""
+"""What an error becomes on the command line: one sentence on stderr, an exit code, and with --json a document."""
 
 import errno
+import json
 import sys
 
 import typer
@@ -13,13 +14,32 @@ _NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _LONGEST = 300
 
 
-def tell(error: Exception) -> int:
-    """Print what went wrong and what to do, in one sentence; return the exit code."""
+def tell(error: Exception, *, as_json: bool = False) -> int:
+    """Print what went wrong and what to do, in one sentence; return the exit code.
+
+    With `as_json` stdout gets `{"error": ..., "exit_code": ...}` as well: who reads results there finds no empty file.
+    """
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(error.format_message(), err=True)  # type: ignore[attr-defined]  # click's: here a whole help text
+        return int(error.exit_code)  # type: ignore[attr-defined]  # as above
+    sentence, code = explain(error)
+    typer.echo(f"vramfit: {sentence}", err=True)
+    if as_json:
+        tell_json(sentence, code)
+    return code
+
+
+def tell_json(sentence: str, exit_code: int) -> None:
+    """Print the document of a command that failed."""
+    typer.echo(json.dumps({"error": sentence, "exit_code": exit_code}, indent=2))
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """What went wrong and what to do, in one sentence, and the exit code."""
     if isinstance(error, _ParserError):
-        return _tell_usage(error)
+        return _of_usage(error)
     known = _in_our_words(error)
-    typer.echo(f"vramfit: {known or _unexpected(error)}", err=True)
-    return known.exit_code if known else 1
+    return (str(known), known.exit_code) if known else (_unexpected(error), 1)
 
 
 def _in_our_words(error: Exception) -> VramfitError | None:
@@ -52,15 +72,11 @@ def _short(error: Exception) -> str:
     return message if len(message) <= _LONGEST else message[:_LONGEST] + "..."
 
 
-def _tell_usage(error: Exception) -> int:
+def _of_usage(error: Exception) -> tuple[str, int]:
     message = " ".join(error.format_message().split())  # type: ignore[attr-defined]  # click's ClickException
     # Pydantic's words, which newer versions of Typer pass on.
     message = message.replace("Value error, ", "").replace("Input should be", "it must be")
     context = getattr(error, "ctx", None)
-    if type(error).__name__ == "NoArgsIsHelpError":
-        typer.echo(error.format_message(), err=True)  # type: ignore[attr-defined]  # as above: here a whole help text
-    elif context is None:
-        typer.echo(f"vramfit: {message}", err=True)
-    else:
-        typer.echo(f"vramfit: {message.rstrip('.')}; see `{context.command_path} --help`.", err=True)
-    return int(error.exit_code)  # type: ignore[attr-defined]  # as above
+    if context is not None:
+        message = f"{message.rstrip('.')}; see `{context.command_path} --help`."
+    return message, int(error.exit_code)  # type: ignore[attr-defined]  # as above

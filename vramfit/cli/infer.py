@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vramfit.cli.options import Checkpoint, Decode, DeviceToUse, FilmsAtOnce, SkipBad, Views
+from vramfit.cli.options import (
+    OUTPUT,
+    AsJson,
+    CheckpointOption,
+    Decode,
+    DeviceToUse,
+    FilmsAtOnce,
+    SkipBad,
+    Views,
+    one_path,
+)
+from vramfit.cli.results import print_json
 from vramfit.errors import CannotWrite, UsageError
 
 if TYPE_CHECKING:
@@ -18,6 +29,7 @@ if TYPE_CHECKING:
 
 Format = Literal["json", "csv", "both"]
 OVERLAYS = "overlays"
+_CHECKPOINTS = (".pth", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -62,10 +74,15 @@ class Outputs:
 
 
 def infer(
-    inputs: Annotated[list[Path], typer.Argument(help="Films, and folders of films and folders.", metavar="INPUT...")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Films, and folders of films and folders; a checkpoint may stand before them.", metavar="INPUT..."
+        ),
+    ],
     *,
-    checkpoint: Checkpoint,
-    output: Annotated[Path, typer.Option(help="The folder for the results.", metavar="DIR")],
+    checkpoint: CheckpointOption = None,
+    output: Annotated[Path, typer.Option(*OUTPUT, help="The folder for the results.", metavar="FOLDER")],
     file_format: Annotated[
         Format, typer.Option("--format", help="json: a file a film, in 'Aariz layout; csv: one file for all.")
     ] = "json",
@@ -81,6 +98,7 @@ def infer(
     batch_size: FilmsAtOnce = None,
     skip_bad: SkipBad = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite results that are there.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find the landmarks on films: symbol, x, y in pixels of the film, and confidence.
 
@@ -92,10 +110,12 @@ def infer(
     from vramfit.landmarks.model.trained_network import load_trained
 
     outputs = Outputs(output, file_format != "csv", file_format != "json", overlay, measures)
-    trained = load_trained(checkpoint, device)
+    if checkpoint is None and inputs[0].suffix.lower() in _CHECKPOINTS:
+        checkpoint, *inputs = inputs
+    trained = load_trained(one_path(None, checkpoint, "--checkpoint"), device)
     films = unmarked_films(inputs, trained.landmarks, skip_bad=skip_bad, besides=outputs.folder / OVERLAYS)
     _check(outputs, films, force)
-    at_once = batch_size or _chosen(trained, films, decode)
+    at_once = batch_size or _chosen(trained, films, decode, as_json=as_json)
     done, skipped = [], list(films.skipped)
     with film_progress() as progress:
         for found in find_landmarks(
@@ -117,14 +137,24 @@ def infer(
         _write_measures(done, outputs, trained.landmarks)
     for film in skipped:
         typer.echo(f"Skipped {film.id}: {film.reason}", err=True)
-    typer.echo(f"Films: {len(done)}, {len(trained.landmarks)} landmarks on each; written to {output}")
+    if as_json:
+        print_json(
+            {
+                "output": output,
+                "films": [found.film.id for found in done],
+                "skipped": [{"film": film.id, "reason": film.reason} for film in skipped],
+                "landmarks": [landmark.symbol for landmark in trained.landmarks],
+            }
+        )
+    else:
+        typer.echo(f"Films: {len(done)}, {len(trained.landmarks)} landmarks on each; written to {output}")
 
 
-def _chosen(trained: "Trained", films: "FilmSet", method: "Method") -> int:
+def _chosen(trained: "Trained", films: "FilmSet", method: "Method", *, as_json: bool) -> int:
     from vramfit.landmarks.evaluation.films_at_once import films_at_once
 
     size, reason = films_at_once(trained, len(films), method)
-    typer.echo(f"Films at once: {reason}")
+    typer.echo(f"Films at once: {reason}", err=as_json)
     return size
 
 

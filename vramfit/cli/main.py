@@ -14,8 +14,10 @@ import typer
 
 from vramfit._version import __version__
 from vramfit.allocator_environment import check_environment
-from vramfit.cli.arguments import normalise
-from vramfit.cli.failure import tell
+from vramfit.cli.arguments import choose_card, normalise
+from vramfit.cli.config import with_config
+from vramfit.cli.failure import tell, tell_json
+from vramfit.cli.panels import Verb
 from vramfit.cli.tasks import LANDMARKS, TASKS, with_task_in_verb
 from vramfit.cli.train import verb_of
 
@@ -43,7 +45,6 @@ app = typer.Typer(
     name="vramfit",
     help="Training that fits the card: find the batch that fits, prove it, and train without running out of memory.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -66,10 +67,12 @@ def _root(
     """Options that come before any verb; `main` itself takes --debug out."""
 
 
-def _say_whole_sentences(typer_app: typer.Typer) -> None:
-    """Click cuts the first sentence of a verb's help to the width of a terminal, unless it is given apart."""
+def _complete(typer_app: typer.Typer) -> None:
+    """Give every verb its panels, --config, and the first sentence of its help, which click would cut."""
     for command in typer_app.registered_commands:
         if command.callback is not None:
+            command.cls = Verb
+            command.callback = with_config(command.callback)
             command.short_help = (command.callback.__doc__ or "").strip().splitlines()[0]
 
 
@@ -80,9 +83,9 @@ for kind in TASKS:
         app.command(kind.verb, hidden=True)(verb_of(kind))
 for group in GROUPS:
     group_app = import_module(f"vramfit.cli.{group}").app
-    _say_whole_sentences(group_app)
-    app.add_typer(group_app, name=group)
-_say_whole_sentences(app)
+    _complete(group_app)
+    app.add_typer(group_app, name=group, short_help=str(group_app.info.help))
+_complete(app)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -93,8 +96,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(words: list[str], *, debug: bool) -> int:
+    as_json = "--json" in words[: words.index("--") if "--" in words else None]
     try:
         if not _HARMLESS & set(words):
+            words = choose_card(words, os.environ)
             check_environment(os.environ)
         outcome = app(with_task_in_verb(words), prog_name="vramfit", standalone_mode=False)
         sys.stdout.flush()
@@ -105,10 +110,12 @@ def _run(words: list[str], *, debug: bool) -> int:
         outcome = 0  # as of `| head`: the reader has what it wanted
     except (KeyboardInterrupt, typer.Abort):
         outcome = INTERRUPTED
+        if as_json:
+            tell_json("interrupted", INTERRUPTED)
     except Exception as error:
         if debug:
             traceback.print_exception(error)
-        outcome = tell(error)
+        outcome = tell(error, as_json=as_json)
     _forget_what_nobody_reads()
     code = outcome if isinstance(outcome, int) else 0
     if code == INTERRUPTED:

@@ -5,7 +5,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from vramfit.cli.arguments import IMAGE_SIZE
+from vramfit.errors import UsageError
 from vramfit.landmarks.model.options import NetworkOptions
+from vramfit.units import parse_image_size
 
 ModelOrFactory = Annotated[
     str,
@@ -19,8 +22,8 @@ DEFAULT_MODEL = NetworkOptions.model
 DEFAULT_SIZE = NetworkOptions.image_size
 DEFAULT_PRECISION = NetworkOptions.amp
 ImageSize = Annotated[
-    tuple[int, int] | None,
-    typer.Option(help="Height and width in pixels; 768 768 if not given.", metavar="H W"),
+    str | None,
+    typer.Option(*IMAGE_SIZE, help="Pixels: 768, or height and width as 512x640; 768 if not given.", metavar="SIZE"),
 ]
 MixedPrecision = Annotated[
     Literal["fp16", "bf16", "off"] | None,
@@ -29,9 +32,16 @@ MixedPrecision = Annotated[
 ChannelsLast = Annotated[bool, typer.Option("--channels-last", help="NHWC memory order.")]
 
 Checkpoint = Annotated[
-    Path,
-    typer.Option(help="checkpoint_best.pth of `vramfit train`, or safetensors of `vramfit export`.", metavar="FILE"),
+    Path | None,
+    typer.Argument(help="checkpoint_best.pth of `vramfit train`, or safetensors.", metavar="CHECKPOINT"),
 ]
+CheckpointOption = Annotated[
+    Path | None,
+    typer.Option("--checkpoint", help="The checkpoint, where it is not the first argument.", metavar="FILE"),
+]
+OUTPUT = ("--output", "-o")
+BATCH = ("--batch-size", "--batch")
+OutputOption = Annotated[Path | None, typer.Option(*OUTPUT, help="The same as the argument.", metavar="PATH")]
 Decode = Annotated[Literal["dark", "argmax", "soft"], typer.Option(help="How a point is found in its heatmap.")]
 Views = Annotated[
     int,
@@ -41,7 +51,7 @@ DeviceToUse = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto 
 FilmsAtOnce = Annotated[
     int | None,
     typer.Option(
-        min=1, metavar="N", help="Films at once; if not given, what the card is fastest with, and 4 on a CPU."
+        *BATCH, min=1, metavar="N", help="Films at once; if not given, what the card is fastest with, and 4 on a CPU."
     ),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out films that cannot be used, and list them.")]
@@ -49,3 +59,23 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document in
 FilmFormat = Annotated[
     str | None, typer.Option("--format", help="The film set's format, if it is not to be detected.", metavar="NAME")
 ]
+
+
+def read_size(text: str | None) -> tuple[int, int] | None:
+    """The (height, width) that `ImageSize` was given; None where it was not."""
+    return None if text is None else parse_image_size(text)
+
+
+def one_path(argument: Path | None, option: Path | None, flag: str) -> Path:
+    """What may be given as an argument or as an option, and must be given once.
+
+    Raises:
+        UsageError: neither, or two that differ.
+
+    """
+    if argument is not None and option is not None and argument != option:
+        raise UsageError(f"'{argument}' and {flag} '{option}' name the same thing; give one of them.")
+    given = argument or option
+    if given is None:
+        raise UsageError(f"{flag} is missing; give it, or the path alone as an argument.")
+    return given

@@ -1,14 +1,24 @@
 """`vramfit probe`: what fits, how fast it is, and which batch to train with."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vramfit.choices import EPOCHS, IMAGES, Mode, Objective
-from vramfit.cli.options import DEFAULT_MODEL, AsJson, ChannelsLast, ImageSize, MixedPrecision, ModelOrFactory
+from vramfit.cli.options import (
+    BATCH,
+    DEFAULT_MODEL,
+    OUTPUT,
+    AsJson,
+    ChannelsLast,
+    ImageSize,
+    MixedPrecision,
+    ModelOrFactory,
+    read_size,
+)
 from vramfit.cli.probe_request import AUTO, Case, cases_of, named_levers, sizes_to_try
 from vramfit.cli.results import require_free, tell, write_result
 from vramfit.errors import NothingFits, UsageError
@@ -42,7 +52,9 @@ def probe(
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="The one micro-batch that is wanted; --levers auto makes it fit."),
+        typer.Option(
+            *BATCH, min=1, metavar="N", help="The one micro-batch that is wanted; --levers auto makes it fit."
+        ),
     ] = None,
     levers: Annotated[
         str,
@@ -69,7 +81,15 @@ def probe(
     images: Annotated[
         int, typer.Option(min=1, metavar="N", help="Training images, for the column of epoch times.")
     ] = IMAGES,
-    export: Annotated[Path | None, typer.Option(help="Write the profile to this JSON file.", metavar="FILE")] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            *OUTPUT,
+            help="Write the profile to this JSON file; of several, into this folder.",
+            metavar="FILE",
+        ),
+    ] = None,
     html: Annotated[
         Path | None, typer.Option(help="Draw memory and time against the batch on this page.", metavar="FILE")
     ] = None,
@@ -110,19 +130,22 @@ def probe(
     case = Case(
         request=request,
         model=model,
-        image_size=image_size,
+        image_size=read_size(image_size),
         amp=amp,
         channels_last=channels_last,
         levers=named_levers(levers),
     )
     cases = cases_of(case, image_sizes, gpu or [])
-    if export is not None and len(cases) > 1:
-        raise UsageError("--export writes one profile; give it with one image size and one card.")
-    require_free(export, html, force=force)
     if len(cases) == 1:
+        require_free(export, html, force=force)
         _one(cases[0], export=export, html=html, as_json=as_json)
-    else:
-        _several(cases, label="card" if image_sizes is None else "image", html=html, as_json=as_json)
+        return
+    files = {case.label: export / f"{case.label}.json" for case in cases} if export is not None else {}
+    if export is not None and export.suffix == ".json":
+        raise UsageError(f"--export {export} is one file, and there are {len(cases)} profiles; name a folder.")
+    require_free(*files.values(), html, force=force)
+    label = "card" if image_sizes is None else "image"
+    _several(cases, label=label, files=files, html=html, as_json=as_json)
 
 
 def _one(case: Case, *, export: Path | None, html: Path | None, as_json: bool) -> None:
@@ -168,7 +191,7 @@ def _one_document(profile: "Profile", frontier: "Frontier | None") -> str:
     return json.dumps(both, indent=2) + "\n"
 
 
-def _several(cases: list[Case], *, label: str, html: Path | None, as_json: bool) -> None:
+def _several(cases: list[Case], *, label: str, files: Mapping[str, Path], html: Path | None, as_json: bool) -> None:
     from vramfit.report.plans import plan_sentences, shared_remarks
     from vramfit.report.table import plan_table, show
 
@@ -177,16 +200,16 @@ def _several(cases: list[Case], *, label: str, html: Path | None, as_json: bool)
         _progress(f"{label} {case.label}")
         results.append((case, _or_nothing(case)))
     found = [(case.label, profile) for case, profile in results if profile is not None]
-    written = []
+    written = [write_result(files[name], profile.to_json(), "Profile") for name, profile in found if files]
     if html is not None and found:
         written.append(write_result(html, _cases_page(label, results), "Report"))
-    if as_json:
-        typer.echo(_document(label, results))
-    else:
+    if not as_json:
         show(plan_table(label, [(case.label, profile) for case, profile in results]))
     if not found:
         raise NothingFits(f"no batch fits for any {label} asked; probe one alone to see by how much it fails.")
-    if not as_json:
+    if as_json:
+        typer.echo(_document(label, results))
+    else:
         print("", *plan_sentences(found), *shared_remarks(found), sep="\n")
     tell(written, as_json=as_json)
 

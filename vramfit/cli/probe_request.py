@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from vramfit.errors import UsageError
 from vramfit.probe.request import ProbeRequest
+from vramfit.units import parse_image_size
 
 if TYPE_CHECKING:
     from vramfit.jobs.job import Job
@@ -82,7 +83,7 @@ def cases_of(case: Case, image_sizes: str | None, gpus: list[str]) -> list[Case]
     if image_sizes is not None and len(gpus) > 1:
         raise UsageError("one table is over image sizes or over cards: give --image-sizes with at most one --gpu.")
     if image_sizes is None and case.image_size is not None:
-        _check_size(case.image_size, "{} {}".format(*case.image_size))
+        _check_size(case.image_size, "{}x{}".format(*case.image_size))
     if image_sizes is None:
         return [_on_gpu(case, gpu) for gpu in dict.fromkeys(gpus)] or [case]
     case = _on_gpu(case, gpus[0]) if gpus else case
@@ -111,10 +112,7 @@ def _on_gpu(case: Case, gpu: str) -> Case:
 
 
 def _size(text: str) -> Size:
-    parts = text.strip().lower().split("x")
-    if not all(part.isdecimal() for part in parts) or len(parts) > 2:
-        raise UsageError(f"'{text}' is not an image size; write 768, or HEIGHTxWIDTH such as 512x640.")
-    return _check_size((int(parts[0]), int(parts[-1])), text)
+    return _check_size(parse_image_size(text), text)
 
 
 def _check_size(size: Size, text: str) -> Size:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vramfit.cli.results import require_free, write_result
+from vramfit.cli.options import AsJson, OutputOption, one_path
+from vramfit.cli.results import print_json, require_free, write_result
 from vramfit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ app = typer.Typer(help="List, show, compare, verify and copy profiles.", no_args
 Name = Annotated[str, typer.Argument(help="A shipped name such as rtx3070ti-768, or a profile's file.", metavar="NAME")]
 First = Annotated[str, typer.Argument(help="One profile, by name or file.", metavar="FIRST")]
 Second = Annotated[str, typer.Argument(help="The profile to compare it with.", metavar="SECOND")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 _UNPROVED = (
     "Checked: the profile is valid, and its model and image size are those of the job. "
@@ -85,15 +85,22 @@ def diff(first: First, second: Second, *, as_json: AsJson = False) -> None:
 @app.command("export")
 def export(
     name: Name,
-    file: Annotated[Path, typer.Argument(help="The JSON file to write.", metavar="FILE")],
+    file: Annotated[Path | None, typer.Argument(help="The JSON file to write.", metavar="FILE")] = None,
     *,
+    output: OutputOption = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a copy of a profile, to be changed or carried to another machine."""
     from vramfit.shipped import load_profile
 
-    require_free(file, force=force)
-    typer.echo(write_result(file, load_profile(name).to_json(), "Profile"))
+    target = one_path(file, output, "--output")
+    require_free(target, force=force)
+    written = write_result(target, load_profile(name).to_json(), "Profile")
+    if as_json:
+        print_json({"profile": name, "output": target})
+    else:
+        typer.echo(written)
 
 
 @app.command("verify")
@@ -102,8 +109,9 @@ def verify(
     *,
     model: Annotated[
         str | None,
-        typer.Option(help="package.module:factory of a job that is not one of vramfit's own.", metavar="NAME"),
+        typer.Option(help="module:function or file.py:function of a job that is not vramfit's own.", metavar="NAME"),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Say whether a profile holds on this machine; where that is in doubt, one trial on the card decides.
 
@@ -117,16 +125,22 @@ def verify(
 
     profile = load_profile(name)
     reasons, trial = _judged(profile, model)
-    for reason in reasons:
-        typer.echo(reason)
-    if trial is not None:
-        show(trial_table([trial], trial.micro_batch, profile.schedule))
-        if trial.verdict is not Verdict.FITS:
-            raise ProfileError(
-                f"batch {trial.micro_batch} of '{name}' does not fit here; make one with `probe --export`."
-            )
+    refused = trial is not None and trial.verdict is not Verdict.FITS
+    if not as_json:
+        for reason in reasons:
+            typer.echo(reason)
+        if trial is not None:
+            show(trial_table([trial], trial.micro_batch, profile.schedule))
+    if refused:
+        batch = profile.plan.micro_batch
+        raise ProfileError(f"batch {batch} of '{name}' does not fit here; make one with `probe --export`.")
+    holds = trial is not None or not reasons
+    if as_json:
+        tried = trial.model_dump(mode="json") if trial is not None else None
+        print_json({"profile": name, "holds": holds or None, "reasons": reasons, "trial": tried})
+    elif trial is not None:
         typer.echo(f"The profile holds: batch {trial.micro_batch} fits.")
-    elif not reasons:
+    elif holds:
         typer.echo("The profile holds: it was made on this card, with this driver and this torch.")
 
 
@@ -167,9 +181,7 @@ def _job_of(profile: "Profile", model: str | None) -> "Job":
 
     key = profile.job
     if model is None and key.name not in ("landmark", "backbone"):
-        raise UsageError(
-            f"the profile is of a job of your own, '{key.name}'; name it with --model package.module:factory."
-        )
+        raise UsageError(f"the profile is of a job of your own, '{key.name}'; name it with --model module:function.")
     name = model or (f"timm:{key.model}" if key.name == "backbone" else key.model)
     job = named_job(name, image_size=key.image_size, amp=key.amp or "off", channels_last=key.channels_last)
     return replace(job, levers=profile.plan.levers, cudnn_benchmark=key.cudnn_benchmark)

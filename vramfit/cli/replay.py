@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from vramfit.cli.options import AsJson
 from vramfit.units import parse_size
 
 
@@ -16,13 +17,13 @@ def replay(
     *,
     alloc_conf: Annotated[
         str | None,
-        typer.Option(help="What PYTORCH_ALLOC_CONF might say instead: expandable_segments:True.", metavar="SETTINGS"),
+        typer.Option(help="What PYTORCH_ALLOC_CONF might say instead: expandable_segments:True.", metavar="LIST"),
     ] = None,
     vram: Annotated[
         str | None,
         typer.Option(help="The most that may be reserved, such as 8GB; the CUDA context comes on top.", metavar="SIZE"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Replay a PyTorch memory snapshot: its peaks, and what another allocator setting or card would have done.
 

@@ -1,7 +1,9 @@
 """Files that a verb writes beside what it prints: never over another one unasked, and each told of."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -33,6 +35,11 @@ def write_result(file: Path, content: str, what: str) -> str:
 
     write_atomically(file, content)
     return f"{what} written to {file}"
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print one JSON document; paths and dates as text."""
+    typer.echo(json.dumps(document, indent=2, default=str))
 
 
 def tell(sentences: Iterable[str], *, as_json: bool) -> None:

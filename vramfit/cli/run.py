@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vramfit.cli.options import AsJson
+from vramfit.cli.options import OUTPUT, AsJson
 from vramfit.cli.results import require_free, tell, write_result
 from vramfit.errors import UsageError
 from vramfit.units import MemoryLimits, format_size
@@ -49,8 +49,10 @@ def run(
         str | None,
         typer.Option(help="The script's option for accumulation steps, set by --effective-batch.", metavar="OPTION"),
     ] = None,
-    timeout: Annotated[int, typer.Option(min=1, metavar="S", help="Seconds that one run may take.")] = 600,
-    export: Annotated[Path | None, typer.Option(help="Write the profile to this JSON file.", metavar="FILE")] = None,
+    timeout: Annotated[int, typer.Option(min=1, metavar="N", help="Seconds that one run may take.")] = 600,
+    export: Annotated[
+        Path | None, typer.Option("--export", *OUTPUT, help="Write the profile to this JSON file.", metavar="FILE")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Let --export overwrite a file.")] = False,
     as_json: AsJson = False,
 ) -> None:

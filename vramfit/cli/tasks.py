@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from vramfit.classify.options import ClassifyOptions
+from vramfit.cli.config import task_in_config
 from vramfit.errors import UsageError
 from vramfit.landmarks.training.options import LandmarkOptions
 from vramfit.training.run_options import RunOptions
@@ -67,7 +68,8 @@ def with_task_in_verb(words: list[str]) -> list[str]:
             name = value if sign else "".join(words[place + 1 : place + 2])
             rest = words[1:place] + words[place + (1 if sign else 2) :]
             return [*_verb_of(name), *rest]
-    return words
+    configured = task_in_config(words)
+    return words if configured is None else [*_verb_of(configured), *words[1:]]
 
 
 def _verb_of(name: str) -> list[str]:

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from vramfit.cli.config import config_text
 from vramfit.cli.from_options import read, takes
-from vramfit.cli.tasks import LANDMARKS, TaskKind
+from vramfit.cli.options import AsJson
+from vramfit.cli.results import print_json
+from vramfit.cli.tasks import FLAG, LANDMARKS, TaskKind
 from vramfit.errors import UsageError
 from vramfit.landmarks.training.options import LandmarkOptions
 from vramfit.training.run_options import RunOptions
@@ -37,7 +40,8 @@ def verb_of(kind: TaskKind) -> Callable[..., None]:
             Literal["fp16", "bf16", "off"] | None, typer.Option(help="Mixed precision by its type; fp16 if not given.")
         ] = None,
         task: Annotated[
-            str, typer.Option(help="What to train: landmarks, or classify, which has options of its own.")
+            str,
+            typer.Option(help="What to train: landmarks, or classify, which has options of its own.", metavar="NAME"),
         ] = kind.name,
         log_images: Annotated[
             int,
@@ -45,16 +49,28 @@ def verb_of(kind: TaskKind) -> Callable[..., None]:
                 min=0, metavar="N", help="Validation pictures drawn into the log after every epoch; 0 for none."
             ),
         ] = 4,
+        grad_accum: Annotated[
+            int,
+            typer.Option(
+                min=1,
+                metavar="N",
+                help="Batches of --batch-size that make one optimizer step, as other trainers count.",
+            ),
+        ] = 1,
+        as_json: AsJson = False,
         **options: Any,
     ) -> None:
         assert task == kind.name, "`--task` chose this verb"
         given = read(kind.options, options)
-        given["batch_size"] = _one_batch(given["batch_size"], effective_batch)
+        given["batch_size"] = _one_batch(given["batch_size"], effective_batch, grad_accum)
         chosen = kind.options(**given | {"amp": _amp(mixed_precision, amp)})
+        run = partial(_run, kind, log_images=log_images, as_json=as_json)
         if isinstance(chosen, LandmarkOptions) and chosen.folds is not None and chosen.fold is None:
-            _run_folds(chosen, log_images)
-        else:
-            _run(kind, chosen, log_images)
+            _run_folds(chosen, run, as_json=as_json)
+            return
+        summary = run(chosen)
+        if as_json:
+            print_json(summary.document())
 
     train.__doc__ = _HELP.format(summary=kind.summary)
     return train
@@ -63,31 +79,40 @@ def verb_of(kind: TaskKind) -> Callable[..., None]:
 train = verb_of(LANDMARKS)
 
 
-def _run(kind: TaskKind, options: RunOptions, log_images: int) -> "RunSummary":
+def _run(kind: TaskKind, options: RunOptions, *, log_images: int, as_json: bool) -> "RunSummary":
     from vramfit.report.console import ConsoleListener
     from vramfit.report.tracking import TensorBoardListener
+    from vramfit.training.run_file import RunFile
 
-    console = ConsoleListener()
+    # A document is all that stdout gets.
+    console = ConsoleListener(stderr=as_json)
+    amp = getattr(options, "amp", None) or "off"
+    more = {FLAG.removeprefix("--"): kind.name, "log-images": log_images, "amp": amp}
     try:
         train_task = kind.load()
-        return train_task(options, [console, TensorBoardListener(log_images)])  # type: ignore[no-any-return]
+        listeners = [RunFile(options.save_dir, config_text(options, more)), console, TensorBoardListener(log_images)]
+        return train_task(options, listeners)  # type: ignore[no-any-return]
     finally:
         console.close()
 
 
-def _run_landmarks(options: LandmarkOptions, log_images: int) -> "RunSummary":
-    return _run(LANDMARKS, options, log_images)
-
-
-def _run_folds(options: LandmarkOptions, log_images: int) -> None:
+def _run_folds(options: LandmarkOptions, run: "Callable[[LandmarkOptions], RunSummary]", *, as_json: bool) -> None:
     from vramfit.landmarks.report.folds import fold_lines
     from vramfit.landmarks.training.cross_validation import cross_validate
 
-    for line in fold_lines(cross_validate(options, partial(_run_landmarks, log_images=log_images))):
+    report = cross_validate(options, run)
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+        return
+    for line in fold_lines(report):
         typer.echo(line)
 
 
-def _one_batch(batch_size: int | None, effective_batch: int | None) -> int | None:
+def _one_batch(batch_size: int | None, effective_batch: int | None, grad_accum: int) -> int | None:
+    if grad_accum > 1:
+        if batch_size is None or effective_batch is not None:
+            raise UsageError("--grad-accum counts batches of --batch-size; give the two, or --effective-batch alone.")
+        return batch_size * grad_accum
     if batch_size and effective_batch and batch_size != effective_batch:
         raise UsageError(
             f"--batch-size {batch_size} and --effective-batch {effective_batch} name the same thing; give one of them."

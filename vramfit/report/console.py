@@ -30,8 +30,8 @@ class _Patient(Console):
 class ConsoleListener(Listener):
     """Prints a run: decisions first, then a line an epoch, a summary at the end."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or _Patient(highlight=False, soft_wrap=True, markup=False, emoji=False)
+    def __init__(self, console: Console | None = None, *, stderr: bool = False) -> None:
+        self._console = console or _Patient(highlight=False, soft_wrap=True, markup=False, emoji=False, stderr=stderr)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._epochs = 0

@@ -1,7 +1,7 @@
 """What a run tells those who listen: console, TensorBoard, a test."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,13 @@ class RunSummary:
     oom_events: tuple[OomEvent, ...] = ()
     grow_backs: tuple[GrowBack, ...] = ()
     history: tuple[EpochRecord, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """The summary as plain values; the profile is in a file of its own."""
+        plain = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "profile"}
+        records = ("oom_events", "grow_backs", "history")
+        plain |= {name: [record.model_dump(mode="json") for record in plain[name]] for name in records}
+        return plain | {"save_dir": str(self.save_dir), "best_metrics": dict(self.best_metrics)}
 
 
 class Listener:

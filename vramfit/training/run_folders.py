@@ -7,8 +7,9 @@ from vramfit.errors import CannotWrite
 from vramfit.training.checkpoint import LATEST
 
 PROFILE = "profile.json"
+RUN_FILE = "run.yaml"
 # Checkpoints, and what `vramfit export` made of them.
-_OURS = (*(f"checkpoint_*{suffix}" for suffix in (".pth", ".onnx", ".pt2", ".safetensors")), PROFILE)
+_OURS = (*(f"checkpoint_*{suffix}" for suffix in (".pth", ".onnx", ".pt2", ".safetensors")), PROFILE, RUN_FILE)
 
 
 def resume_file(resume: str | None, save_dir: Path) -> Path | None:

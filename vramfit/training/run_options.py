@@ -35,6 +35,7 @@ class RunOptions(Options):
     batch_size: int | None = option(
         None,
         "Samples per optimizer step; split where they do not fit. Usually 6.",
+        flags=("--batch-size", "--batch"),
         metavar="N",
         minimum=1,
         on_resume="silent",
@@ -63,11 +64,14 @@ class RunOptions(Options):
         minimum=0,
     )
     patience: int | None = option(None, "Stop after so many epochs without a better one.", metavar="N", minimum=1)
-    device: DeviceChoice = option("auto", "auto takes the GPU where there is one.", on_resume="silent")
+    device: DeviceChoice = option(
+        "auto", "auto takes the GPU where there is one; 0 is the first of several.", on_resume="silent"
+    )
     seed: int = option(0, "Random seed of weights, order and augmentation.", metavar="N", minimum=0)
     num_workers: int | None = option(
         None,
         "Processes that load data; auto measures how many the card needs.",
+        flags=("--num-workers", "--workers"),
         metavar="auto|N",
         minimum=0,
         read=_read_workers,
@@ -80,7 +84,13 @@ class RunOptions(Options):
         flags=("--pin-memory/--no-pin-memory",),
         on_resume="silent",
     )
-    save_dir: Path = option(Path("checkpoints"), "Where checkpoints go.", metavar="FOLDER", on_resume="silent")
+    save_dir: Path = option(
+        Path("checkpoints"),
+        "Where checkpoints go.",
+        flags=("--save-dir", "--output", "-o"),
+        metavar="FOLDER",
+        on_resume="silent",
+    )
     log_dir: Path = option(Path("logs"), "Where TensorBoard logs go.", metavar="FOLDER", on_resume="silent")
     resume: str | None = option(
         None, "Go on from a checkpoint; alone, from the latest.", metavar="[FILE]", on_resume="silent"

@@ -7,6 +7,7 @@ from vramfit.choices import Amp
 from vramfit.errors import UsageError
 from vramfit.landmarks.model.stages import stage_modules
 from vramfit.options import Options, option
+from vramfit.units import parse_image_size
 
 if TYPE_CHECKING:
     from vramfit.records import Lever
@@ -31,12 +32,19 @@ class NetworkOptions(Options):
     """
 
     model: str = option("hrnet", "hrnet or a timm HRNet's name.", metavar="NAME")
-    image_size: tuple[int, int] = option((768, 768), "Height and width in pixels.", metavar="H W")
+    image_size: tuple[int, int] = option(
+        (768, 768),
+        "Pixels: 768, or height and width as 512x640.",
+        flags=("--image-size", "--imgsz"),
+        metavar="SIZE",
+        read=parse_image_size,
+        shown="768",
+    )
     loss: Literal["adaptive_wing", "mse"] = option("adaptive_wing", "The loss of the heatmaps.")
     amp: Amp | None = option("fp16", "Mixed precision by its type; fp16 if not given.")
     heatmap_stride: int = option(4, "Image pixels to a heatmap pixel.", metavar="1|2|4")
     sigma: float | None = option(None, "Standard deviation of the heatmaps' Gaussians, in their pixels.", metavar="X")
-    learning_rate: float = option(1e-3, "Highest learning rate.", flags=("--lr",), metavar="RATE", above=0)
+    learning_rate: float = option(1e-3, "Highest learning rate.", flags=("--lr",), metavar="X", above=0)
     weight_decay: float = option(1e-4, "AdamW's weight decay.", metavar="X", minimum=0)
     backbone_lr_scale: float = option(
         1.0, "The backbone's learning rate as a share of the head's.", metavar="X", above=0, on_resume="fixed"
@@ -49,8 +57,15 @@ class NetworkOptions(Options):
         on_resume="fixed",
     )
     weights: str = option("auto", "Weights to start from.", metavar="auto|imagenet|none|FILE", on_resume="silent")
-    clip_norm: float | None = option(None, "Largest norm of the gradient.", metavar="X")
-    ema_decay: float | None = option(None, "Decay of averaged weights, which are then judged and kept.", metavar="X")
+    clip_norm: float | None = option(
+        None, "Largest norm of the gradient.", flags=("--clip-norm", "--clip-grad"), metavar="X"
+    )
+    ema_decay: float | None = option(
+        None,
+        "Decay of averaged weights, which are then judged and kept.",
+        flags=("--ema-decay", "--model-ema-decay"),
+        metavar="X",
+    )
     channels_last: bool = option(False, "NHWC memory order.")
     cudnn_benchmark: bool = option(False, "Let cuDNN time its algorithms.")
 

@@ -1,5 +1,7 @@
 """What an export says on the console."""
 
+from typing import Any
+
 from vramfit.landmarks.export.export import TOLERANCE, Exported
 from vramfit.units import format_size
 
@@ -15,6 +17,18 @@ def export_lines(exported: Exported) -> list[str]:
         f"In: {described.input}; normalisation is {described.normalisation.where}.",
         f"Out: {described.output}.",
     ]
+
+
+def export_document(exported: Exported) -> dict[str, Any]:
+    """The same as plain values: the file, its check, and how to feed it."""
+    return {
+        "path": str(exported.path),
+        "size_bytes": exported.size_bytes,
+        "checked_by": exported.checked_by,
+        "largest_difference": exported.largest_difference,
+        "tolerance": TOLERANCE,
+        "description": exported.description.model_dump(mode="json"),
+    }
 
 
 def _small(value: float) -> str:

@@ -30,12 +30,12 @@ class LandmarkOptions(RunOptions, NetworkOptions):
     skip_bad: bool = option(False, "Leave out films that cannot be used, and list them.")
     folds: int | None = option(
         None,
-        "Deal the films of train and valid to K folds; without --fold runs all.",
-        metavar="K",
+        "Deal the films of train and valid to N folds; without --fold runs all.",
+        metavar="N",
         minimum=2,
         on_resume="fixed",
     )
-    fold: int | None = option(None, "Validate on this fold, train on the others.", metavar="I", on_resume="fixed")
+    fold: int | None = option(None, "Validate on this fold, train on the others.", metavar="N", on_resume="fixed")
     cache_dir: Path | None = option(None, "Where decoded films are kept.", metavar="FOLDER", on_resume="silent")
 
     def __post_init__(self) -> None:
