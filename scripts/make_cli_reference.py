@@ -25,8 +25,8 @@ Written by `python scripts/make_cli_reference.py`; do not edit. What the words m
 Underscores and hyphens are the same in option names: `--image_size` is `--image-size`. An image size is written `768`,
 `512x640` or `512 640`, height first; `--device 0` is the first card, and the only one that the command sees.
 
-**`--config FILE`**, which every verb has, takes options from YAML or TOML, by their names without hyphens before them; what
-is typed beside it counts more. `vramfit train` writes its own into the run's folder: `vramfit train --config
+**`--config FILE`**, which every verb has, takes options from YAML or TOML, by their names without hyphens before them;
+what is typed beside it counts more. `vramfit train` writes its own into the run's folder: `vramfit train --config
 checkpoints/run.yaml` repeats the run.
 
 **`--json`**, which every verb has, prints one document. A command that fails prints `{"error": ..., "exit_code": ...}`.
