@@ -20,6 +20,9 @@ _HOMES = {
     "train": "vramfit.training.trainer",
     "predict": "vramfit.prediction.predict",
     "fit": "vramfit.probe.fit",
+    "fit_lengths": "vramfit.probe.lengths",
+    "LengthPlan": "vramfit.plan.length_plan",
+    "TokenBudgetSampler": "vramfit.training.token_sampler",
     "find_batch_size": "vramfit.measure.find",
     "SearchResult": "vramfit.measure.find",
     "recovering": "vramfit.training.loop_recovery",
@@ -87,8 +90,10 @@ if TYPE_CHECKING:
     from vramfit.jobs.job import Job as Job
     from vramfit.measure.find import SearchResult as SearchResult
     from vramfit.measure.find import find_batch_size as find_batch_size
+    from vramfit.plan.length_plan import LengthPlan as LengthPlan
     from vramfit.prediction.predict import predict as predict
     from vramfit.probe.fit import fit as fit
+    from vramfit.probe.lengths import fit_lengths as fit_lengths
     from vramfit.records import Budget as Budget
     from vramfit.records import EpochRecord as EpochRecord
     from vramfit.records import JobKey as JobKey
@@ -104,4 +109,5 @@ if TYPE_CHECKING:
     from vramfit.training.run_options import RunOptions as RunOptions
     from vramfit.training.task import Judgement as Judgement
     from vramfit.training.task import Task as Task
+    from vramfit.training.token_sampler import TokenBudgetSampler as TokenBudgetSampler
     from vramfit.training.trainer import train as train

@@ -29,7 +29,7 @@ def named_job(
 
     """
     precision: Amp | None = None if amp == "off" else amp
-    if not _is_factory(model):
+    if not is_factory(model):
         size, precision = image_size or DEFAULT_SIZE, precision if amp else DEFAULT_PRECISION
         return resolve_job(model, image_size=size, amp=precision, channels_last=channels_last)
     job = resolve_job(model)
@@ -40,7 +40,8 @@ def named_job(
     return replace(job, amp=precision if amp else job.amp, channels_last=channels_last or job.channels_last)
 
 
-def _is_factory(model: str) -> bool:
+def is_factory(model: str) -> bool:
+    """Whether a model's name is that of a function that returns a Job."""
     return ":" in model and not model.startswith(_TIMM)
 
 
@@ -61,7 +62,7 @@ def resolve_job(model: str, *, image_size: tuple[int, int] | None = None, **opti
     sized = {**options, "image_size": image_size} if image_size else options
     if model.startswith(_TIMM):
         return _backbone(model.removeprefix(_TIMM), sized)
-    if _is_factory(model):
+    if is_factory(model):
         return job_from_factory(model)
     return _landmark(model, sized)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vramfit.choices import EPOCHS, IMAGES, Mode, Objective
+from vramfit.choices import BUCKETS, EPOCHS, IMAGES, Mode, Objective
 from vramfit.cli.options import (
     BATCH,
     DEFAULT_MODEL,
@@ -19,6 +19,7 @@ from vramfit.cli.options import (
     ModelOrFactory,
     read_size,
 )
+from vramfit.cli.probe_lengths import BATCH_AXIS, answer_axis
 from vramfit.cli.probe_request import AUTO, Case, cases_of, named_levers, sizes_to_try
 from vramfit.cli.results import require_free, tell, write_result
 from vramfit.errors import NothingFits, UsageError
@@ -55,6 +56,27 @@ def probe(
         typer.Option(
             *BATCH, min=1, metavar="N", help="The one micro-batch that is wanted; --levers auto makes it fit."
         ),
+    ] = None,
+    axis: Annotated[
+        str,
+        typer.Option(
+            help="What varies: batch, or tokens, points, frames or image-size, a keyword of the Job's batch.",
+            metavar="NAME",
+        ),
+    ] = BATCH_AXIS,
+    lengths: Annotated[
+        str | None,
+        typer.Option(
+            help="With --axis, the lengths of the samples: a range such as 16:512, or a file of one a line.",
+            metavar="RANGE|FILE",
+        ),
+    ] = None,
+    buckets: Annotated[
+        int, typer.Option(min=1, metavar="N", help="With --lengths, at how many lengths a batch is proven, at most.")
+    ] = BUCKETS,
+    length_multiple: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="With --axis, what lengths are padded to a multiple of; images to 32."),
     ] = None,
     levers: Annotated[
         str,
@@ -136,8 +158,15 @@ def probe(
         levers=named_levers(levers),
     )
     cases = cases_of(case, image_sizes, gpu or [])
+    _check_axis(axis, lengths, html, cases)
     if len(cases) == 1:
         require_free(export, html, force=force)
+    if axis != BATCH_AXIS:
+        answer_axis(
+            cases[0], axis, lengths=lengths, buckets=buckets, multiple=length_multiple, export=export, as_json=as_json
+        )
+        return
+    if len(cases) == 1:
         _one(cases[0], export=export, html=html, as_json=as_json)
         return
     files = {case.label: export / f"{case.label}.json" for case in cases} if export is not None else {}
@@ -146,6 +175,13 @@ def probe(
     require_free(*files.values(), html, force=force)
     label = "card" if image_sizes is None else "image"
     _several(cases, label=label, files=files, html=html, as_json=as_json)
+
+
+def _check_axis(axis: str, lengths: str | None, html: Path | None, cases: list[Case]) -> None:
+    if axis == BATCH_AXIS and lengths is not None:
+        raise UsageError("--lengths says how long samples are along an axis; name it with --axis tokens or image-size.")
+    if axis != BATCH_AXIS and (html is not None or len(cases) > 1):
+        raise UsageError("--axis answers for one card and one job, without --html; ask for each by itself.")
 
 
 def _one(case: Case, *, export: Path | None, html: Path | None, as_json: bool) -> None:

@@ -42,6 +42,13 @@ class Case:
     levers: "tuple[Lever, ...]" = ()
     """What is named of levers."""
 
+    @property
+    def is_factory(self) -> bool:
+        """Whether the job is a function of one's own, which says itself how large its samples are."""
+        from vramfit.cli.models import is_factory
+
+        return is_factory(self.model)
+
     def job(self) -> "Job":
         """The job, with the levers that are named."""
         from vramfit.cli.models import named_job

@@ -73,6 +73,19 @@ class Probe:
             plan = self._planned(batch_norm=batch_norm)
         return plan
 
+    def largest(self) -> Trial:
+        """The trial of the largest batch that fits, without a table's other rows.
+
+        Raises:
+            NothingFits: not even the smallest batch allowed.
+
+        """
+        answer = self._find()
+        while isinstance(self.backend, PredictedBackend) and not self.backend.holds(answer):
+            self.trials.clear()
+            answer = self._find()
+        return next(trial for trial in self._latest() if trial.micro_batch == answer)
+
     def _planned(self, *, batch_norm: bool) -> Plan:
         answer = self._find()
         if not self.request.batch_sizes:
