@@ -4,10 +4,10 @@
 
 It tries every batch from 1 to one past the limit under the cap, finds the limit without the cap, has another process
 hold 2 GB, trains three epochs on generated films with the batch that was chosen, measures what every choice of levers
-makes of twice that batch, runs out of memory on purpose and recovers, and records a memory snapshot and replays it. A
-part that would begin after six and a half minutes is left out, and that is said. It writes
-`gpu_acceptance_<card>_<date>.json` and a Markdown table beside it. Results under a cap smaller than the card are
-marked as emulated.
+makes of twice that batch, measures an unchanged script and searches its batch, runs out of memory on purpose and
+recovers, and records a memory snapshot and replays it. A part that would begin after six and a half minutes is left
+out, and that is said. It writes `gpu_acceptance_<card>_<date>.json` and a Markdown table beside it. Results under a cap
+smaller than the card are marked as emulated.
 """
 
 import argparse
@@ -44,13 +44,17 @@ from vramfit.prediction.snapshots.snapshot import load_snapshot
 from vramfit.probe.fit import fit, levers_for
 from vramfit.probe.request import ProbeRequest
 from vramfit.records import Budget, OomEvent, Trial, Verdict
+from vramfit.script.command import parse_command
+from vramfit.script.source import RunRequest, measuring, open_source
 from vramfit.training.recovery import Recovery
 from vramfit.units import GIB, MemoryLimits, format_duration, format_size
 
 Report = dict[str, Any]
 HELD_BYTES = 2 * GIB
+SCRIPT = Path(__file__).parent / "scripts" / "plain_loop.py"
+SCRIPT_VRAM = "1GB"
 LATEST_START_S = 390.0
-PARTS = ("capped", "uncapped", "other_process", "training", "levers", "recovery", "snapshot")
+PARTS = ("capped", "uncapped", "other_process", "training", "levers", "script", "recovery", "snapshot")
 _HOLDER = """
 import sys, torch
 held = torch.empty(int(sys.argv[1]), dtype=torch.uint8, device="cuda")
@@ -81,6 +85,7 @@ def main() -> None:
         "other_process": lambda: beside_another_process(device, options.vram),
         "training": lambda: training(options, report),
         "levers": lambda: frontier(job, device, options.vram, report),
+        "script": lambda: script(device),
         # Last, for these two take memory of the card in this process, and keep its context.
         "recovery": lambda: recovery(job, device, options.vram, report),
         "snapshot": lambda: snapshot(job, options.results),
@@ -151,6 +156,36 @@ def frontier(job: Job, device: Device, vram: str, report: Report) -> Report:
         rows.append({"levers": choice.label, "chosen": choice.chosen, **_row(trial, choice.trial)})
         print(f"{choice.label}: {_line(rows[-1])}", flush=True)
     return {"batch": size, "rows": rows}
+
+
+def script(device: Device) -> Report:
+    """An unchanged script, a few steps of it predicted beside measured, and the largest batch within a small limit."""
+    request = RunRequest(command=parse_command(["python", str(SCRIPT)]), limits=MemoryLimits.parse(vram=SCRIPT_VRAM))
+    before = sorted(path.name for path in Path.cwd().iterdir())
+    answer = measuring(request, device, _tell).answer()
+    (measured,) = answer.profile.trials
+    found = measuring(replace(request, option="batch-size"), device, _tell).largest()
+    return {
+        "row": _row(measured, _foretold(request, device)),
+        "steps": answer.steps,
+        "validated": answer.validated,
+        "phases": answer.phases,
+        "untouched": before == sorted(path.name for path in Path.cwd().iterdir()),
+        "found": found.profile.plan.micro_batch,
+        "reason": found.profile.plan.reason,
+        "trials": [trial.model_dump(mode="json") for trial in found.profile.trials],
+    }
+
+
+def _foretold(request: RunRequest, device: Device) -> Trial | None:
+    try:
+        return open_source(replace(request, gpu=device.name), _tell).answer().profile.trials[0]
+    except UnknownCard:
+        return None
+
+
+def _tell(trial: Trial) -> None:
+    print(f"batch {trial.micro_batch}: {format_size(trial.device_used_bytes)}, {trial.verdict}", flush=True)
 
 
 def recovery(job: Job, device: Device, vram: str, report: Report) -> Report:
@@ -306,6 +341,10 @@ def _summary(name: str, part: Report) -> str:
         "uncapped": lambda: f"batch {part['micro_batch']} in {len(part['trials'])} trials with {part['ooms']} OOM",
         "other_process": lambda: f"held {format_size(part['held_bytes'])}, seen {format_size(part['seen_bytes'])}",
         "levers": lambda: f"{len(part['rows'])} choices measured at batch {part['batch']}",
+        "script": lambda: (
+            f"{part['steps']} steps measured, files untouched: {part['untouched']}; "
+            f"largest batch within {SCRIPT_VRAM}: {part['found']} in {len(part['trials'])} trials"
+        ),
         "recovery": lambda: (
             f"recovered: {part['recovered']}, {len(part['events'])} OOM, loss {part['loss']:.6g} "
             f"against {part['loss_without_oom']:.6g}"

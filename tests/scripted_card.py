@@ -101,6 +101,9 @@ class ScriptedCard(Device):
     def figures(self) -> MemoryFigures:
         return MemoryFigures(self.peak_bytes, self.peak_bytes, self.context_bytes, self.retries)
 
+    def peak_allocated(self) -> int:
+        return self.peak_bytes
+
     def synchronize(self) -> None: ...
 
     def stop(self) -> None:

@@ -1,14 +1,17 @@
 """The acceptance run for a GPU, rehearsed without one: its parts on a scripted card, and the report it writes."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from made_records import make_trial
 from scripted_card import ScriptedCard, other_process
+from scripted_run import played
 
 from vramfit.measure.budget import read_budget
+from vramfit.script.measured_answer import ScriptMeasurer
 from vramfit.units import GIB
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu_acceptance.py"
@@ -61,6 +64,22 @@ def test_every_choice_of_levers_is_measured_but_those_foretold_to_fail(acceptanc
     acceptance._run_part("levers", lambda: acceptance.frontier(None, acceptance.card, "8GB", report), report)
     assert [row["levers"] for row in report["levers"]["rows"]] == ["recompute=block"]
     assert "| recompute=block | 4 | 4.00 GiB / - |" in acceptance._markdown(report)
+
+
+def test_an_unchanged_script_is_measured_and_its_batch_searched(acceptance, monkeypatch):
+    def on_card(request, card, on_trial):
+        words = (*request.command.arguments, *(() if request.option else ("--batch-size", "4")))
+        command = replace(request.command, arguments=words)
+        return ScriptMeasurer(command, card, read_budget(card), played(card), option=request.option, on_trial=on_trial)
+
+    monkeypatch.setattr(acceptance, "measuring", on_card)
+    report = finished(acceptance)
+    acceptance._run_part("script", lambda: acceptance.script(acceptance.card), report)
+    part = report["script"]
+    assert (part["found"], part["steps"], part["untouched"]) == (7, 3, True)
+    assert part["row"]["measured"]["micro_batch"] == 4
+    assert part["row"]["predicted"] is None
+    assert "largest batch within 1GB: 7 in" in acceptance._markdown(report)
 
 
 def test_another_process_is_seen_by_what_it_holds(acceptance, monkeypatch):

@@ -8,12 +8,12 @@ import typer
 
 from vramfit.cli.options import OUTPUT, AsJson
 from vramfit.cli.results import require_free, tell, write_result
-from vramfit.errors import UsageError
+from vramfit.errors import OutOfMemory, UsageError
 from vramfit.units import MemoryLimits, format_size
 
 if TYPE_CHECKING:
     from vramfit.records import Trial
-    from vramfit.script.answer import ScriptAnswer, ScriptPredictor
+    from vramfit.script.answer import ScriptAnswer
 
 
 def run(
@@ -23,7 +23,10 @@ def run(
     *,
     gpu: Annotated[
         str | None,
-        typer.Option(help="The card to believe in, such as rtx3070ti; without it the one here.", metavar="CARD"),
+        typer.Option(
+            help="A card that need not be here, such as rtx3070ti: predicts. Without it the card here is measured.",
+            metavar="CARD",
+        ),
     ] = None,
     vram: Annotated[
         str | None, typer.Option(help="What the script may use, such as 8GB (8 x 2^30 bytes).", metavar="SIZE")
@@ -49,7 +52,17 @@ def run(
         str | None,
         typer.Option(help="The script's option for accumulation steps, set by --effective-batch.", metavar="OPTION"),
     ] = None,
-    timeout: Annotated[int, typer.Option(min=1, metavar="N", help="Seconds that one run may take.")] = 600,
+    whole_run: Annotated[
+        bool,
+        typer.Option(
+            "--whole-run",
+            help="On the card here: run the script to its end and let it write what it writes, under the limit.",
+        ),
+    ] = False,
+    timeout: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Seconds that one run may take; 600, and no limit for a whole run."),
+    ] = None,
     export: Annotated[
         Path | None, typer.Option("--export", *OUTPUT, help="Write the profile to this JSON file.", metavar="FILE")
     ] = None,
@@ -58,14 +71,32 @@ def run(
 ) -> None:
     """Run a training script, unchanged, on a card that need not be here, and say what it takes.
 
-    Predicted: the script believes in the card and ends after a few steps; nothing that it would write is written.
+    Predicted: the script believes in the card and ends after a few steps. On the card that is here it is measured,
+    under a hard limit. Nothing that it would write is written, but in a whole run.
     """
     _check(find, maximum, effective_batch, accumulation)
+    if whole_run and (gpu or find):
+        raise UsageError(f"--whole-run is of the card that is here; leave out {'--gpu' if gpu else '--find'}.")
     limits = MemoryLimits.parse(vram=vram, reserve=reserve)
     require_free(export, force=force)
-    predictor = _predictor(command, gpu, limits, steps=steps, find=find, timeout_s=timeout)
-    answer = predictor.largest(maximum, effective_batch, accumulation) if find else predictor.answer()
+    from vramfit.script.command import parse_command
+    from vramfit.script.run import TIMEOUT_S
+    from vramfit.script.source import RunRequest, open_source
+
+    asked = RunRequest(
+        command=parse_command(command),
+        limits=limits,
+        gpu=gpu,
+        steps=steps,
+        option=find,
+        timeout_s=timeout or (None if whole_run else TIMEOUT_S),
+        whole_run=whole_run,
+    )
+    source = open_source(asked, _say)
+    answer = source.largest(maximum, effective_batch, accumulation) if find else source.answer()
     _report(answer, export, as_json=as_json)
+    if whole_run and answer.profile.trials[0].verdict == "oom":
+        raise OutOfMemory(f"the script ran out of memory: {answer.profile.trials[0].note}.")
 
 
 def _check(find: str | None, maximum: int | None, effective_batch: int | None, accumulation: str | None) -> None:
@@ -77,28 +108,6 @@ def _check(find: str | None, maximum: int | None, effective_batch: int | None, a
             "--effective-batch divides the batch by the script's own option; give both, such as "
             "--effective-batch 64 --accumulation gradient-accumulation-steps."
         )
-
-
-def _predictor(
-    words: list[str], gpu: str | None, limits: MemoryLimits, *, steps: int, find: str | None, timeout_s: float
-) -> "ScriptPredictor":
-    from vramfit.script.command import parse_command
-
-    command = parse_command(words)
-    from vramfit.cli.explain import card_for
-    from vramfit.prediction.predict import card_budget
-    from vramfit.script.answer import ScriptPredictor
-    from vramfit.script.run import watch_script
-
-    card = card_for(gpu)
-    return ScriptPredictor(
-        command,
-        card,
-        card_budget(card, limits),
-        lambda asked: watch_script(asked, card.name, steps=steps, quiet=find is not None, timeout_s=timeout_s),
-        option=find,
-        on_trial=_say,
-    )
 
 
 def _say(trial: "Trial") -> None:

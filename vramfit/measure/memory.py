@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 
 from vramfit.measure.budget import USUAL_CONTEXT_BYTES
-from vramfit.measure.device import Device
+from vramfit.measure.device import Device, local_device
 from vramfit.records import Budget
 
 
@@ -36,6 +36,9 @@ class CardMemory(Protocol):
 
     def figures(self) -> MemoryFigures:
         """What was taken since `start`."""
+
+    def peak_allocated(self) -> int:
+        """The most bytes that tensors held at once since `start`; quick enough to be asked many times a step."""
 
     def synchronize(self) -> None:
         """Wait until the card has done everything asked of it."""
@@ -75,6 +78,10 @@ class CudaMemory:
             retries=self._retries() - self._retries_before,
         )
 
+    def peak_allocated(self) -> int:
+        """The most that was allocated since `start`."""
+        return torch.cuda.max_memory_allocated(self.device)
+
     def synchronize(self) -> None:
         """Wait for every stream of the card."""
         torch.cuda.synchronize(self.device)
@@ -96,6 +103,11 @@ class CudaMemory:
         mine = next((one.used_bytes for one in reading.processes if one.pid == os.getpid()), None)
         context = (reading.used_bytes - self._others_bytes if mine is None else mine) - reserved
         return context if context > 0 else USUAL_CONTEXT_BYTES
+
+
+def open_cuda_memory(index: int) -> CudaMemory:
+    """The memory of the card behind a CUDA ordinal, for a process that is started for it."""
+    return CudaMemory(local_device(index))
 
 
 def room_bytes(device: torch.device) -> int:

@@ -18,11 +18,14 @@ def show_script(answer: ScriptAnswer, file: TextIO | None = None) -> None:
     profile = answer.profile
     print(headline(profile), budget_sentence(profile.budget), "", sep="\n", file=file)
     show(trial_table(profile.trials, profile.plan.micro_batch, None), file)
-    print("", plan_sentence(profile), _BAND, *profile.notes, "", words(answer.peak), "", sep="\n", file=file)
+    print("", plan_sentence(profile), *((_BAND,) if answer.peak else ()), *profile.notes, "", sep="\n", file=file)
+    if answer.peak:
+        print(words(answer.peak), "", sep="\n", file=file)
     phases = make_table(("phase", "tensors\nGiB"))
     for phase, size in answer.phases.items():
         phases.add_row(phase, f"{size / GIB:.3f}")
     show(phases, file)
-    print(file=file)
-    show(modules_table(answer.peak), file)
+    if answer.peak:
+        print(file=file)
+        show(modules_table(answer.peak), file)
     print("", f"Train with: {shlex.join(answer.command)}", sep="\n", file=file)

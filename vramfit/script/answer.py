@@ -1,11 +1,12 @@
 """From a watched script to an answer: a trial, where its peak comes, and what was taken for granted."""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from vramfit._version import __version__
 from vramfit.cards import Card
+from vramfit.choices import Amp
 from vramfit.errors import NothingFits, NotTraceable, ScriptFailed
 from vramfit.measure.machine import read_machine
 from vramfit.plan.search import CEILING
@@ -15,7 +16,7 @@ from vramfit.prediction.predict import TracePredictor
 from vramfit.prediction.trace_records import Trace
 from vramfit.prediction.trace_series import TraceSeries
 from vramfit.prediction.tracing.trace import order_frees
-from vramfit.records import Budget, Bytes, JobKey, Plan, Profile, Record, Schedule, Trial, Verdict
+from vramfit.records import Budget, Bytes, JobKey, Machine, Plan, Profile, Record, Schedule, Trial, Verdict
 from vramfit.script.command import Command
 from vramfit.script.outcome import Outcome
 from vramfit.units import format_size
@@ -30,15 +31,16 @@ Watcher = Callable[[Command], Outcome]
 class ScriptAnswer(Record):
     """What is known of a script on a card.
 
-    `command` is the line to train with; `phases` are the most bytes of tensors held in each phase, before the
-    allocator rounds them; `peak` says where the peak comes from; `assumptions` are `file:line: what`.
+    `command` is the line to train with; `phases` are the most bytes of tensors held in each phase, predicted before the
+    allocator rounds them, measured where a phase held more than those before; `peak` says where a predicted peak comes
+    from; `assumptions` are `file:line: what`; `written` are files that went to a scratch folder.
     """
 
     command: tuple[str, ...]
     steps: int
     validated: bool
     phases: dict[str, Bytes]
-    peak: Explanation
+    peak: Explanation | None
     assumptions: tuple[str, ...]
     written: tuple[str, ...]
     host_peak_bytes: Bytes
@@ -77,7 +79,7 @@ class ScriptPredictor:
         )
         trial = predictor.proven(trace.micro_batch)
         self.on_trial(trial)
-        reason = f"as the command stands, {_judgement(trial)}"
+        reason = f"as the command stands, it {judgement(trial)}"
         plan = Plan(micro_batch=trial.micro_batch, reason=f"batch {trial.micro_batch}: {reason}.")
         return self._written_down(predictor, plan, [trial], self.command)
 
@@ -101,10 +103,10 @@ class ScriptPredictor:
         found = search.answer()
         if not found:
             raise NothingFits(f"'{self.command.name}' does not fit with {self.option} 1 on {self.card.name}.")
-        most = self._most_samples(search)
+        most = most_samples({value: self.outcomes[value] for value in search.proven})
         found, highest = (min(found, most), min(highest, most)) if most else (found, highest)
         trials = [search.proven[size] for size in sorted(search.proven) if size <= (most or size)]
-        size = _largest_divisor(effective_batch or found, found)
+        size = largest_divisor(effective_batch or found, found)
         if size not in search.proven:
             trials = sorted([*trials, self.proven(size)], key=lambda trial: trial.micro_batch)
         parts = (effective_batch or size) // size
@@ -139,13 +141,6 @@ class ScriptPredictor:
         trace.micro_batch = value
         return trace
 
-    def _most_samples(self, search: LargestBatch) -> int | None:
-        """The largest batch that the script's data makes, where larger values were tried; None where they were not."""
-        seen = {value: self.outcomes[value].batch_size for value in search.proven}
-        short = [batch for value, batch in seen.items() if batch < value]
-        is_batch = any(batch == value for value, batch in seen.items())
-        return max(short) if short and is_batch else None
-
     def _why(self, found: int, highest: int) -> str:
         above = self.foretold(found + 1) if found < highest else None
         if above is None or above.device_used_band_bytes is None:
@@ -156,29 +151,53 @@ class ScriptPredictor:
     def _written_down(
         self, predictor: TracePredictor, plan: Plan, trials: list[Trial], command: Command
     ) -> ScriptAnswer:
-        outcome = self.outcomes[plan.micro_batch]
-        trace = predictor.trace(plan.micro_batch)
-        return ScriptAnswer(
-            command=tuple(command.words()),
-            steps=outcome.steps_made,
-            validated=outcome.validated,
-            phases=phase_peaks(trace),
-            peak=explain_trial(predictor, plan.micro_batch),
-            assumptions=tuple(trace.assumptions),
-            written=outcome.written,
-            host_peak_bytes=outcome.host_peak_bytes,
-            profile=Profile(
-                vramfit_version=__version__,
-                source="predicted",
-                job=_job_key(command, trace, outcome),
-                machine=read_machine().model_copy(update={"card": self.card.name}),
-                budget=self.budget,
-                schedule=Schedule(),
-                plan=plan,
-                trials=tuple(trials),
-                notes=(*_notes(outcome, trace), *self.budget.notes),
-            ),
-        )
+        outcome = replace(self.outcomes[plan.micro_batch], trace=predictor.trace(plan.micro_batch))
+        machine = read_machine().model_copy(update={"card": self.card.name})
+        peak = explain_trial(predictor, plan.micro_batch)
+        return write_down(command, outcome, plan=plan, trials=trials, budget=self.budget, machine=machine, peak=peak)
+
+
+def write_down(
+    command: Command,
+    outcome: Outcome,
+    *,
+    plan: Plan,
+    trials: Sequence[Trial],
+    budget: Budget,
+    machine: Machine,
+    peak: Explanation | None = None,
+) -> ScriptAnswer:
+    """The answer from what became of a script: of its trace where it was predicted, else of what was measured."""
+    trace, measured = outcome.trace or Trace(plan.micro_batch), outcome.measured
+    return ScriptAnswer(
+        command=tuple(command.words()),
+        steps=outcome.steps_made,
+        validated=outcome.validated,
+        phases=measured.phases if measured else phase_peaks(trace),
+        peak=peak,
+        assumptions=tuple(trace.assumptions),
+        written=outcome.written,
+        host_peak_bytes=outcome.host_peak_bytes,
+        profile=Profile(
+            vramfit_version=__version__,
+            source="measured" if measured else "predicted",
+            job=_job_key(command, trace, outcome),
+            machine=machine,
+            budget=budget,
+            schedule=Schedule(),
+            plan=plan,
+            trials=tuple(trials),
+            notes=(*_notes(outcome, trace), *budget.notes),
+        ),
+    )
+
+
+def most_samples(outcomes: Mapping[int, Outcome]) -> int | None:
+    """The largest batch that a script's data makes, where larger values were tried; None where they were not."""
+    seen = {value: outcome.batch_size for value, outcome in outcomes.items()}
+    short = [batch for value, batch in seen.items() if batch < value]
+    is_batch = any(batch == value for value, batch in seen.items())
+    return max(short) if short and is_batch else None
 
 
 def phase_peaks(trace: Trace) -> dict[str, int]:
@@ -191,7 +210,7 @@ def phase_peaks(trace: Trace) -> dict[str, int]:
     return peaks
 
 
-def _largest_divisor(number: int, limit: int) -> int:
+def largest_divisor(number: int, limit: int) -> int:
     """The largest divisor of a number up to a limit: a script's accumulation steps are all of one size."""
     return next(size for size in range(min(limit, number), 0, -1) if number % size == 0)
 
@@ -202,17 +221,19 @@ def _whole(outcome: Outcome) -> Trace:
     return outcome.trace
 
 
-def _judgement(trial: Trial) -> str:
-    words = {Verdict.FITS: "fits", Verdict.RISKY: "may not fit", Verdict.OVER_BUDGET: "does not fit"}
-    return f"it {words[trial.verdict]}"
+def judgement(trial: Trial) -> str:
+    """What a verdict says of a batch, in words."""
+    words = {Verdict.FITS: "fits", Verdict.RISKY: "may not fit", Verdict.SPILLED: "spills into system memory"}
+    return words.get(trial.verdict, "does not fit")
 
 
 def _job_key(command: Command, trace: Trace, outcome: Outcome) -> JobKey:
     dtypes = {operation.dtype for operation in trace.operations if operation.phase == "forward" and operation.flops}
+    traced: Amp | None = "fp16" if "float16" in dtypes else "bf16" if "bfloat16" in dtypes else None
     return JobKey(
         name=command.name,
         model=command.name,
-        amp="fp16" if "float16" in dtypes else "bf16" if "bfloat16" in dtypes else None,
+        amp=outcome.measured.amp if outcome.measured else traced,
         cudnn_benchmark=outcome.cudnn_benchmark,
         fingerprint=hashlib.sha256("\0".join(command.words()).encode()).hexdigest()[:16],
     )
@@ -221,8 +242,9 @@ def _job_key(command: Command, trace: Trace, outcome: Outcome) -> JobKey:
 def _notes(outcome: Outcome, trace: Trace) -> list[str]:
     validated = " and a validation" if outcome.validated else ", and no validation"
     notes = [f"Seen: {outcome.steps_made} optimizer steps{validated}, in {outcome.seconds:.0f} s.", *outcome.notes]
-    if len(set(trace.samples.values())) > 1:
-        most, least = max(trace.samples.values()), min(trace.samples.values())
+    samples = (outcome.measured.samples if outcome.measured else trace.samples).values()
+    if len(set(samples)) > 1:
+        most, least = max(samples), min(samples)
         notes.append(f"Time and peak are those of a step of {most} samples; others had as few as {least}.")
     if trace.assumptions:
         more = len(trace.assumptions) - _SHOWN

@@ -28,6 +28,21 @@ def short_loaders(observer: Observer) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def noted_batches(observer: Observer) -> Iterator[None]:
+    """Within it, `observer` is told of every batch that any DataLoader brings."""
+    bring = _BaseDataLoaderIter.__next__
+
+    def brought(iterator: Any) -> Any:
+        batch = bring(iterator)
+        observer.note_batch(batch)
+        return batch
+
+    with ExitStack() as stack:
+        swap(stack, _BaseDataLoaderIter, "__next__", brought)
+        yield
+
+
 class _Watched(_SingleProcessDataLoaderIter):
     """The iterator of a loader without workers, for a loader that asked for some."""
 

@@ -5,7 +5,7 @@ that has parameters, it calls `backward`, it steps an optimizer.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -21,6 +21,7 @@ from torch.optim.optimizer import (
 from torch.utils._pytree import tree_leaves
 
 from vramfit.prediction.tracing.host_access import swap
+from vramfit.script.card_recorder import CardRecorder
 from vramfit.script.recorder import ScriptRecorder
 
 # Of several optimizers (a GAN's) one may step more often than another; so many times more is waited for.
@@ -34,7 +35,7 @@ _VALIDATION_S = 60.0
 class Observer:
     """Notes a script's steps in a recorder; `finish` is called when enough is seen."""
 
-    def __init__(self, recorder: ScriptRecorder, steps: int, finish: Callable[[], None]) -> None:
+    def __init__(self, recorder: ScriptRecorder | CardRecorder, steps: int, finish: Callable[[], None]) -> None:
         self.recorder = recorder
         self.steps = steps
         self.batch_size = 0  # of the largest micro-batch
@@ -95,6 +96,11 @@ class Observer:
         if self._trained and not self.validating:
             self.recorder.phase = "input"
 
+    def note_batch(self, batch: Any) -> None:
+        """Remember how many samples a loader brought, for networks that are called by keywords alone."""
+        leaves = tree_leaves(dict(batch) if isinstance(batch, Mapping) else batch)
+        self.recorder.brought = next((len(leaf) for leaf in leaves if isinstance(leaf, Tensor) and leaf.dim()), 0)
+
     def _registered(self, module: nn.Module, name: str, parameter: Any) -> None:  # noqa: ARG002  # torch's signature
         if isinstance(parameter, nn.Parameter) and not isinstance(parameter, nn.parameter.UninitializedParameter):
             self.recorder.empty_weight(parameter)
@@ -112,7 +118,8 @@ class Observer:
             return
         self._depth -= 1
         self.recorder._leave(module, inputs, output)
-        if not self._depth and self.recorder.phase == "forward":
+        # Without an output it failed, and the phase is where it did.
+        if not self._depth and self.recorder.phase == "forward" and output is not None:
             self.recorder.phase = "loss"
 
     def _begin_call(self, module: nn.Module, inputs: Any) -> None:
@@ -206,7 +213,7 @@ class Observer:
 
     def _end_step(self) -> None:
         """A step ends with its last optimizer; what comes is the next, or validation, or nothing that is asked."""
-        self.recorder.trace.samples[f"step {self.steps_made}"] = self._samples
+        self.recorder.step_ended(f"step {self.steps_made}", self._samples)
         self._samples, self._counted = 0, False
         if self.done and self.steps_made > self.steps + _PREFETCHED:
             self._finish()

@@ -81,6 +81,10 @@ class ScriptRecorder(Recorder):
         with _Calls(self):
             yield
 
+    def step_ended(self, name: str, samples: int) -> None:
+        """Note how many samples a step had."""
+        self.trace.samples[name] = samples
+
     def empty_weight(self, parameter: nn.Parameter) -> None:
         """Take the memory from a network's weight on the host, unless it is small."""
         real = parameter.device.type == "cpu" and not self.on_card(parameter)

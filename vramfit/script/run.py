@@ -12,8 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vramfit.errors import NotTraceable, ScriptFailed
+from vramfit.measure.visible import VISIBLE, visible_entry
 from vramfit.script.command import Command
-from vramfit.script.outcome import REQUEST, Outcome, Request
+from vramfit.script.outcome import REQUEST, OnCard, Outcome, Request
 
 TIMEOUT_S = 600.0
 # Trackers and hubs that would write or call home; each is told so in its own words.
@@ -33,38 +34,51 @@ _QUIET = {
     "TMPDIR": "{scratch}/tmp",
     "TEMP": "{scratch}/tmp",
     "TMP": "{scratch}/tmp",
-    "CUDA_VISIBLE_DEVICES": "",
+    "CUDA_CACHE_PATH": "{scratch}/cuda",
+    "TRITON_CACHE_DIR": "{scratch}/triton",
+    "TORCHINDUCTOR_CACHE_DIR": "{scratch}/inductor",
 }
 
 
 def watch_script(
-    command: Command, card: str, *, steps: int = 3, quiet: bool = False, timeout_s: float = TIMEOUT_S
+    command: Command,
+    card: str,
+    *,
+    steps: int = 3,
+    quiet: bool = False,
+    timeout_s: float | None = TIMEOUT_S,
+    on_card: OnCard | None = None,
 ) -> Outcome:
-    """Run a script on a card that is not here, until it made some optimizer steps.
+    """Run a script on a card, until it made some optimizer steps.
 
     Args:
         command: what to run, from the current folder.
-        card: a name of `vramfit.cards`.
+        card: the card that is not here, a name of `vramfit.cards`.
         steps: optimizer steps to see.
         quiet: keep what the script prints to itself; what it says of an error is in the error.
-        timeout_s: the most that it may take.
+        timeout_s: the most that it may take; None for no limit.
+        on_card: measure on the card that is here instead of believing in another.
 
     Raises:
         ScriptFailed: the script ended by its own fault; carries its exit code.
         NotTraceable: it does what cannot be followed, made no step, or took too long.
 
     """
+    whole_run = on_card is not None and on_card.whole_run
     with _scratch() as scratch:
         (scratch / "tmp").mkdir()
         with (scratch / REQUEST).open("wb") as file:
-            pickle.dump(Request(command, card, steps, scratch), file)
-        said = _run(scratch, quiet=quiet, timeout_s=timeout_s)
+            pickle.dump(Request(command, card, steps, scratch, on_card), file)
+        environment = _environment(scratch, os.environ, whole_run=whole_run)
+        if not whole_run:
+            environment[VISIBLE] = visible_entry(0, os.environ) if on_card else ""
+        said = _run(scratch, environment, quiet=quiet, whole_run=whole_run, timeout_s=timeout_s)
         outcome = Outcome.load(scratch)
     return _checked(outcome, command, said, timeout_s)
 
 
-def _checked(outcome: Outcome | None, command: Command, said: "_Said", timeout_s: float) -> Outcome:
-    if said.late:
+def _checked(outcome: Outcome | None, command: Command, said: "_Said", timeout_s: float | None) -> Outcome:
+    if said.late and timeout_s is not None:
         raise NotTraceable(f"'{command.name}' did not make its steps within {timeout_s:.0f} s; give it less to load.")
     if outcome is None:
         raise ScriptFailed(f"'{command.name}' {_how_it_ended(said.code)}{said.tail}", exit_code=max(1, said.code))
@@ -75,7 +89,7 @@ def _checked(outcome: Outcome | None, command: Command, said: "_Said", timeout_s
         )
     if outcome.ending == "not traceable":
         raise NotTraceable(outcome.error)
-    if outcome.trace is None:
+    if outcome.ending != "out of memory" and not outcome.steps_made:
         raise NotTraceable(
             f"'{command.name}' ended without an optimizer step; give it the arguments with which it trains."
         )
@@ -96,20 +110,25 @@ class _Said:
         self.tail = f": {lines[-1][:300]}" if lines else "."
 
 
-def _run(scratch: Path, *, quiet: bool, timeout_s: float) -> _Said:
+def _run(scratch: Path, environment: dict[str, str], *, quiet: bool, whole_run: bool, timeout_s: float | None) -> _Said:
     output = subprocess.PIPE if quiet else sys.stderr.fileno()
     process = subprocess.Popen(
         [sys.executable, "-m", "vramfit.script.child", str(scratch)],
-        stdin=subprocess.DEVNULL,
+        stdin=None if whole_run else subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT if quiet else output,
-        env=_environment(scratch, os.environ),
+        env=environment,
         start_new_session=True,
     )
     try:
         printed, _ = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         return _Said(1, late=True)
+    except KeyboardInterrupt:
+        if whole_run:  # a script may save where it is
+            process.send_signal(signal.SIGINT)
+            process.wait()
+        raise
     finally:
         _end_all(process)
     return _Said(process.returncode, printed.decode(errors="replace") if printed else "")
@@ -127,8 +146,9 @@ def _end_all(process: subprocess.Popen[bytes]) -> None:
         process.stdout.close()
 
 
-def _environment(scratch: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    quiet = {name: value.format(scratch=scratch) for name, value in _QUIET.items()}
+def _environment(scratch: Path, environment: Mapping[str, str], *, whole_run: bool) -> dict[str, str]:
+    """The environment of a script's process; that of a whole run is the user's own."""
+    quiet = {} if whole_run else {name: value.format(scratch=scratch) for name, value in _QUIET.items()}
     ours = str(Path(__file__).parents[2])
     path = os.pathsep.join(part for part in (environment.get("PYTHONPATH", ""), ours) if part)
     return {**environment, **quiet, "PYTHONPATH": path}

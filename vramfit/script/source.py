@@ -1,0 +1,103 @@
+"""Where the answer on a script comes from: the card that is here, or one that need not be."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from vramfit.cards import Card, find_card
+from vramfit.errors import NothingFits, NotTraceable, NoUsableGpu, UnknownCard
+from vramfit.measure.budget import read_budget
+from vramfit.measure.device import Device
+from vramfit.measure.memory import CardMemory, open_cuda_memory
+from vramfit.prediction.predict import card_budget
+from vramfit.probe.backend import DEFAULT_CARD, card_here
+from vramfit.probe.request import ProbeRequest
+from vramfit.records import Budget, Trial
+from vramfit.script.answer import ScriptPredictor
+from vramfit.script.command import Command
+from vramfit.script.measured_answer import ScriptMeasurer
+from vramfit.script.outcome import OnCard, Outcome
+from vramfit.script.run import TIMEOUT_S, watch_script
+from vramfit.units import NO_LIMITS, MemoryLimits
+
+OnTrial = Callable[[Trial], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What is asked of a command.
+
+    `gpu` is a card that need not be here, None for the one that is or else the default one; `option` is what is
+    searched, None for the command as it stands; `timeout_s` of None is no limit.
+    """
+
+    command: Command
+    limits: MemoryLimits = NO_LIMITS
+    gpu: str | None = None
+    steps: int = 3
+    option: str | None = None
+    timeout_s: float | None = TIMEOUT_S
+    whole_run: bool = False
+
+    def watch(self, line: Command, card: str, on_card: OnCard | None = None) -> Outcome:
+        """One run of the command, or of it with another value; of a search nothing is shown."""
+        quiet = self.option is not None
+        return watch_script(line, card, steps=self.steps, quiet=quiet, timeout_s=self.timeout_s, on_card=on_card)
+
+
+def open_source(request: RunRequest, on_trial: OnTrial) -> ScriptPredictor | ScriptMeasurer:
+    """Who answers a request; `on_trial` is told of each trial.
+
+    Raises:
+        NoUsableGpu: a whole run is asked for, and no card is here.
+        UnknownCard: no such card.
+
+    """
+    device = card_here(ProbeRequest(gpu=request.gpu))
+    if device is not None:
+        return measuring(request, device, on_trial)
+    if request.whole_run:
+        raise NoUsableGpu("a whole run needs a card, and none is here; leave out --whole-run to predict.")
+    card = find_card(request.gpu or DEFAULT_CARD)
+    return _predicting(request, card, card_budget(card, request.limits), on_trial)
+
+
+def measuring(
+    request: RunRequest, device: Device, on_trial: OnTrial, open_memory: Callable[[], CardMemory] | None = None
+) -> ScriptMeasurer:
+    """Who measures on a card that is here; a search begins where prediction believes the answer to be.
+
+    `open_memory` gives the card's memory in the script's process, by default that of CUDA.
+    """
+    budget = read_budget(device, request.limits)
+    memory = open_memory or partial(open_cuda_memory, device.index)
+    on_card = OnCard(budget, memory, whole_run=request.whole_run)
+    return ScriptMeasurer(
+        request.command,
+        device,
+        budget,
+        lambda line: request.watch(line, device.name, on_card),
+        option=request.option,
+        guess=lambda highest: _guess(request, device, budget, highest),
+        on_trial=on_trial,
+    )
+
+
+def _predicting(request: RunRequest, card: Card, budget: Budget, on_trial: OnTrial) -> ScriptPredictor:
+    return ScriptPredictor(
+        request.command,
+        card,
+        budget,
+        lambda line: request.watch(line, card.name),
+        option=request.option,
+        on_trial=on_trial,
+    )
+
+
+def _guess(request: RunRequest, device: Device, budget: Budget, highest: int) -> int | None:
+    """The largest value that is predicted to fit; None for a card or a script that cannot be predicted."""
+    try:
+        predictor = _predicting(request, find_card(device.name), budget, lambda _: None)
+        return predictor.largest(highest).profile.plan.micro_batch
+    except (UnknownCard, NotTraceable, NothingFits):
+        return None
