@@ -26,7 +26,7 @@ from vramfit.units import MIB
 _POSE = {"SimpleBaseline-ResNet50 (17 kpt)": 17, "SimpleBaseline-ResNet50 (16 kpt)": 16}
 
 
-_ANY_CARD = find_card("V100")  # the files do not say; only Hopper's workspace differs
+_ANY_CARD = find_card("V100 16GB")  # the files do not say; only Hopper's workspace differs
 
 
 @dataclass(frozen=True)

@@ -276,7 +276,7 @@ def _vramfit(*arguments: str) -> str:
 
 def _predictor(job: Job, device: Device, budget: Budget) -> Predictor | None:
     try:
-        return Predictor(job, find_card(device.name), budget)
+        return Predictor(job, find_card(device.name, total_bytes=device.total_bytes), budget)
     except UnknownCard:
         return None
 

@@ -9,6 +9,7 @@ def test_the_table_has_the_cards_people_train_on():
     assert len(CARDS) >= 60
     assert len({card.name for card in CARDS}) == len(CARDS)
     assert {card.architecture for card in CARDS} == {
+        "maxwell",
         "pascal",
         "volta",
         "turing",
@@ -24,9 +25,9 @@ def test_every_card_is_found_by_its_own_name_and_is_plausible(card):
     assert find_card(card.name) is card
     assert find_card(f"NVIDIA GeForce {card.name}".upper()) is card
     assert find_card(card.name.replace(" ", "").lower() if "GB" not in card.name else card.name) is card
-    assert 0.91 * card.sold_gib * GIB < card.memory_bytes < card.sold_gib * GIB
-    assert card.fp16_flops >= card.tf32_flops >= card.fp32_flops > 1e12
-    assert 1e11 < card.bandwidth_bytes_per_s < 1e13
+    assert 0.88 * card.sold_gib * GIB < card.memory_bytes < card.sold_gib * GIB
+    assert card.fp16_flops >= card.tf32_flops >= card.fp32_flops > 5e11
+    assert 2e10 < card.bandwidth_bytes_per_s < 1e13
     assert card.source
 
 
@@ -41,7 +42,7 @@ def test_every_card_is_found_by_its_own_name_and_is_plausible(card):
         ("NVIDIA GeForce RTX 2080 with Max-Q Design", "RTX 2080 Laptop"),
         ("rtx_4070_ti_super", "RTX 4070 Ti Super"),
         ("4070tisuper", "RTX 4070 Ti Super"),
-        ("a100", "A100 SXM 40GB"),
+        ("a100 40gb", "A100 SXM 40GB"),
         ("NVIDIA A100-SXM4-80GB", "A100 SXM 80GB"),
         ("NVIDIA A100 80GB PCIe", "A100 PCIe 80GB"),
         ("Tesla V100-SXM2-32GB", "V100 SXM2 32GB"),
@@ -58,14 +59,14 @@ def test_every_card_is_found_by_its_own_name_and_is_plausible(card):
         ("rtx 3080", "RTX 3080"),
         ("RTX 4060 Ti 16 GiB", "RTX 4060 Ti 16GB"),
         ("titan rtx", "TITAN RTX"),
-        ("TITAN X (Pascal)", "TITAN X"),
+        ("TITAN X (Pascal)", "TITAN X (Pascal)"),
     ],
 )
 def test_names_match_loosely(text, name):
     assert find_card(text).name == name
 
 
-@pytest.mark.parametrize("text", ["rtx3070tl", "RTX 3090 12GB", "", "radeon"])
+@pytest.mark.parametrize("text", ["rtx3070tl", "RTX 3090 12GB", "", "banana"])
 def test_an_unknown_card_lists_the_nearest(text):
     with pytest.raises(UnknownCard, match=r"the nearest are .+, .+"):
         find_card(text)

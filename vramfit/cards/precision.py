@@ -5,7 +5,7 @@ bf16 needs compute capability 8.0. Older cards take bf16 tensors, but PyTorch co
 a card is of it.
 """
 
-from vramfit.cards.table import BF16_CAPABILITY, Card
+from vramfit.cards.card import BF16_CAPABILITY, Card
 from vramfit.choices import Amp
 from vramfit.errors import UsageError
 

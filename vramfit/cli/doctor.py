@@ -67,7 +67,7 @@ def _card(device: "Device") -> dict[str, Any]:
     return {
         "index": device.index,
         "name": device.name,
-        "known_as": _known_as(device.name),
+        "known_as": _known_as(device),
         "total_bytes": reading.total_bytes,
         "driver_bytes": reading.driver_bytes,
         "free_bytes": reading.free_bytes,
@@ -81,12 +81,12 @@ def _card(device: "Device") -> dict[str, Any]:
     }
 
 
-def _known_as(name: str) -> str | None:
+def _known_as(device: "Device") -> str | None:
     from vramfit.cards import find_card
     from vramfit.errors import UnknownCard
 
     try:
-        return find_card(name).name
+        return find_card(device.name, total_bytes=device.total_bytes).name
     except UnknownCard:
         return None
 
@@ -129,7 +129,7 @@ def _advice(device: "Device") -> list[str]:
             f"{device.name}: this Windows driver may move memory to system RAM instead of failing, many times slower;"
             " in the NVIDIA control panel set 'CUDA - Sysmem Fallback Policy' to 'Prefer No Sysmem Fallback'."
         )
-    if _known_as(device.name) is None:
+    if _known_as(device) is None:
         advice.append(f"{device.name}: not in the table of cards, so it can be measured but not predicted.")
     return advice
 

@@ -55,7 +55,7 @@ def explain(
     Predicted, without a GPU; the parts sum to the peak to the byte.
     """
     require_free(html, force=force)
-    from vramfit.cards import precision_note
+    from vramfit.cards import card_notes
     from vramfit.cli.models import named_job
     from vramfit.jobs.levers.apply import settled
     from vramfit.prediction.explain import explain_trial
@@ -71,7 +71,7 @@ def explain(
         from vramfit.report.timeline import timeline_page
 
         written.append(write_result(html, timeline_page(explanation, title), "Timeline"))
-    note = precision_note(card, settled(job).amp)
+    note = " ".join(card_notes(card, settled(job).amp)) or None
     _report(explanation, predictor.trial(explanation.micro_batch), title=title, note=note, as_json=as_json)
     tell(written, as_json=as_json)
 
@@ -89,7 +89,9 @@ def card_for(gpu: str | None) -> "Card":
     from vramfit.probe.request import ProbeRequest
 
     device = card_here(ProbeRequest(gpu=gpu))
-    return find_card(device.name if device else gpu or DEFAULT_CARD)
+    if device is not None:
+        return find_card(device.name, total_bytes=device.total_bytes)
+    return find_card(gpu or DEFAULT_CARD)
 
 
 def _largest(predictor: "Predictor") -> int:

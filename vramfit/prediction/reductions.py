@@ -19,8 +19,6 @@ _WARP = 32
 _VECTOR = 4  # columns that a thread sums at once
 _FEWEST_VALUES, _MOST_VALUES = 16, 256  # of a thread
 _PARTIAL_BYTES, _SEMAPHORE_BYTES = 4, 4  # sums of half precision are float32
-# Threads that a multiprocessor holds at once where not 2048 (CUDA C++ Programming Guide, compute capabilities).
-_RESIDENT = {(7, 5): 1024, (8, 6): 1536, (8, 7): 1536, (8, 9): 1536, (12, 0): 1536, (12, 1): 1536}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,7 @@ def staging_bytes(reduction: Reduction, card: Card) -> int:
     rows, columns = reduction.rows, reduction.columns
     blocks = _blocks(rows, columns)
     grid = blocks.across(columns)
-    pieces = _pieces(rows, blocks, grid, _RESIDENT.get(card.compute_capability, 2048), card.sms)
+    pieces = _pieces(rows, blocks, grid, card.resident_threads // card.sms, card.sms)
     if pieces <= 1:
         return 0
     return _PARTIAL_BYTES * columns * pieces * blocks.width * blocks.vector + _SEMAPHORE_BYTES * grid

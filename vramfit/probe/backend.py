@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
-from vramfit.cards import Card, find_card, precision_note
+from vramfit.cards import Card, card_notes, find_card
 from vramfit.errors import NotTraceable, NoUsableGpu, UnknownCard, UsageError
 from vramfit.jobs.job import Job
 from vramfit.jobs.levers.text import with_levers
@@ -115,7 +115,7 @@ def open_backend(source: JobSource, built: Job, request: ProbeRequest) -> Backen
     if device is None or request.mode == "predict":
         return open_predicted(built, request)
     budget = read_budget(device, request.limits)
-    guesser, notes = _guesser(built, device, budget, request), _precision_notes(built, device.name)
+    guesser, notes = _guesser(built, device, budget, request), _card_notes(built, device.name, device.total_bytes)
     return MeasuredBackend(source, device, budget, request.schedule, guesser, notes=notes)
 
 
@@ -147,22 +147,23 @@ def open_predicted(job: Job, request: ProbeRequest) -> PredictedBackend:
     """
     device = card_here(request)
     if device is not None:
-        return _predicted(job, find_card(device.name), read_budget(device, request.limits), request)
+        return _predicted(
+            job, find_card(device.name, total_bytes=device.total_bytes), read_budget(device, request.limits), request
+        )
     backend = _on_card(job, find_card(request.gpu or DEFAULT_CARD), request)
     if request.gpu is None:
         backend.notes.append(f"No GPU is here and none was named: predicted for the {backend.machine.card}.")
     return backend
 
 
-def _precision_notes(job: Job, card: str) -> list[str]:
-    """What to know of the job's precision on a card; of one that the table lacks nothing is known."""
+def _card_notes(job: Job, card: str, total_bytes: int | None = None) -> list[str]:
+    """What to know of a card and of the job's precision on it; of one that the table lacks nothing is known."""
     from vramfit.jobs.levers.apply import settled
 
     try:
-        note = precision_note(find_card(card), settled(job).amp)
+        return card_notes(find_card(card, total_bytes=total_bytes), settled(job).amp)
     except UnknownCard:
         return []
-    return [note] if note else []
 
 
 def _on_card(job: Job, card: Card, request: ProbeRequest) -> PredictedBackend:
@@ -180,7 +181,7 @@ def _on_card(job: Job, card: Card, request: ProbeRequest) -> PredictedBackend:
 def _predicted(job: Job, card: Card, budget: Budget, request: ProbeRequest) -> PredictedBackend:
     from vramfit.prediction.predict import Predictor, allocator_note
 
-    machine, notes = read_machine().model_copy(update={"card": card.name}), _precision_notes(job, card.name)
+    machine, notes = read_machine().model_copy(update={"card": card.name}), _card_notes(job, card.name)
     if note := allocator_note(job):
         # A profile is not to claim a setting that its figures leave out.
         machine = machine.model_copy(update={"allocator_settings": ""})
@@ -194,7 +195,7 @@ def _guesser(job: Job, device: Device, budget: Budget, request: ProbeRequest) ->
     def guess(maximum: int) -> int:
         from vramfit.prediction.predict import Predictor
 
-        predictor = Predictor(job, find_card(device.name), budget, request.policy)
+        predictor = Predictor(job, find_card(device.name, total_bytes=device.total_bytes), budget, request.policy)
         return min(maximum, _past_the_sure(predictor, predictor.largest_that_fits(maximum), budget.budget_bytes))
 
     return guess

@@ -187,7 +187,7 @@ def remarks(profile: Profile) -> list[str]:
 def _counted(profile: Profile) -> str:
     """Which memory a predicted figure counts, and how much more NVML shows; nothing of a card that is not known."""
     try:
-        card = find_card(profile.machine.card or "")
+        card = find_card(profile.machine.card or "", total_bytes=profile.budget.total_bytes)
     except UnknownCard:
         return ""
     more = card.driver_reserve_bytes
