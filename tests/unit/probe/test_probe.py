@@ -174,7 +174,7 @@ class Predictor:
 
 def test_the_search_begins_from_the_likeliest_size_and_not_from_the_safest(monkeypatch):
     monkeypatch.setattr("vramfit.prediction.predict.Predictor", Predictor)
-    monkeypatch.setattr("vramfit.probe.backend.find_card", lambda _: None)
+    monkeypatch.setattr("vramfit.probe.backend.find_card", lambda _, total_bytes: None)
     card = ScriptedCard()
     assert _guesser(None, card, read_budget(card), ProbeRequest())(100) == 7
     assert _guesser(None, card, read_budget(card), ProbeRequest())(6) == 6
