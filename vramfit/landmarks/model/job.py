@@ -6,16 +6,18 @@ B batch, K landmarks, P photometric parameters, H W image pixels, h w heatmap pi
     targets  float32 BxKx2, (x, y) in image pixels, NaN where missing
     prepared (float32 B1HW, (heatmaps float32 BxKxhxw, weights float32 BxK))
     outputs  BxKxhxw
+
+The second of two stages learns on crops: there the films come with "centres", BxKx2, and heatmaps are of crops.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from vramfit.jobs.job import Batch, Job
 from vramfit.jobs.param_groups import adamw
@@ -27,13 +29,14 @@ from vramfit.landmarks.model.loss import adaptive_wing
 from vramfit.landmarks.model.network import ALIASES, HeatmapNetwork
 from vramfit.landmarks.model.options import LandmarkJobOptions
 from vramfit.landmarks.model.stages import BACKBONE, stage_modules
+from vramfit.landmarks.model.two_stage import COARSE, StageSizes, TwoStageNetwork, crop_origins, scattered
 
 
 def landmark_job(options: LandmarkJobOptions) -> Job:
     """The job of finding landmarks on films; it pickles."""
     losses = {"adaptive_wing": heatmap_loss, "mse": squared_error_loss}
     return Job(
-        model=partial(HeatmapNetwork, options.model, options.landmarks, options.heatmap_stride),
+        model=_network(options),
         batch=partial(synthetic_batch, options),
         loss=losses[options.loss],
         optimizer=partial(adamw, learning_rate=options.learning_rate, weight_decay=options.weight_decay),
@@ -43,7 +46,7 @@ def landmark_job(options: LandmarkJobOptions) -> Job:
         clip_norm=options.clip_norm,
         ema_decay=options.ema_decay,
         cudnn_benchmark=options.cudnn_benchmark,
-        frozen=stage_modules(options.freeze),
+        frozen=(COARSE,) if options.coarse_size else stage_modules(options.freeze),
         rate_scales=() if options.backbone_lr_scale == 1 else ((BACKBONE, options.backbone_lr_scale),),
         levers=options.levers,
         loading_rate=partial(loading_rate, options.image_size, options.landmarks),
@@ -51,6 +54,17 @@ def landmark_job(options: LandmarkJobOptions) -> Job:
         model_name=ALIASES.get(options.model, options.model),
         image_size=options.image_size,
     )
+
+
+def _network(options: LandmarkJobOptions) -> Callable[[], nn.Module]:
+    """What builds the network: one stage, or two where the whole film is seen small first."""
+    if options.coarse_size is None:
+        return partial(HeatmapNetwork, options.model, options.landmarks, options.heatmap_stride)
+    return partial(TwoStageNetwork, options.model, options.landmarks, _sizes(options, options.coarse_size))
+
+
+def _sizes(options: LandmarkJobOptions, coarse_size: tuple[int, int]) -> StageSizes:
+    return StageSizes(options.image_size, coarse_size, options.crop_size, options.heatmap_stride)
 
 
 def synthetic_batch(options: LandmarkJobOptions, samples: int) -> Batch:
@@ -69,13 +83,20 @@ def prepare(options: LandmarkJobOptions, inputs: dict[str, Tensor], targets: Ten
     """On the card: normalise, change the look when training, render the heatmaps."""
     films, changes = inputs["films"], inputs["photometric"]
     images = photometric.augment(films, changes) if training else photometric.normalise(films)
-    heatmaps = render(targets, options.image_size, options.heatmap_stride, options.heatmap_sigma)
-    weights = present(targets, options.image_size)
+    seen: dict[str, Tensor] | Tensor = images
+    size, places = options.image_size, targets
+    if training and options.coarse_size:
+        seeds = changes[:, photometric.Photometric._fields.index("noise_seed")]
+        centres = scattered(targets, seeds, options.crop_size)
+        origins = crop_origins(centres, _sizes(options, options.coarse_size))
+        seen, size, places = {"films": images, "centres": centres}, (options.crop_size,) * 2, targets - origins
+    heatmaps = render(places, size, options.heatmap_stride, options.heatmap_sigma)
+    weights = present(places, size)
     if options.landmark_weights is not None:
         weights = weights * torch.tensor(options.landmark_weights).to(weights.device, non_blocking=True)
     if "weights" in inputs:
         weights = weights * inputs["weights"]
-    return images, (heatmaps, weights)
+    return seen, (heatmaps, weights)
 
 
 def heatmap_loss(outputs: Tensor, targets: tuple[Tensor, Tensor]) -> Tensor:

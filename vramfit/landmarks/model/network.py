@@ -153,7 +153,7 @@ def _for_grey(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[st
 
 
 def _load_file(network: HeatmapNetwork, path: Path) -> str:
-    state = _read_state(path)
+    state = read_state(path)
     mine = network.state_dict()
     fitting = {key: value for key, value in state.items() if key in mine and mine[key].shape == value.shape}
     wanted = [key for key in mine if key.startswith("backbone.")]
@@ -168,7 +168,13 @@ def _load_file(network: HeatmapNetwork, path: Path) -> str:
     return f"Weights: {path}" + (f", but for {left} of the head that differ in shape." if left else ".")
 
 
-def _read_state(path: Path) -> Mapping[str, Tensor]:
+def read_state(path: Path) -> Mapping[str, Tensor]:
+    """The weights of a checkpoint or safetensors file, the averaged ones where it has them.
+
+    Raises:
+        DataError: no such file, or none of weights.
+
+    """
     try:
         content = _load(path)
     except FileNotFoundError:

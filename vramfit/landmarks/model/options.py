@@ -27,6 +27,7 @@ class NetworkOptions(Options):
     """The landmark network, and how a step trains it.
 
     `image_size` is (height, width) of the letterboxed film; `sigma` is None for 1.5 at stride 4, 3 at 2, 6 at 1;
+    `coarse_size`, if any, is that of the image on which the first of two stages finds where to look closer;
     `freeze` are stages of `vramfit.landmarks.model.stages`; `weights` is what training starts from (see
     `load_weights`), not read when the job builds its network.
     """
@@ -42,6 +43,15 @@ class NetworkOptions(Options):
     )
     loss: Literal["adaptive_wing", "mse"] = option("adaptive_wing", "The loss of the heatmaps.")
     amp: Amp | None = option("fp16", "Mixed precision by its type; fp16 if not given.")
+    coarse_size: tuple[int, int] | None = option(
+        None,
+        "Train a second stage: on crops of the film at --image-size, around points that the network of --weights finds "
+        "at this size.",
+        metavar="SIZE",
+        read=parse_image_size,
+        on_resume="fixed",
+    )
+    crop_size: int = option(96, "Side of the second stage's crops in pixels.", metavar="N", on_resume="fixed")
     heatmap_stride: int = option(4, "Image pixels to a heatmap pixel.", metavar="1|2|4")
     sigma: float | None = option(None, "Standard deviation of the heatmaps' Gaussians, in their pixels.", metavar="X")
     learning_rate: float = option(1e-3, "Highest learning rate.", flags=("--lr",), metavar="X", above=0)
@@ -79,6 +89,24 @@ class NetworkOptions(Options):
         if self.sigma is not None and self.sigma <= 0:
             raise UsageError(f"sigma {self.sigma} is not positive; leave it out, or use 1 to 3 heatmap pixels.")
         stage_modules(self.freeze)
+        if self.coarse_size is not None:
+            self._check_stages(self.coarse_size)
+
+    def _check_stages(self, coarse: tuple[int, int]) -> None:
+        (height, width), side = self.image_size, self.crop_size
+        if (
+            height * coarse[1] != width * coarse[0]
+            or height < coarse[0]
+            or any(one % _COARSEST_STRIDE for one in coarse)
+        ):
+            raise UsageError(
+                f"--coarse-size {coarse[0]} {coarse[1]} does not suit --image-size {height} {width}; use multiples of "
+                "32 of the same shape, no larger."
+            )
+        if side % 16 or not 32 <= side <= min(height, width):
+            raise UsageError(f"--crop-size {side} is not possible; use a multiple of 16 from 32 to the image's side.")
+        if self.freeze or self.backbone_lr_scale != 1:
+            raise UsageError("with --coarse-size the first stage does not learn; leave out --freeze and its rate.")
 
     @property
     def heatmap_sigma(self) -> float:
@@ -121,5 +149,6 @@ class LandmarkJobOptions(NetworkOptions):
 
         named = {_EARLIER_NAMES.get(name, name): value for name, value in plain.items()}
         named["levers"] = tuple(Lever.model_validate(lever) for lever in named["levers"])
-        named |= {name: tuple(named[name]) for name in ("image_size", "freeze") if name in named}
+        tuples = ("image_size", "coarse_size", "freeze")
+        named |= {name: tuple(named[name]) for name in tuples if named.get(name) is not None}
         return cls(**named)

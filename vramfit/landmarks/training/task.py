@@ -39,6 +39,7 @@ from vramfit.landmarks.loading.dataset import FilmDataset
 from vramfit.landmarks.model.job import landmark_job, plain_task
 from vramfit.landmarks.model.network import load_weights
 from vramfit.landmarks.model.options import LandmarkJobOptions
+from vramfit.landmarks.model.two_stage import TwoStageNetwork, load_stages
 from vramfit.landmarks.report.examples import FilmExample, example_of
 from vramfit.training.listeners import Example
 from vramfit.training.task import Judgement, Rows, Task
@@ -85,6 +86,8 @@ class FilmTask(Task):
 
     def start_weights(self, model: nn.Module) -> str:
         """Load `options.weights` into a new network; one sentence of which."""
+        if isinstance(model, TwoStageNetwork):
+            return load_stages(model, self.options.weights)
         return load_weights(model, self.options.model, self.options.weights)  # type: ignore[arg-type]  # our job's
 
     def rows(self, outputs: Tensor, indices: Sequence[int]) -> Rows:

@@ -130,6 +130,15 @@ def test_pt2_runs_without_vramfit_and_says_the_same(trained, tmp_path):
     assert json.loads(extra["vramfit.json"]) == json.loads(describe(trained, normalised_inside=True).model_dump_json())
 
 
+def test_two_stages_leave_as_one_file(films, tmp_path):
+    sizes = {"image_size": (128, 128), "coarse_size": (64, 64), "crop_size": 32, "heatmap_stride": 2}
+    two = load_trained(make_checkpoint(films, tmp_path / "two" / "checkpoint_best.pth", **sizes), "cpu")
+    exported = export_network(two, tmp_path / "two.pt2", "pt2")
+    assert exported.largest_difference <= 1e-4
+    assert exported.description.image_size == (128, 128)
+    assert exported.description.heatmap_stride == 2
+
+
 def test_safetensors_come_back_as_the_network_they_were(trained, shared, films, tmp_path):
     back = load_trained(shared, "cpu")
     assert (back.epoch, back.mre_mm, back.landmarks) == (trained.epoch, trained.mre_mm, trained.landmarks)
