@@ -50,7 +50,7 @@ def make_loop(folder, ranks=None):
 def main(folder, fail_on):
     import torch
 
-    from vramfit.training.distributed import Ranks
+    from vramfit.jobs.ranks import Ranks
 
     with Ranks.join("cpu") as ranks:
         loop = make_loop(folder, ranks)

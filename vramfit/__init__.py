@@ -25,6 +25,7 @@ _HOMES = {
     "TokenBudgetSampler": "vramfit.training.token_sampler",
     "find_batch_size": "vramfit.measure.find",
     "SearchResult": "vramfit.measure.find",
+    "fits": "vramfit.integrations.accelerate",
     "recovering": "vramfit.training.loop_recovery",
     **dict.fromkeys(
         (
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
     from vramfit.errors import UnknownCard as UnknownCard
     from vramfit.errors import UsageError as UsageError
     from vramfit.errors import VramfitError as VramfitError
+    from vramfit.integrations.accelerate import fits as fits
     from vramfit.jobs.job import Job as Job
     from vramfit.measure.find import SearchResult as SearchResult
     from vramfit.measure.find import find_batch_size as find_batch_size

@@ -9,7 +9,7 @@ import pytest
 import vramfit
 
 PUBLIC = [name for name in vramfit.__all__ if callable(getattr(vramfit, name)) and getattr(vramfit, name).__doc__]
-WITH_EXAMPLE = ("Job", "Task", "find_batch_size", "fit", "predict", "recovering", "train")
+WITH_EXAMPLE = ("Job", "Task", "find_batch_size", "fit", "fits", "predict", "recovering", "train")
 RECORDS = [("vramfit.units", "MemoryLimits"), ("vramfit.probe.request", "ProbeRequest")]
 
 

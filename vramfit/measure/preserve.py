@@ -15,7 +15,7 @@ _Switch = tuple[Callable[[], Any], Callable[[Any], Any]]
 @contextmanager
 def preserved() -> Iterator[None]:
     """Restore python's, numpy's, torch's and CUDA's random states and torch's global switches on the way out."""
-    switches = [(put, get()) for get, put in _switches()]
+    switches = [(get, put, get()) for get, put in _switches()]
     host_state = random_state(CPU)
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     try:
@@ -24,8 +24,9 @@ def preserved() -> Iterator[None]:
         set_random_state(host_state, CPU)
         if cuda_states:
             torch.cuda.set_rng_state_all(cuda_states)
-        for put, value in switches:
-            put(value)
+        for get, put, value in switches:
+            if get() != value:  # setting one may load much of torch
+                put(value)
 
 
 def _switches() -> list[_Switch]:

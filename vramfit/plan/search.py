@@ -8,7 +8,7 @@ ran and did not; memory that grows with the batch therefore always gives the opt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil, isqrt
+from math import ceil, comb, isqrt
 
 from vramfit.records import Trial, Verdict
 from vramfit.units import MIB
@@ -25,6 +25,10 @@ ROUNDING = 2 * MIB
 APART = 16 * ROUNDING
 # After this many trials interpolation has not converged, and halving takes over.
 PATIENCE = 6
+# By yes and no alone: sizes that may fail, where the trials below do. One more is a size that fails a second time.
+FAILURES = 3
+# More trials than these between a size that fits and one that does not are worth another failure.
+LADDER = 32
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ class Search:
     def _propose(self, tried: Sequence[Tried], bracket: "Bracket") -> int:
         size = self._from_line(tried, bracket)
         if size is None:
-            size = self._from_answers(bracket)
+            size = self._from_answers(tried, bracket)
         return bracket.inside(size)
 
     def _from_line(self, tried: Sequence[Tried], bracket: "Bracket") -> int | None:
@@ -152,15 +156,15 @@ class Search:
             return self.guess
         return low + 1 if low == self.guess else beyond
 
-    def _from_answers(self, bracket: "Bracket") -> int:
-        """A size from yes and no alone: halve around the guess, gallop away from it when it was wrong."""
-        low, high = bracket.low, bracket.high
-        if bracket.met and low >= self.minimum:
-            return bracket.middle()
-        if self.guess is None or self.budget_bytes is not None:
+    def _from_answers(self, tried: Sequence[Tried], bracket: "Bracket") -> int:
+        """A size from yes and no alone: away from the guess while it fits, and between the two with few failures."""
+        low = bracket.low
+        if self.budget_bytes is not None:
             return bracket.middle() if bracket.met else 2 * max(1, low)
-        offset = _guess_offset(self.guess, high if bracket.met else low)
-        return self.guess - offset if bracket.met else self.guess + offset
+        if bracket.met:
+            failures = len({one.micro_batch for one in tried if not one.fits})
+            return low + climb(bracket.high - low - 1, max(1, FAILURES - failures), low)
+        return 2 * max(1, low) if self.guess is None else self.guess + _guess_offset(self.guess, low)
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,26 @@ def table_sizes(largest: int, maximum: int = CEILING) -> tuple[int, ...]:
         return tuple(range(1, past + 1))
     doublings = [1 << power for power in range(largest.bit_length())]
     return tuple(sorted({*doublings, largest, past}))
+
+
+def climb(unknown: int, failures: int, low: int = 0) -> int:
+    """How far above `low`, which fits, to try next where so many sizes above it are unknown, to fail few times.
+
+    t trials of which f may fail tell `comb(t, 1) + ... + comb(t, f)` sizes apart (the egg-drop problem). Where that
+    needs more than `LADDER` trials, sizes double as long as the first failure is far away, and then more may fail.
+    """
+    if low and unknown > 3 * low and _told_apart(LADDER, failures) < unknown:
+        return low
+    if not low and _told_apart(LADDER, failures) < unknown:
+        return LADDER
+    while _told_apart(LADDER, failures) < unknown:
+        failures += 1
+    trials = next(number for number in range(1, LADDER + 1) if _told_apart(number, failures) >= unknown)
+    return 1 + _told_apart(trials - 1, failures - 1)
+
+
+def _told_apart(trials: int, failures: int) -> int:
+    return sum(comb(trials, number) for number in range(1, failures + 1))
 
 
 def _guess_offset(guess: int, tried: int) -> int:

@@ -9,6 +9,7 @@ from vramfit.cards import find_card, require_bf16
 from vramfit.errors import NoUsableGpu, UsageError
 from vramfit.jobs.job import Job, job_key
 from vramfit.jobs.optimizers import learning_rate
+from vramfit.jobs.ranks import Ranks
 from vramfit.measure.budget import read_budget, who_took
 from vramfit.measure.device import Device, local_device
 from vramfit.measure.machine import read_machine
@@ -19,7 +20,6 @@ from vramfit.probe.recall import fit_or_recall
 from vramfit.probe.request import ProbeRequest
 from vramfit.records import Budget, Lever, Plan, Profile, Schedule
 from vramfit.shipped import load_profile
-from vramfit.training.distributed import Ranks
 from vramfit.training.run_options import DeviceChoice, RunOptions
 from vramfit.units import format_size
 

@@ -6,10 +6,10 @@ from statistics import median
 import torch
 from torch.utils._pytree import tree_leaves
 
+from vramfit.jobs.ranks import Ranks
 from vramfit.measure.host import available_host_bytes, usable_cores
 from vramfit.plan.workers import LoaderSettings, Pace, loader_for_card, loader_for_cpu
 from vramfit.training.batch_plan import Decision
-from vramfit.training.distributed import Ranks
 from vramfit.training.loading import Samples
 from vramfit.training.run_options import RunOptions
 

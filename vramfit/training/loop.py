@@ -16,12 +16,12 @@ import torch
 from vramfit._version import __version__
 from vramfit.jobs.job import Batch
 from vramfit.jobs.random_state import random_state, set_random_state
+from vramfit.jobs.ranks import Ranks
 from vramfit.jobs.step import Step
 from vramfit.plan.workers import LoaderSettings
 from vramfit.records import EpochRecord, GrowBack, OomEvent
 from vramfit.training import checkpoint
 from vramfit.training.batch_plan import Decision
-from vramfit.training.distributed import Ranks
 from vramfit.training.listeners import Example, Listener, Progress
 from vramfit.training.loading import Loader, cut, epoch_order, share
 from vramfit.training.loss_weights import loss_factors, running_errors

@@ -15,10 +15,10 @@ from torch import Tensor
 from vramfit.errors import OutOfMemory
 from vramfit.jobs.batch import batch_size, part_of
 from vramfit.jobs.job import Batch
+from vramfit.jobs.ranks import Ranks
 from vramfit.jobs.step import Step
 from vramfit.oom import is_out_of_memory, release_memory
 from vramfit.records import OomEvent, Phase
-from vramfit.training.distributed import Ranks
 from vramfit.training.rollback import Rollback
 
 

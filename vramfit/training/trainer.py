@@ -13,11 +13,11 @@ import torch
 
 from vramfit.jobs.job import Job
 from vramfit.jobs.levers.compile import compile_network
+from vramfit.jobs.ranks import Ranks
 from vramfit.jobs.step import Step
 from vramfit.records import EpochRecord
 from vramfit.shipped import load_profile
 from vramfit.training.batch_plan import Decision, choose_device, decide
-from vramfit.training.distributed import Ranks
 from vramfit.training.listeners import Listener, RunStart, RunSummary
 from vramfit.training.loader_tuning import choose_loader_settings
 from vramfit.training.loop import Loop

@@ -8,6 +8,7 @@ import torch
 from scripted_card import ScriptedCard, other_process
 
 from vramfit.errors import NothingFits, NoUsableGpu, ProfileError, UsageError
+from vramfit.jobs.ranks import Ranks
 from vramfit.measure.budget import read_budget
 from vramfit.measure.machine import read_machine
 from vramfit.probe.probe import Probe
@@ -15,7 +16,6 @@ from vramfit.probe.request import ProbeRequest
 from vramfit.records import Lever
 from vramfit.training import batch_plan as planning
 from vramfit.training.batch_plan import choose_device, decide
-from vramfit.training.distributed import Ranks
 from vramfit.training.run_options import RunOptions
 from vramfit.units import GIB
 

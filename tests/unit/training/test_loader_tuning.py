@@ -5,9 +5,9 @@ import multiprocessing
 import pytest
 import torch
 
+from vramfit.jobs.ranks import Ranks
 from vramfit.landmarks.sample.make import make_sample
 from vramfit.training.batch_plan import Decision
-from vramfit.training.distributed import Ranks
 from vramfit.training.loader_tuning import choose_loader_settings, measured_rate
 from vramfit.training.loading import Loader
 from vramfit.training.monitors import Clock

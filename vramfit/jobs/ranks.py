@@ -17,11 +17,19 @@ from torch.nn.modules.batchnorm import _BatchNorm
 class Ranks:
     """This process among those of the run; alone, every method is a matter of returning what it was given."""
 
-    def __init__(self, rank: int = 0, world_size: int = 1, local_rank: int = 0, local_size: int = 1) -> None:
+    def __init__(
+        self,
+        rank: int = 0,
+        world_size: int = 1,
+        local_rank: int = 0,
+        local_size: int = 1,
+        votes: Any = None,
+    ) -> None:
         self.rank = rank
         self.world_size = world_size
         self.local_rank = local_rank
         self.local_size = local_size
+        self._votes = votes
 
     @classmethod
     def join(cls, device_type: str) -> "Ranks":
@@ -33,6 +41,14 @@ class Ranks:
             dist.init_process_group("cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo")
         here = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         return cls(dist.get_rank(), dist.get_world_size(), *here)
+
+    @classmethod
+    def here(cls) -> "Ranks":
+        """The processes that someone else has joined already; alone where nobody did. Every rank must call it."""
+        if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+            return cls()
+        here = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return cls(dist.get_rank(), dist.get_world_size(), *here, votes=_group_of_hosts())
 
     def __enter__(self) -> "Ranks":
         return self
@@ -56,7 +72,7 @@ class Ranks:
         if self.world_size == 1:
             return mine
         number = torch.tensor(mine, dtype=torch.int64)
-        dist.all_reduce(number, op=dist.ReduceOp.MIN)
+        dist.all_reduce(number, op=dist.ReduceOp.MIN, group=self._votes)
         return int(number)
 
     def gather(self, mine: Any) -> list[Any]:
@@ -64,7 +80,7 @@ class Ranks:
         if self.world_size == 1:
             return [mine]
         everyones: list[Any] = [None] * self.world_size
-        dist.all_gather_object(everyones, mine)
+        dist.all_gather_object(everyones, mine, group=self._votes)
         return everyones
 
     def others(self, mine: Any) -> list[Any]:
@@ -117,3 +133,10 @@ class Ranks:
                     dist.all_reduce(statistic.mul_(weight))
                 if count is not None:
                     dist.all_reduce(count, op=dist.ReduceOp.MAX)
+
+
+def _group_of_hosts() -> Any:
+    """A group for host tensors, where the one that there is (NCCL) takes a card's alone."""
+    if "gloo" in str(dist.get_backend_config()):
+        return None
+    return dist.new_group(backend="gloo")
