@@ -50,7 +50,11 @@ def run(
     ] = None,
     accumulation: Annotated[
         str | None,
-        typer.Option(help="The script's option for accumulation steps, set by --effective-batch.", metavar="OPTION"),
+        typer.Option(
+            help="The script's option for accumulation steps, set by --effective-batch; found in the script by itself "
+            "where it has a usual name.",
+            metavar="OPTION",
+        ),
     ] = None,
     whole_run: Annotated[
         bool,
@@ -79,6 +83,7 @@ def run(
         raise UsageError(f"--whole-run is of the card that is here; leave out {'--gpu' if gpu else '--find'}.")
     limits = MemoryLimits.parse(vram=vram, reserve=reserve)
     require_free(export, force=force)
+    from vramfit.script.accumulation import accumulation_option
     from vramfit.script.command import parse_command
     from vramfit.script.run import TIMEOUT_S
     from vramfit.script.source import RunRequest, open_source
@@ -93,6 +98,13 @@ def run(
         whole_run=whole_run,
     )
     source = open_source(asked, _say)
+    if effective_batch and not accumulation:
+        accumulation = accumulation_option(asked.command)
+        if accumulation is None:
+            raise UsageError(
+                f"'{asked.command.name}' shows no option for accumulation steps, which --effective-batch sets; "
+                "name it, such as --accumulation gradient-accumulation-steps."
+            )
     answer = source.largest(maximum, effective_batch, accumulation) if find else source.answer()
     _report(answer, export, as_json=as_json)
     if whole_run and answer.profile.trials[0].verdict == "oom":
@@ -103,11 +115,8 @@ def _check(find: str | None, maximum: int | None, effective_batch: int | None, a
     if find is None and (maximum or effective_batch):
         name = "--maximum" if maximum else "--effective-batch"
         raise UsageError(f"{name} is of the search; name the option to search with --find, such as --find batch-size.")
-    if (effective_batch is None) != (accumulation is None):
-        raise UsageError(
-            "--effective-batch divides the batch by the script's own option; give both, such as "
-            "--effective-batch 64 --accumulation gradient-accumulation-steps."
-        )
+    if accumulation and effective_batch is None:
+        raise UsageError("--accumulation names what --effective-batch sets; give both, such as --effective-batch 64.")
 
 
 def _say(trial: "Trial") -> None:

@@ -114,6 +114,7 @@ def allocator_note(job: Job) -> str:
 class TracePredictor:
     """Predicts trials on one card from traces of whatever trains there.
 
+    `beside_bytes` is the most that a library may take of the card past torch, which raises the high end of the bands.
     A verdict of `fits` rests on a trace of that micro-batch, or of a larger one; see `TraceSeries`.
     """
 
@@ -125,8 +126,10 @@ class TracePredictor:
         *,
         cudnn_benchmark: bool = False,
         settings: Settings | None = None,
+        beside_bytes: int = 0,
     ) -> None:
         self.card = card
+        self.beside_bytes = beside_bytes
         self.budget = budget
         self.cudnn_benchmark = cudnn_benchmark
         self.settings = settings or Settings()
@@ -221,7 +224,8 @@ class TracePredictor:
         reserved = round(peaks.reserved_bytes * self._slack(kind))
         used = reserved + context
         bands = CONSTANTS.bands
-        band = memory_band(used, peaks.spread_bytes, kind)
+        low, high = memory_band(used, peaks.spread_bytes, kind)
+        band = low, high + self.beside_bytes
         time_s = max(step_time_s(trace.part(name), self.card) for name in trace.fullest_steps)
         return Trial(
             source="predicted",

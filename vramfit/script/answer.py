@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from vramfit._version import __version__
 from vramfit.cards import Card
 from vramfit.choices import Amp
-from vramfit.errors import NothingFits, NotTraceable, ScriptFailed
+from vramfit.errors import NothingFits, NotTraceable, ScriptFailed, UsageError
 from vramfit.measure.machine import read_machine
 from vramfit.plan.search import CEILING
 from vramfit.prediction.explain import Explanation, explain_trial
@@ -19,8 +19,11 @@ from vramfit.prediction.tracing.trace import order_frees
 from vramfit.records import Budget, Bytes, JobKey, Machine, Plan, Profile, Record, Schedule, Trial, Verdict
 from vramfit.script.command import Command
 from vramfit.script.outcome import Outcome
-from vramfit.units import format_size
+from vramfit.units import MIB, format_size
 
+# What NCCL takes of a card past torch: 110 MiB a communicator (M40, NVIDIA/nccl#34) to 688 MiB (four A100 with NVLink,
+# NVIDIA/nccl#964).
+NCCL_BYTES = (110 * MIB, 688 * MIB)
 # A parser of options says so of arguments that it does not know.
 _USAGE_EXIT = 2
 _SHOWN = 4
@@ -60,7 +63,11 @@ class ScriptPredictor:
     outcomes: dict[int, Outcome] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._predictor = TracePredictor(TraceSeries(self._trace), self.card, self.budget)
+        self._predictor = self._predictor_of(TraceSeries(self._trace))
+
+    def _predictor_of(self, traces: TraceSeries) -> TracePredictor:
+        beside = NCCL_BYTES[1] if self.command.world_size > 1 else 0
+        return TracePredictor(traces, self.card, self.budget, beside_bytes=beside)
 
     def answer(self) -> ScriptAnswer:
         """The command as it stands.
@@ -73,14 +80,16 @@ class ScriptPredictor:
         outcome = self.watch(self.command)
         trace = _whole(outcome)
         self.outcomes[trace.micro_batch] = outcome
-        self._predictor.cudnn_benchmark = outcome.cudnn_benchmark
-        predictor = TracePredictor(
-            TraceSeries(lambda _: trace), self.card, self.budget, cudnn_benchmark=outcome.cudnn_benchmark
-        )
+        predictor = self._predictor_of(TraceSeries(lambda _: trace))
+        predictor.cudnn_benchmark = outcome.cudnn_benchmark
         trial = predictor.proven(trace.micro_batch)
         self.on_trial(trial)
         reason = f"as the command stands, it {judgement(trial)}"
-        plan = Plan(micro_batch=trial.micro_batch, reason=f"batch {trial.micro_batch}: {reason}.")
+        plan = Plan(
+            micro_batch=trial.micro_batch,
+            world_size=self.command.world_size,
+            reason=f"batch {trial.micro_batch}: {reason}.",
+        )
         return self._written_down(predictor, plan, [trial], self.command)
 
     def largest(
@@ -98,7 +107,8 @@ class ScriptPredictor:
 
         """
         assert self.option is not None
-        highest = min(maximum or CEILING, effective_batch or CEILING)
+        a_rank = effective_batch and share_of_rank(effective_batch, self.command)
+        highest = min(maximum or CEILING, a_rank or CEILING)
         search = LargestBatch(self, self.budget.budget_bytes, high=highest + 1)
         found = search.answer()
         if not found:
@@ -106,12 +116,18 @@ class ScriptPredictor:
         most = most_samples({value: self.outcomes[value] for value in search.proven})
         found, highest = (min(found, most), min(highest, most)) if most else (found, highest)
         trials = [search.proven[size] for size in sorted(search.proven) if size <= (most or size)]
-        size = largest_divisor(effective_batch or found, found)
+        size = largest_divisor(a_rank or found, found)
         if size not in search.proven:
             trials = sorted([*trials, self.proven(size)], key=lambda trial: trial.micro_batch)
-        parts = (effective_batch or size) // size
+        parts = (a_rank or size) // size
         reason = self._why(found, highest)
-        plan = Plan(micro_batch=size, accumulation_steps=parts, objective="largest", reason=reason)
+        plan = Plan(
+            micro_batch=size,
+            accumulation_steps=parts,
+            world_size=self.command.world_size,
+            objective="largest",
+            reason=reason,
+        )
         command = self.command.with_value(self.option, size)
         if accumulation is not None:
             command = command.with_value(accumulation, parts)
@@ -187,7 +203,7 @@ def write_down(
             schedule=Schedule(),
             plan=plan,
             trials=tuple(trials),
-            notes=(*_notes(outcome, trace), *budget.notes),
+            notes=(*_notes(outcome, trace), *rank_notes(command), *budget.notes),
         ),
     )
 
@@ -210,6 +226,18 @@ def phase_peaks(trace: Trace) -> dict[str, int]:
     return peaks
 
 
+def share_of_rank(effective_batch: int, command: Command) -> int:
+    """Samples of an optimizer step on one rank.
+
+    Raises:
+        UsageError: they cannot be shared out evenly.
+
+    """
+    if effective_batch % command.world_size:
+        raise UsageError(f"--effective-batch {effective_batch} cannot be shared by {command.world_size} ranks evenly.")
+    return effective_batch // command.world_size
+
+
 def largest_divisor(number: int, limit: int) -> int:
     """The largest divisor of a number up to a limit: a script's accumulation steps are all of one size."""
     return next(size for size in range(min(limit, number), 0, -1) if number % size == 0)
@@ -219,6 +247,18 @@ def _whole(outcome: Outcome) -> Trace:
     assert outcome.trace is not None
     order_frees(outcome.trace)
     return outcome.trace
+
+
+def rank_notes(command: Command) -> list[str]:
+    """What to know of a script that runs in several processes; nothing of one that does not."""
+    if command.world_size < 2:
+        return []
+    low, high = map(format_size, NCCL_BYTES)
+    return [
+        f"What each of {command.world_size} ranks takes: its weights, its share of the data and the buckets of "
+        f"DistributedDataParallel. NCCL takes {low} to {high} of the card beside it, of which the most is in the high "
+        "end of a predicted range; the time of communication is not in the step."
+    ]
 
 
 def judgement(trial: Trial) -> str:

@@ -16,6 +16,7 @@ from vramfit.script.loaders import short_loaders
 from vramfit.script.observer import Observer
 from vramfit.script.outcome import Outcome, Request
 from vramfit.script.outside import nothing_outside
+from vramfit.script.ranks import first_of_ranks
 from vramfit.script.recorder import ScriptRecorder
 from vramfit.script.scratch_files import scratch_files
 from vramfit.script.script_process import ScriptProcess
@@ -36,6 +37,7 @@ class BelievingScript(ScriptProcess):
         """The card, and a world in which nothing of the user's changes."""
         with ExitStack() as stack:
             stack.enter_context(emulated_card(self.card, self.recorder))
+            stack.enter_context(first_of_ranks(self.recorder.made_on_card))
             stack.enter_context(shapes_alone())
             stack.enter_context(short_loaders(self.observer))
             stack.enter_context(self.observer.watching())

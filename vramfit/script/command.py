@@ -1,5 +1,6 @@
 """The command that people train with: which Python program it runs, and with which arguments."""
 
+import itertools
 import re
 import shutil
 import sys
@@ -14,16 +15,24 @@ _PYTHON = re.compile(r"python(\d+(\.\d+)?)?(\.exe)?$|py(\.exe)?$")
 # Options of Python itself, which change nothing of what a script takes; those in the second row have a value.
 _FLAGS = re.compile(r"-[bBdEiIOPqRsSuvx]+$")
 _WITH_VALUE = ("-W", "-X")
-_LAUNCHERS = ("torchrun", "accelerate", "deepspeed", "mpirun", "srun", "horovodrun")
+_SETTING = re.compile(r"[A-Za-z_]\w*=")
 
 
 @dataclass(frozen=True)
 class Command:
-    """A Python program: a file or a module, and its arguments."""
+    """A Python program: a file or a module, and its arguments.
+
+    `launcher` are the words before it where another program starts it, in `world_size` processes; `environment` are
+    settings of its own, by name.
+    """
 
     kind: Literal["file", "module"]
     target: str
     arguments: tuple[str, ...] = ()
+    launcher: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    world_size: int = 1
+    settings: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -32,7 +41,15 @@ class Command:
 
     def words(self) -> list[str]:
         """The command line."""
-        return ["python", *(("-m",) if self.kind == "module" else ()), self.target, *self.arguments]
+        if self.launcher:
+            return [*self.settings, *self.launcher, self.target, *self.arguments]
+        return [*self.settings, "python", *(("-m",) if self.kind == "module" else ()), self.target, *self.arguments]
+
+    def launched_by(
+        self, launcher: tuple[str, ...], environment: tuple[tuple[str, str], ...], world_size: int
+    ) -> "Command":
+        """The same program as the first of the processes that a launcher starts."""
+        return replace(self, launcher=launcher, environment=environment, world_size=world_size)
 
     def with_value(self, option: str, value: int) -> "Command":
         """The same command with another value of one argument.
@@ -51,17 +68,23 @@ def parse_command(words: Sequence[str]) -> Command:
     """The command of some words, such as `python train.py --epochs 3`.
 
     Raises:
-        UsageError: there are none, it is no Python program, or it starts several processes.
+        UsageError: there are none, it is no Python program, or a launcher that is not followed starts it.
 
     """
+    settings = tuple(itertools.takewhile(_SETTING.match, words))
+    command = _program(words[len(settings) :])
+    named = tuple((name, value) for name, _, value in (word.partition("=") for word in settings))
+    return replace(command, settings=settings, environment=(*command.environment, *named))
+
+
+def _program(words: Sequence[str]) -> Command:
     if not words:
         raise UsageError("no command is given; write it after --, such as `vramfit run -- python train.py`.")
     first, rest = words[0], list(words[1:])
-    if Path(first).name in _LAUNCHERS:
-        raise UsageError(
-            f"{Path(first).name} starts several processes, of which one card sees one; give the script itself, as in "
-            "`vramfit run -- python train.py`."
-        )
+    from vramfit.script.launchers import launched
+
+    if (command := launched(words)) is not None:
+        return command
     if _PYTHON.match(Path(first).name):
         _require_this_python(first)
         return _of_python(rest)
@@ -88,9 +111,19 @@ def _of_python(words: list[str]) -> Command:
         return Command("module", words[1], tuple(words[2:]))
     if not words or words[0].startswith("-"):
         raise UsageError("the command names no script; write `python SCRIPT` or `python -m MODULE` after --.")
-    if not Path(words[0]).is_file():
-        raise UsageError(f"there is no file {words[0]} here; name the training script.")
-    return Command("file", words[0], tuple(words[1:]))
+    return file_command(words[0], tuple(words[1:]))
+
+
+def file_command(name: str, arguments: tuple[str, ...]) -> Command:
+    """A script in a file.
+
+    Raises:
+        UsageError: there is no such file.
+
+    """
+    if not Path(name).is_file():
+        raise UsageError(f"there is no file {name} here; name the training script.")
+    return Command("file", name, arguments)
 
 
 def _is_python_script(file: Path) -> bool:

@@ -11,7 +11,15 @@ from vramfit.measure.spill import mark_spill
 from vramfit.measure.trial import judge
 from vramfit.plan.search import CEILING, Search, Tried
 from vramfit.records import Budget, Plan, Trial, Verdict
-from vramfit.script.answer import ScriptAnswer, Watcher, judgement, largest_divisor, most_samples, write_down
+from vramfit.script.answer import (
+    ScriptAnswer,
+    Watcher,
+    judgement,
+    largest_divisor,
+    most_samples,
+    share_of_rank,
+    write_down,
+)
 from vramfit.script.command import Command
 from vramfit.script.outcome import Measured, Outcome
 from vramfit.units import format_size
@@ -47,7 +55,7 @@ class ScriptMeasurer:
         outcome = self.measure(self.command)
         trial = self._keep(outcome, outcome.batch_size or 1)
         reason = f"batch {trial.micro_batch}: as the command stands, it {judgement(trial)}."
-        plan = Plan(micro_batch=trial.micro_batch, reason=reason)
+        plan = Plan(micro_batch=trial.micro_batch, world_size=self.command.world_size, reason=reason)
         return self._written_down(plan, self.command)
 
     def largest(
@@ -60,17 +68,24 @@ class ScriptMeasurer:
             ScriptFailed: the script does not know the option, or fails whatever its value.
 
         """
-        highest = min(maximum or CEILING, effective_batch or CEILING)
+        a_rank = effective_batch and share_of_rank(effective_batch, self.command)
+        highest = min(maximum or CEILING, a_rank or CEILING)
         guess = self.guess(highest)
         search = Search(
             maximum=highest, guess=guess, budget_bytes=self.budget.budget_bytes, anchored=self.device.can_spill
         )
         found = self._searched(search)
-        size = largest_divisor(effective_batch or found, found)
+        size = largest_divisor(a_rank or found, found)
         if size not in self.outcomes:
             self.proven(size)
-        parts = (effective_batch or size) // size
-        plan = Plan(micro_batch=size, accumulation_steps=parts, objective="largest", reason=self._why(found))
+        parts = (a_rank or size) // size
+        plan = Plan(
+            micro_batch=size,
+            accumulation_steps=parts,
+            world_size=self.command.world_size,
+            objective="largest",
+            reason=self._why(found),
+        )
         assert self.option is not None
         command = self.command.with_value(self.option, size)
         return self._written_down(plan, command.with_value(accumulation, parts) if accumulation else command)

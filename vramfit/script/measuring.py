@@ -3,7 +3,7 @@
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -16,6 +16,7 @@ from vramfit.script.loaders import noted_batches, short_loaders
 from vramfit.script.observer import Observer
 from vramfit.script.outcome import Measured, Outcome, Request
 from vramfit.script.outside import nothing_outside
+from vramfit.script.ranks import first_of_ranks
 from vramfit.script.scratch_files import scratch_files
 from vramfit.script.script_process import ScriptProcess
 
@@ -42,6 +43,7 @@ class MeasuredScript(ScriptProcess):
             stack.enter_context(self.observer.watching())
             stack.enter_context(noted_batches(self.observer))
             if not self.asked.whole_run:
+                stack.enter_context(first_of_ranks(nullcontext))
                 stack.enter_context(short_loaders(self.observer))
                 stack.enter_context(scratch_files(self.files))
                 confined = confine_writes([self.request.scratch, Path("/dev")])

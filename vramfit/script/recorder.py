@@ -81,6 +81,15 @@ class ScriptRecorder(Recorder):
         with _Calls(self):
             yield
 
+    @contextmanager
+    def made_on_card(self) -> Iterator[None]:
+        """Within it, what torch makes for itself is on the card."""
+        before, self._given_card = self._given_card, True
+        try:
+            yield
+        finally:
+            self._given_card = before
+
     def step_ended(self, name: str, samples: int) -> None:
         """Note how many samples a step had."""
         self.trace.samples[name] = samples

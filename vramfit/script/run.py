@@ -70,6 +70,7 @@ def watch_script(
         with (scratch / REQUEST).open("wb") as file:
             pickle.dump(Request(command, card, steps, scratch, on_card), file)
         environment = _environment(scratch, os.environ, whole_run=whole_run)
+        environment.update(command.environment)
         if not whole_run:
             environment[VISIBLE] = visible_entry(0, os.environ) if on_card else ""
         said = _run(scratch, environment, quiet=quiet, whole_run=whole_run, timeout_s=timeout_s)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from vramfit.errors import UsageError
+from vramfit.script.accumulation import accumulation_option
 from vramfit.script.command import Command, parse_command
 
 
@@ -40,10 +41,73 @@ def test_an_entry_point_is_a_python_file(here, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("words", "ranks", "target"),
+    [
+        (["torchrun", "--nproc_per_node=4", "--nnodes", "2", "train.py", "--lr", "1"], 8, ("file", "train.py")),
+        (
+            ["python", "-m", "torch.distributed.run", "--nproc-per-node", "2", "train.py", "--lr", "1"],
+            2,
+            ("file", "train.py"),
+        ),
+        (
+            ["torchrun", "--standalone", "--nproc_per_node", "gpu", "-m", "package.train", "--lr", "1"],
+            1,
+            ("module", "package.train"),
+        ),
+    ],
+)
+def test_a_launchers_script_is_its_first_rank(here, words, ranks, target):
+    command = parse_command(words)
+    assert (command.kind, command.target) == target
+    assert (command.world_size, command.arguments) == (ranks, ("--lr", "1"))
+    assert dict(command.environment)["WORLD_SIZE"] == str(ranks)
+    assert command.with_value("lr", 2).words() == [*words[:-1], "2"]
+
+
+def test_accelerate_says_its_precision_and_ranks(here):
+    pytest.importorskip("accelerate")
+    words = ["accelerate", "launch", "--num_processes", "2", "--mixed_precision", "fp16", "train.py", "--x"]
+    command = parse_command(words)
+    assert (command.target, command.arguments, command.world_size) == ("train.py", ("--x",), 2)
+    assert dict(command.environment)["ACCELERATE_MIXED_PRECISION"] == "fp16"
+    with pytest.raises(UsageError, match="shares weights out"):
+        parse_command(["accelerate", "launch", "--use_fsdp", "train.py"])
+
+
+def test_settings_before_a_command_are_its_environment(here):
+    command = parse_command(["OMP_NUM_THREADS=1", "A=b=c", "python", "train.py"])
+    assert command.environment == (("OMP_NUM_THREADS", "1"), ("A", "b=c"))
+    assert command.words() == ["OMP_NUM_THREADS=1", "A=b=c", "python", "train.py"]
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments", "option"),
+    [
+        ("p.add_argument('--epochs'); p.add_argument('--grad-accum-steps')", (), "--grad-accum-steps"),
+        (
+            "from transformers import HfArgumentParser as H, TrainingArguments\nHfArgumentParser(TrainingArguments)",
+            (),
+            "--gradient_accumulation_steps",
+        ),
+        ("print()", ("trainer.accumulate_grad_batches=2",), "trainer.accumulate_grad_batches={}"),
+        ("print()", ("--accum_iter", "4"), "--accum_iter"),
+        ("p.add_argument('--accuracy')", ("--lr", "1"), None),
+        ("not python (", (), None),
+    ],
+)
+def test_a_scripts_own_option_for_accumulation_is_found(here, source, arguments, option):
+    (here / "train.py").write_text(source)
+    assert accumulation_option(Command("file", "train.py", arguments)) == option
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         ([], "no command is given"),
-        (["torchrun", "--nproc_per_node", "2", "train.py"], "starts several processes"),
+        (["deepspeed", "train.py"], "starts processes in its own way"),
+        (["torchrun", "--no-such-option", "train.py"], "torchrun does not take these options"),
+        (["torchrun", "--nproc_per_node", "2", "absent.py"], "no file absent.py"),
+        (["accelerate", "config"], "accelerate launch"),
         (["python", "absent.py"], "no file absent.py"),
         (["python", "-c", "print()"], "names no script"),
         (["no-such-program"], "neither Python nor a Python program"),

@@ -222,6 +222,45 @@ def test_nothing_of_the_users_is_touched(here, tmp_path, monkeypatch):
     assert str(home / ".config.ini") in outcome.written
 
 
+RANKS = """
+import os, torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+dist.init_process_group("nccl")
+rank = int(os.environ["LOCAL_RANK"])
+torch.cuda.set_device(rank)
+assert (dist.get_rank(), dist.get_world_size(), dist.get_backend()) == (0, 4, "nccl")
+data = TensorDataset(torch.randn(64, 512))
+loader = DataLoader(data, 4, sampler=DistributedSampler(data))
+model = torch.nn.Linear(512, 4096).cuda(rank)
+model = DistributedDataParallel(model, device_ids=[rank])
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for epoch in range(9):
+    for (x,) in loader:
+        loss = model(x.cuda(rank)).pow(2).mean()
+        loss.backward()
+        optimizer.step()
+        dist.all_reduce(loss)
+    every = [torch.zeros_like(loss) for _ in range(4)]
+    dist.all_gather(every, loss.detach())
+    names = [None] * 4
+    dist.all_gather_object(names, "mine")
+    assert names == ["mine"] * 4 and len(loader) == 4
+    dist.barrier()
+"""
+
+
+def test_a_rank_of_several_holds_weights_gradients_and_the_buckets_of_ddp(here):
+    (here / "train.py").write_text(RANKS)
+    outcome = watch_script(parse_command(["torchrun", "--nproc_per_node", "4", "train.py"]), CARD, quiet=True)
+    weights = 4 * 513 * 4096
+    assert outcome.steps_made == 3
+    alive = outcome.trace.allocated_bytes()
+    set_up = alive[outcome.trace.marks["step 1"] - 1]
+    assert set_up == pytest.approx(2 * weights, rel=0.01)  # the weights, and buckets for their gradients
+    assert alive[outcome.trace.marks["step 3"] - 1] >= 3 * weights
+
+
 def test_a_scripts_own_error_is_its_own(here):
     script = here / "train.py"
     script.write_text("import sys\nsys.exit(7)\n")
