@@ -42,6 +42,14 @@ def evaluate(
     compare: Annotated[
         Path | None, typer.Option(help="Another checkpoint, for a paired test on the same films.", metavar="FILE")
     ] = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Keep in the checkpoint what the errors on these films tell of others, such as valid; infer then says "
+            "how sure each point is.",
+        ),
+    ] = False,
     decode: Decode = "dark",
     tta: Views = 1,
     device: DeviceToUse = "auto",
@@ -64,6 +72,8 @@ def evaluate(
     """
     from vramfit.landmarks.evaluation.evaluate import EvaluationOptions
 
+    if calibrate and split == "train":
+        raise UsageError("--calibrate needs films that training did not learn from; use --split valid.")
     require_free(export, html, force=force)
     options = EvaluationOptions(
         dataset_path=dataset_path,
@@ -77,6 +87,7 @@ def evaluate(
         skip_bad=skip_bad,
         film_format=film_format,
         cache_dir=cache_dir,
+        calibrate=calibrate,
     )
     judged, comparison = _judge(one_path(checkpoint_file, checkpoint, "--checkpoint"), compare, options)
     document = (comparison or judged.report).model_dump_json(indent=2) + "\n"

@@ -135,6 +135,8 @@ def infer(
         _write_table(done, outputs, trained.landmarks)
     if outputs.measured:
         _write_measures(done, outputs, trained.landmarks)
+    for sentence in _doubts(done, trained.landmarks):
+        typer.echo(sentence, err=True)
     for film in skipped:
         typer.echo(f"Skipped {film.id}: {film.reason}", err=True)
     if as_json:
@@ -167,6 +169,18 @@ def _check(outputs: Outputs, films: "FilmSet", force: bool) -> None:
             raise CannotWrite(f"{target} exists and was left as it is; give --force to overwrite it.")
 
 
+def _doubts(done: "list[FoundLandmarks]", landmarks: "tuple[Landmark, ...]") -> Iterator[str]:
+    """A sentence for each film that is unlike those calibrated on, and each with points without evidence."""
+    for found in done:
+        if found.certainty is None:
+            continue
+        lacking = [one.symbol for one, sound in zip(landmarks, found.certainty.evidence, strict=True) if not sound]
+        if found.certainty.unlike:
+            yield f"{found.film.id} is unlike the films calibrated on: {found.certainty.unlike}."
+        if lacking:
+            yield f"{found.film.id}: hardly any evidence for {', '.join(lacking)}."
+
+
 def _write(found: "FoundLandmarks", outputs: Outputs, landmarks: "tuple[Landmark, ...]") -> None:
     from vramfit.files import write_atomically
     from vramfit.landmarks.data.image import read_film
@@ -177,7 +191,7 @@ def _write(found: "FoundLandmarks", outputs: Outputs, landmarks: "tuple[Landmark
         write_atomically(outputs.points(found.film), film_json(found, landmarks))
     if outputs.overlay:
         symbols = [landmark.symbol for landmark in landmarks]
-        picture = overlay(read_film(found.film.path), found.points, symbols, found.confidence)
+        picture = overlay(read_film(found.film.path), found.points, symbols, found.confidence, found.certainty)
         write_atomically(outputs.picture(found.film), picture)
 
 

@@ -22,6 +22,7 @@ from vramfit.landmarks.data.formats import named, read_films
 from vramfit.landmarks.data.marked import combine
 from vramfit.landmarks.data.near_duplicates import SIDE, directions, thumbnails, twins
 from vramfit.landmarks.data.raters import Annotator
+from vramfit.landmarks.evaluation.certainty import Kept, calibrate, kept
 from vramfit.landmarks.evaluation.films_at_once import films_at_once
 from vramfit.landmarks.evaluation.measures import MeasureError, measure_errors
 from vramfit.landmarks.evaluation.metrics import (
@@ -57,7 +58,7 @@ class EvaluationReport(Record):
     None where no point is known; intervals are at 95 %, from `resamples` draws of films with seed `seed`. `leaked`
     `unit` is px where no film has a pixel size: `film_mre_px` and `errors_px` then stand in place of those in mm, and
     `relative` measures errors by the size of what is marked. `measures` are those of cephalometry that the landmarks
-    allow, by name. `leaked`
+    allow, by name; `certainty` how the regions of a calibrated network held, over all its landmarks. `leaked`
     names films that show the same as one that the checkpoint was trained on, and which; None where it knows none.
     """
 
@@ -89,6 +90,7 @@ class EvaluationReport(Record):
     unit: Unit = "mm"
     relative: RelativeScores | None = None
     measures: dict[str, MeasureError] = Field(default_factory=dict)
+    certainty: Kept | None = None
     film_mre_mm: dict[str, float | None]
     errors_mm: dict[str, tuple[float | None, ...]]
     film_mre_px: dict[str, float | None] = Field(default_factory=dict)
@@ -111,7 +113,7 @@ class EvaluationOptions:
     """What to judge by: `split` is train, valid or test; `batch_size` the films at once, None to choose.
 
     `views` is how often each film is seen; `landmarks` are the symbols to judge by, None for all that the checkpoint
-    knows.
+    knows; `calibrate` keeps in the checkpoint what the errors on these films tell of those on others.
     """
 
     dataset_path: Path
@@ -125,6 +127,7 @@ class EvaluationOptions:
     skip_bad: bool = False
     film_format: str | None = None
     cache_dir: Path | None = None
+    calibrate: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,7 @@ def judge_checkpoint(
 
     Raises:
         UsageError: a landmark is asked for that the checkpoint does not know.
+        CannotWrite: the checkpoint cannot keep its calibration.
         DataError: a checkpoint, film or annotation that cannot be used, or other landmarks than the checkpoint's.
         NoUsableGpu: `cuda` was asked for and cannot be used.
         OutOfMemory: a single film does not fit.
@@ -185,9 +189,13 @@ def judge_checkpoint(
         views=options.views,
         on_batch=lambda done: progress("finding landmarks", done, len(cache)),
     )
+    if options.calibrate:
+        trained = calibrate(trained, predictions, cache)
     judged = _of_landmarks(predictions, trained.landmarks, symbols)
     films = cache.film_set.of_landmarks(symbols)
-    return Judged(films, judged.points, report_on(judged, trained, films, options, _leaked(trained, cache)))
+    report = report_on(judged, trained, films, options, _leaked(trained, cache))
+    held = kept(trained, predictions, cache)
+    return Judged(films, judged.points, report.model_copy(update={"certainty": held}))
 
 
 def report_on(

@@ -17,7 +17,9 @@ from vramfit.errors import DataError, UsageError
 from vramfit.landmarks.data.cache import FilmCache
 from vramfit.landmarks.data.films import Film, FilmSet, Landmark, Skipped
 from vramfit.landmarks.data.image import SUFFIXES, film_size, pixel_size_mm
+from vramfit.landmarks.evaluation.certainty import certainties
 from vramfit.landmarks.evaluation.predict_points import predict_points, recovering
+from vramfit.landmarks.model.calibration import Certainty
 from vramfit.landmarks.model.decode import Method
 from vramfit.landmarks.model.trained_network import Trained
 from vramfit.records import OomEvent
@@ -27,11 +29,15 @@ _GROUP = 64
 
 @dataclass(frozen=True)
 class FoundLandmarks:
-    """The landmarks found on one film: float64 Kx2 in its native pixels, and float64 K confidence, 0 to 1."""
+    """The landmarks found on one film: float64 Kx2 in its native pixels, and float64 K confidence, 0 to 1.
+
+    `certainty` is in the film's pixels too, None from a network that was not calibrated.
+    """
 
     film: Film
     points: NDArray[np.float64]
     confidence: NDArray[np.float64]
+    certainty: Certainty | None = None
 
 
 def unmarked_films(
@@ -113,7 +119,9 @@ def find_landmarks(
             views=views,
             on_batch=lambda done: on_batch(start + lost + done),
         )
-        rows = zip(cache.film_set.films, found.points, found.confidence, strict=True)
+        rows = zip(
+            cache.film_set.films, found.points, found.confidence, certainties(trained, found, cache), strict=True
+        )
         return [FoundLandmarks(*row) for row in rows]
 
     none = True

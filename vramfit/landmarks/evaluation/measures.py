@@ -18,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from vramfit.landmarks.data.films import FilmSet
 from vramfit.landmarks.evaluation.metrics import scales, true_points
@@ -32,7 +33,8 @@ class MeasureError(Record):
     """A measure by predicted points less by true ones, over `films` where both are known, in `unit`.
 
     `bias` is the mean difference, `sd` its standard deviation (of a sample, None for one film), `mean_absolute` the
-    mean of its size; `raters_absolute` that of the junior by the senior rater, None where no film has both.
+    mean of its size; `by_rater` that by the points of each rater alone, where there are several; `raters_absolute` that
+    of the junior by the senior rater, None where no film has both.
     """
 
     unit: Literal["degrees", "%", "mm"]
@@ -41,6 +43,7 @@ class MeasureError(Record):
     sd: float | None
     mean_absolute: float
     raters_absolute: float | None = None
+    by_rater: dict[str, float] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,39 +141,40 @@ def measured(points: Array, symbols: Sequence[str], *, has_millimetres: bool) ->
 
 def measure_errors(points: Array, films: FilmSet) -> dict[str, MeasureError]:
     """The measures of NxKx2 predicted points in native pixels beside those of the true ones, and the raters' beside."""
-    scale, in_mm = scales(films)[:, None], films.unit == "mm"
-    mine = measured(points * scale, films.symbols, has_millimetres=in_mm)
-    true = measured(true_points(films) * scale, films.symbols, has_millimetres=in_mm)
-    raters = _rater_differences(films)
+    mine, true = _of_films(points, films), _of_films(true_points(films), films)
+    by_rater = {rater: _of_films(theirs, films) for rater, theirs in _raters(films).items()}
     found = {}
     for name in (name for name in mine if name in true):
         apart = mine[name] - true[name]
         known = apart[np.isfinite(apart)]
         if known.size:
+            theirs = {rater: each[name] for rater, each in by_rater.items() if name in each}
+            sizes = {rater: _mean_size(mine[name] - each) for rater, each in theirs.items()}
             found[name] = MeasureError(
                 unit=MEASURES[name].unit,
                 films=known.size,
                 bias=float(known.mean()),
                 sd=float(known.std(ddof=1)) if known.size > 1 else None,
                 mean_absolute=float(np.abs(known).mean()),
-                raters_absolute=raters.get(name),
+                raters_absolute=_mean_size(np.subtract(*theirs.values())) if len(theirs) == 2 else None,
+                by_rater={rater: size for rater, size in sizes.items() if size is not None},
             )
     return found
 
 
-def _rater_differences(films: FilmSet) -> dict[str, float]:
-    """The mean size of the junior's measures less the senior's, on the films that both marked."""
-    places = [place for place, film in enumerate(films.films) if {"junior", "senior"} <= film.raters.keys()]
-    if not places:
+def _of_films(points: Array, films: FilmSet) -> dict[str, Array]:
+    return measured(points * scales(films)[:, None], films.symbols, has_millimetres=films.unit == "mm")
+
+
+def _raters(films: FilmSet) -> dict[str, Array]:
+    """NxKx2 points of junior and senior rater, NaN on films that one did not mark; none where no film has both."""
+    names = ("junior", "senior")
+    if not any(set(names) <= film.raters.keys() for film in films.films):
         return {}
-    scale, in_mm = scales(films)[places][:, None], films.unit == "mm"
-    by_rater = [
-        measured(
-            np.stack([films.films[place].raters[rater] for place in places]) * scale,
-            films.symbols,
-            has_millimetres=in_mm,
-        )
-        for rater in ("junior", "senior")
-    ]
-    both = {name: by_rater[0][name] - by_rater[1][name] for name in by_rater[0] if name in by_rater[1]}
-    return {name: float(np.nanmean(np.abs(apart))) for name, apart in both.items() if np.isfinite(apart).any()}
+    nowhere = np.full((len(films.symbols), 2), np.nan)
+    return {name: np.stack([film.raters.get(name, nowhere) for film in films.films]) for name in names}
+
+
+def _mean_size(apart: Array) -> float | None:
+    known = apart[np.isfinite(apart)]
+    return float(np.abs(known).mean()) if known.size else None

@@ -20,7 +20,7 @@ from vramfit.landmarks.data.cache import FilmCache
 from vramfit.landmarks.evaluation.metrics import to_films
 from vramfit.landmarks.loading.augment import Augmentation, Change, undo
 from vramfit.landmarks.loading.dataset import FilmDataset
-from vramfit.landmarks.model.decode import Method, decode
+from vramfit.landmarks.model.decode import Method, decode, half_area
 from vramfit.landmarks.model.heatmap import present
 from vramfit.records import OomEvent
 from vramfit.training.recovery import Recovery
@@ -39,13 +39,15 @@ class Predictions:
     """What a network found on some films.
 
     `points` float64 NxKx2, (x, y) in pixels of the native film; `confidence` float64 NxK, 0 to 1; `loss` the mean over
-    films, 0 without films; `indices` the films' places in their cache.
+    films, 0 without films; `indices` the films' places in their cache; `areas` float64 NxK, those on which heatmaps are
+    at least half as high as they get, in square image pixels.
     """
 
     points: Array
     confidence: Array
     loss: float
     indices: tuple[int, ...]
+    areas: Array | None = None
 
 
 def predict_points(
@@ -96,8 +98,9 @@ def predict_points(
     seen = [_as_it_is(torch.cat(mine), theirs) for mine, theirs in zip(found, changes, strict=True)]
     shown = [_shown(seen[0][..., :2], theirs, cache.image_size) for theirs in changes[1:]]
     weights = np.stack([np.ones(seen[0].shape[:2]), *shown])
-    points, confidence = _in_films(np.einsum("vnk,vnkx->nkx", weights / weights.sum(axis=0), seen), cache, chosen)
-    return Predictions(points, confidence, float(torch.stack(losses).sum()) / len(chosen), chosen)
+    mean: Array = np.einsum("vnk,vnkx->nkx", weights / weights.sum(axis=0), seen)
+    points, confidence = _in_films(mean, cache, chosen)
+    return Predictions(points, confidence, float(torch.stack(losses).sum()) / len(chosen), chosen, mean[..., 3])
 
 
 def film_points(
@@ -129,7 +132,7 @@ def _joined(recovery: Recovery, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def _decoded(heatmaps: Tensor, stride: int, method: Method) -> Tensor:
-    """Points in image pixels and confidence, float32 BxKx3, on the device: nothing waits for the card."""
+    """Points in image pixels, confidence and area, float32 BxKx4, on the device: nothing waits for the card."""
     return torch.cat(list(_film_by_film(heatmaps, stride, method)))
 
 
@@ -137,16 +140,16 @@ def _film_by_film(heatmaps: Tensor, stride: int, method: Method) -> Iterator[Ten
     # Decoding makes a few float32 copies of its heatmaps; at stride 1 a whole batch of those would be gigabytes.
     for one in heatmaps.split(1):
         points, confidence = decode(one, stride, method)
-        yield torch.cat([points, confidence.unsqueeze(-1)], dim=-1)
+        yield torch.cat([points, torch.stack([confidence, half_area(one, stride)], dim=-1)], dim=-1)
 
 
 def _nothing(cache: FilmCache) -> Predictions:
     landmarks = len(cache.film_set.landmarks)
-    return Predictions(np.empty((0, landmarks, 2)), np.empty((0, landmarks)), 0.0, ())
+    return Predictions(np.empty((0, landmarks, 2)), np.empty((0, landmarks)), 0.0, (), np.empty((0, landmarks)))
 
 
 def _as_it_is(decoded: Tensor, changes: Sequence[Change]) -> Array:
-    """Points and confidence, NxKx3, of a view, with the points where they are on the unchanged image."""
+    """Points, confidence and area, NxKx4, of a view, with the points where they are on the unchanged image."""
     found = _on_host(decoded)
     for mine, change in zip(found, changes, strict=True):
         mine[:, :2] = undo(mine[:, :2], change.matrix)

@@ -73,6 +73,15 @@ def holm(p_values: Array) -> Array:
     return adjusted
 
 
+def rank_correlation(first: Array, second: Array) -> float:
+    """Spearman's rank correlation of N pairs (1904), ties in order of place; 0 where one of the two never varies."""
+    if min(np.ptp(first), np.ptp(second)) == 0:
+        return 0.0
+    ranks = [np.argsort(np.argsort(values, kind="stable"), kind="stable") for values in (first, second)]
+    one, other = (rank - rank.mean() for rank in ranks)
+    return float((one * other).sum() / np.sqrt((one**2).sum() * (other**2).sum()))
+
+
 @lru_cache(maxsize=4)
 def _draws(films: int, resamples: int, seed: int) -> Array:
     """How often each film is drawn when as many are drawn with replacement, resamples x films; kept, as it is slow."""

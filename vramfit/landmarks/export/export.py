@@ -22,7 +22,7 @@ from vramfit.landmarks.model.description import INSIDE, OUTSIDE, NetworkDescript
 from vramfit.landmarks.model.job import landmark_job, plain_task, synthetic_batch
 from vramfit.landmarks.model.network import full_name
 from vramfit.landmarks.model.options import LandmarkJobOptions
-from vramfit.landmarks.model.trained_network import Trained
+from vramfit.landmarks.model.trained_network import CALIBRATION, Trained
 from vramfit.landmarks.sample.make import sample_film
 
 # The most by which a heatmap value may differ; a sure landmark's heatmap reaches 1.
@@ -100,6 +100,7 @@ def describe(trained: Trained, *, normalised_inside: bool) -> NetworkDescription
     """The document of a trained network; it names no folder or file of whoever trained it."""
     options = trained.options
     (height, width), stride = options.image_size, options.heatmap_stride
+    calibration = {CALIBRATION: trained.calibration.model_dump_json()} if trained.calibration else {}
     return NetworkDescription(
         model=full_name(options.model),
         image_size=options.image_size,
@@ -113,7 +114,7 @@ def describe(trained: Trained, *, normalised_inside: bool) -> NetworkDescription
         mre_mm=trained.mre_mm,
         annotator=str(trained.config.get("annotator", "")),
         # Weights are passed on; the file that training started from is its owner's business.
-        task=plain_task(replace(options, weights="none"), trained.landmarks, trained.mean_shape),
+        task={**plain_task(replace(options, weights="none"), trained.landmarks, trained.mean_shape), **calibration},
     )
 
 

@@ -43,6 +43,23 @@ def decode(heatmaps: Tensor, stride: int, method: Method = "dark") -> tuple[Tens
     return to_image(_dark(_blurred(heatmaps)), stride), confidence
 
 
+def half_area(heatmaps: Tensor, stride: int) -> Tensor:
+    """The area on which each heatmap is at least half as high as its highest pixel.
+
+    It grows where a peak is wide, and where there are several.
+
+    Args:
+        heatmaps: BxKxhxw.
+        stride: image pixels to a heatmap pixel.
+
+    Returns:
+        float32 BxK, in square image pixels.
+
+    """
+    flat = heatmaps.detach().float().flatten(2)
+    return (flat >= flat.amax(dim=2, keepdim=True) / 2).sum(dim=2).float() * stride**2
+
+
 def _highest(heatmaps: Tensor) -> Tensor:
     """(x, y) of the highest pixel, int64 BxKx2."""
     place = heatmaps.flatten(2).argmax(dim=2)

@@ -9,14 +9,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vramfit.errors import DataError, NoUsableGpu
+from vramfit.errors import DataError, NoUsableGpu, UsageError
 from vramfit.jobs.step import Step
 from vramfit.landmarks.data.films import Landmark
+from vramfit.landmarks.model.calibration import Calibration
 from vramfit.landmarks.model.job import landmark_job, read_plain_task
 from vramfit.landmarks.model.options import LandmarkJobOptions
 from vramfit.landmarks.model.weights_file import SUFFIX, read_weights
-from vramfit.training.checkpoint import load, require_same_model
+from vramfit.training.checkpoint import load, require_same_model, save
 from vramfit.training.run_options import DeviceChoice
+
+# Where a checkpoint's description of its task keeps it.
+CALIBRATION = "calibration"
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,8 @@ class Trained:
     `step` holds the weights to judge: the averaged ones where training kept them. `mean_shape` is the mean training
     position of each landmark, float64 Kx2 in image pixels. `epoch` is how many it was trained for, `mre_mm` its error
     on the validation films after that epoch, where it is known. `seen` are the ids of its training films and their
-    thumbnails, uint8 NxSxS; None where the file does not know them.
+    thumbnails, uint8 NxSxS; None where the file does not know them. `calibration` is what its errors on other films
+    told, where it was calibrated.
     """
 
     path: Path
@@ -38,6 +43,7 @@ class Trained:
     config: dict[str, Any]
     seen: tuple[tuple[str, ...], NDArray[np.uint8]] | None = None
     mre_mm: float | None = None
+    calibration: Calibration | None = None
 
 
 def load_trained(path: str | Path, device: DeviceChoice = "auto") -> Trained:
@@ -55,11 +61,12 @@ def load_trained(path: str | Path, device: DeviceChoice = "auto") -> Trained:
         mean_shape = np.array(content["task"]["mean_shape"], dtype=np.float64)
         epoch = int(content["position"]["epoch"])
         seen = _seen(content["task"].get("films"))
+        calibration = _calibration(content["task"].get(CALIBRATION))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not a checkpoint of a landmark network ({error}); use another one.") from None
     step = _step(content, options, device_of(device), path)
     config, mre_mm = dict(content["config"]), _mre_mm(content, epoch)
-    return Trained(path, step, options, landmarks, mean_shape, epoch, config, seen, mre_mm)
+    return Trained(path, step, options, landmarks, mean_shape, epoch, config, seen, mre_mm, calibration)
 
 
 def device_of(choice: DeviceChoice) -> torch.device:
@@ -72,6 +79,25 @@ def device_of(choice: DeviceChoice) -> torch.device:
     if choice == "cuda" and not torch.cuda.is_available():
         raise NoUsableGpu("--device cuda: torch finds no usable GPU here; see `vramfit doctor`, or use --device cpu.")
     return torch.device("cuda" if choice != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def keep_calibration(trained: Trained, calibration: Calibration) -> None:
+    """Write a calibration into the network's checkpoint, beside what is there.
+
+    Raises:
+        UsageError: the file is not a checkpoint of `vramfit train`.
+        CannotWrite: no space or permission; the file is as it was.
+
+    """
+    if trained.path.suffix.lower() == SUFFIX:
+        raise UsageError(f"{trained.path} is an exported file; calibrate the checkpoint, then export it again.")
+    content = load(trained.path)
+    content["task"][CALIBRATION] = calibration.model_dump_json()
+    save(content, trained.path)
+
+
+def _calibration(document: str | None) -> Calibration | None:
+    return None if document is None else Calibration.model_validate_json(document)
 
 
 def _seen(films: Mapping[str, Any] | None) -> tuple[tuple[str, ...], NDArray[np.uint8]] | None:

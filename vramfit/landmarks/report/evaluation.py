@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from vramfit.landmarks.data.films import Unit
+from vramfit.landmarks.evaluation.certainty import Kept
 from vramfit.landmarks.evaluation.evaluate import EvaluationReport
 from vramfit.landmarks.evaluation.measures import MEASURES
 from vramfit.landmarks.evaluation.metrics import Evaluation, PixelSizes, Scores, limits, sdr_at
@@ -25,7 +26,9 @@ def show_evaluation(report: EvaluationReport, file: TextIO | None = None) -> Non
     file = file or sys.stdout
     print(*headlines(report), f"MRE {result(report)}", "", sep="\n", file=file)
     tables = [summary_table(report), landmark_table(report), machine_table(report)]
-    for table in [*tables, *([measure_table(report)] if report.measures else [])]:
+    tables += [measure_table(report)] if report.measures else []
+    tables += [certainty_table(report.certainty, report.unit)] if report.certainty else []
+    for table in tables:
         show(table, file)
         print(file=file)
     print(*remarks(report), f"Worst films: {_worst(report)}.", sep="\n", file=file)
@@ -125,22 +128,43 @@ def machine_table(report: EvaluationReport) -> Table:
 
 
 def measure_table(report: EvaluationReport) -> Table:
-    """One row a cephalometric measure: its error, and how far raters are apart on it."""
-    raters = any(each.raters_absolute is not None for each in report.measures.values())
+    """One row a cephalometric measure: its error, by each rater too, and how far raters are apart on it."""
+    names = list(dict.fromkeys(name for each in report.measures.values() for name in each.by_rater))
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for name in ("measure", "what it is", "unit"):
         table.add_column(name, overflow="fold")
-    for name in ("films", "bias", "SD", "mean\nabsolute", *(["raters\nabsolute"] if raters else [])):
+    beside = [*(f"by\n{name}" for name in names), *(["raters\nabsolute"] if names else [])]
+    for name in ("films", "bias", "SD", "mean\nabsolute", *beside):
         table.add_column(name, justify="right")
     for name, each in report.measures.items():
-        figures = [
-            f"{each.bias:+.2f}",
-            mm(each.sd),
-            mm(each.mean_absolute),
-            *([mm(each.raters_absolute)] if raters else []),
-        ]
+        raters = [mm(each.by_rater.get(rater)) for rater in names] + ([mm(each.raters_absolute)] if names else [])
+        figures = (f"{each.bias:+.2f}", mm(each.sd), mm(each.mean_absolute), *raters)
         table.add_row(name, MEASURES[name].title, each.unit, str(each.films), *figures)
     return table
+
+
+def certainty_table(held: Kept, unit: Unit) -> Table:
+    """One row a promised coverage: the share of points within their regions, and how large those are."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    for name in ("promised\n%", "points", "within\n%", "95 %\n%", f"mean radius\n{unit}"):
+        table.add_column(name, justify="right")
+    for each in held.promises:
+        low_high = "-" if each.interval is None else "{:.1f}-{:.1f}".format(*(100 * end for end in each.interval))
+        cells = (f"{100 * each.level:g}", str(each.points), f"{100 * each.share:.1f}", low_high, mm(each.radius))
+        table.add_row(*cells)
+    return table
+
+
+def _certainty_remarks(report: EvaluationReport) -> list[str]:
+    held = report.certainty
+    if held is None:
+        return []
+    said = [
+        f"Regions: calibrated on {held.calibrated_on} films; expected and true error have a rank correlation of "
+        f"{held.spearman:.2f}."
+    ]
+    said += [f"Without evidence on {film}: {', '.join(names)}." for film, names in held.doubtful.items()]
+    return said + [f"{film} is unlike the films calibrated on: {reason}." for film, reason in held.unlike.items()]
 
 
 def remarks(report: EvaluationReport) -> list[str]:
@@ -154,8 +178,10 @@ def remarks(report: EvaluationReport) -> list[str]:
         few = f" With {report.films} films it is too narrow." if report.films < FEW_FILMS else ""
         said.append(f"95 %: a bootstrap over films, {report.resamples:,} resamples, seed {report.seed}.{few}")
     if report.measures:
-        said.append("Measures: by the network's points less by the true ones; raters: the junior less the senior one.")
-    return said + in_pixels(report) + cautions(report)
+        said.append(
+            "Measures: by the network's points less by the true ones, or each rater's; raters: junior less senior."
+        )
+    return said + _certainty_remarks(report) + in_pixels(report) + cautions(report)
 
 
 def in_pixels(report: EvaluationReport) -> list[str]:

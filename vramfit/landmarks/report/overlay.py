@@ -1,6 +1,8 @@
 """Points drawn on their film, as a PNG.
 
-K landmarks. The colour of a point is its confidence: red at 0, green at 1.
+K landmarks. The colour of a point is its expected error beside the median one in calibration: green up to that, red
+from three times as much, and a cross where the heatmap says nothing; a circle is the region that holds it with 90 %
+coverage. Of a network that was not calibrated the colour is the confidence: red at 0, green at 1.
 """
 
 from collections.abc import Sequence
@@ -8,7 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from vramfit.landmarks.model.calibration import Certainty
+
 _LONGEST_SIDE = 1600
+# Times the median expected error.
+_RED = 3.0
+_SHOWN_BELOW = 0.95
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 
 
@@ -17,6 +24,7 @@ def overlay(
     points: NDArray[np.float64],
     symbols: Sequence[str],
     confidence: NDArray[np.float64],
+    certainty: Certainty | None = None,
 ) -> bytes:
     """A PNG of a film with its landmarks and their symbols.
 
@@ -25,16 +33,28 @@ def overlay(
         points: Kx2, (x, y) in pixels of the film; those that are NaN are not drawn.
         symbols: K names.
         confidence: K values, 0 to 1.
+        certainty: in pixels of the film; None from a network that was not calibrated.
 
     """
     import cv2
 
     picture, scale = _canvas(film)
     size = max(picture.shape) / 800
-    for point, symbol, sure in zip((points + 0.5) * scale - 0.5, symbols, confidence, strict=True):
+    share = confidence if certainty is None else 1 - (certainty.relative - 1) / (_RED - 1)
+    for place, point in enumerate((points + 0.5) * scale - 0.5):
         if np.isfinite(point).all():
-            _mark(picture, point, symbol, _colour(float(sure)), size)
+            colour = _colour(float(share[place]))
+            _mark(picture, point, symbols[place], colour, size)
+            if certainty is not None:
+                _circle(picture, point, certainty.radii[_shown(certainty), place] * float(scale.mean()), colour)
+                if not certainty.evidence[place]:
+                    _cross(picture, point, size)
     return bytes(cv2.imencode(".png", picture)[1].tobytes())
+
+
+def _shown(certainty: Certainty) -> int:
+    """Which of the levels is drawn: the highest below 95 %, whose regions do not cover half a face."""
+    return max((place for place, level in enumerate(certainty.levels) if level < _SHOWN_BELOW), default=0)
 
 
 def _canvas(film: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
@@ -61,6 +81,21 @@ def _mark(
     name, place = symbol.encode("ascii", "replace").decode(), (x + 2 * radius, y - radius)
     for ink, width in ((_BLACK, 3), (_WHITE, 1)):
         cv2.putText(picture, name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4 * size, ink, width, cv2.LINE_AA)
+
+
+def _circle(
+    picture: NDArray[np.uint8], point: NDArray[np.float64], radius: float, colour: tuple[int, int, int]
+) -> None:
+    import cv2
+
+    cv2.circle(picture, (round(float(point[0])), round(float(point[1]))), max(1, round(radius)), colour, 1, cv2.LINE_AA)
+
+
+def _cross(picture: NDArray[np.uint8], point: NDArray[np.float64], size: float) -> None:
+    import cv2
+
+    place, length = (round(float(point[0])), round(float(point[1]))), round(16 * size)
+    cv2.drawMarker(picture, place, _colour(0.0), cv2.MARKER_TILTED_CROSS, length, max(2, round(2 * size)), cv2.LINE_AA)
 
 
 def _colour(confidence: float) -> tuple[int, int, int]:

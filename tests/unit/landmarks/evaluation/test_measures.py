@@ -98,3 +98,11 @@ def test_real_films_have_the_values_that_the_sources_state(shared_data):
     assert set(found) == {*norms, "ANB"} <= set(MEASURES)
     for name, norm in norms.items():
         assert abs(np.nanmean(found[name]) - norm) < 5, name
+
+
+def test_each_rater_alone_judges_measures_too(sample_set):
+    films = load_films(sample_set, "train")
+    seniors = np.stack([film.raters["senior"] for film in films.films])
+    found = measure_errors(seniors, films)["SNA"]
+    assert found.by_rater["senior"] == 0
+    assert found.by_rater["junior"] == pytest.approx(found.raters_absolute)
