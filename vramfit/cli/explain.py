@@ -11,8 +11,10 @@ from vramfit.cli.options import (
     DEFAULT_MODEL,
     OUTPUT,
     AsJson,
+    CardMemory,
     ChannelsLast,
     ImageSize,
+    Mig,
     MixedPrecision,
     ModelOrFactory,
     read_size,
@@ -39,6 +41,8 @@ def explain(
         str | None,
         typer.Option(help="A card that need not be here, such as rtx3070ti; without it the one here.", metavar="CARD"),
     ] = None,
+    mig: Mig = None,
+    memory: CardMemory = None,
     amp: MixedPrecision = None,
     channels_last: ChannelsLast = False,
     html: Annotated[
@@ -55,14 +59,14 @@ def explain(
     Predicted, without a GPU; the parts sum to the peak to the byte.
     """
     require_free(html, force=force)
-    from vramfit.cards import card_notes
+    from vramfit.cards import card_name, card_notes
     from vramfit.cli.models import named_job
     from vramfit.jobs.levers.apply import settled
     from vramfit.prediction.explain import explain_trial
     from vramfit.prediction.predict import Predictor, card_budget
 
     job = named_job(model, image_size=read_size(image_size), amp=amp, channels_last=channels_last)
-    card = card_for(gpu)
+    card = card_for(card_name(gpu, mig=mig, memory=memory))
     predictor = Predictor(job, card, card_budget(card))
     explanation = explain_trial(predictor, batch_size or _largest(predictor))
     title = _title(job, card, explanation.micro_batch)

@@ -26,6 +26,7 @@ VERBS: tuple[str, ...] = (
     "demo",
     "doctor",
     "probe",
+    "cards",
     "explain",
     "run",
     "replay",

@@ -39,6 +39,16 @@ CheckpointOption = Annotated[
     Path | None,
     typer.Option("--checkpoint", help="The checkpoint, where it is not the first argument.", metavar="FILE"),
 ]
+Mig = Annotated[
+    str | None,
+    typer.Option("--mig", help="An instance of the --gpu named, by its profile: 1g.10gb.", metavar="PROFILE"),
+]
+CardMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory", help="The --gpu named, modded: its memory in place of that it is sold with.", metavar="SIZE"
+    ),
+]
 OUTPUT = ("--output", "-o")
 BATCH = ("--batch-size", "--batch")
 OutputOption = Annotated[Path | None, typer.Option(*OUTPUT, help="The same as the argument.", metavar="PATH")]

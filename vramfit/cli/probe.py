@@ -13,14 +13,16 @@ from vramfit.cli.options import (
     DEFAULT_MODEL,
     OUTPUT,
     AsJson,
+    CardMemory,
     ChannelsLast,
     ImageSize,
+    Mig,
     MixedPrecision,
     ModelOrFactory,
     read_size,
 )
 from vramfit.cli.probe_lengths import BATCH_AXIS, answer_axis
-from vramfit.cli.probe_request import AUTO, Case, cases_of, named_levers, sizes_to_try
+from vramfit.cli.probe_request import AUTO, Case, cases_of, named_cards, named_levers, sizes_to_try
 from vramfit.cli.results import require_free, tell, write_result
 from vramfit.errors import NothingFits, UsageError
 from vramfit.probe.request import MemoryLimits, ProbeRequest
@@ -45,6 +47,8 @@ def probe(
         list[str] | None,
         typer.Option(help="A card that need not be here, such as rtx3070ti: predicts. Repeatable.", metavar="CARD"),
     ] = None,
+    mig: Mig = None,
+    memory: CardMemory = None,
     reserve: Annotated[
         str | None, typer.Option(help="What the desktop takes of the card, such as 600MB.", metavar="SIZE")
     ] = None,
@@ -157,7 +161,7 @@ def probe(
         channels_last=channels_last,
         levers=named_levers(levers),
     )
-    cases = cases_of(case, image_sizes, gpu or [])
+    cases = cases_of(case, image_sizes, named_cards(gpu or [], mig=mig, memory=memory))
     _check_axis(axis, lengths, html, cases)
     if len(cases) == 1:
         require_free(export, html, force=force)

@@ -98,6 +98,15 @@ def cases_of(case: Case, image_sizes: str | None, gpus: list[str]) -> list[Case]
     return [replace(case, label="x".join(map(str, size)), image_size=size) for size in sizes]
 
 
+def named_cards(gpus: list[str], *, mig: str | None, memory: str | None) -> list[str]:
+    """The cards of --gpu, each with --mig or --memory where one is given."""
+    from vramfit.cards import card_name
+
+    if not gpus:
+        card_name(None, mig=mig, memory=memory)
+    return [card_name(gpu, mig=mig, memory=memory) or gpu for gpu in gpus]
+
+
 def sizes_to_try(batch_size: int | None, batch_sizes: str | None) -> tuple[int, ...] | None:
     """The micro-batches of --batch-size or --batch-sizes; None where neither is given."""
     if batch_size is not None and batch_sizes is not None:

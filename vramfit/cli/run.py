@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vramfit.cli.options import OUTPUT, AsJson
+from vramfit.cli.options import OUTPUT, AsJson, CardMemory, Mig
 from vramfit.cli.results import require_free, tell, write_result
 from vramfit.errors import OutOfMemory, UsageError
 from vramfit.units import MemoryLimits, format_size
@@ -28,6 +28,8 @@ def run(
             metavar="CARD",
         ),
     ] = None,
+    mig: Mig = None,
+    memory: CardMemory = None,
     vram: Annotated[
         str | None, typer.Option(help="What the script may use, such as 8GB (8 x 2^30 bytes).", metavar="SIZE")
     ] = None,
@@ -83,6 +85,7 @@ def run(
         raise UsageError(f"--whole-run is of the card that is here; leave out {'--gpu' if gpu else '--find'}.")
     limits = MemoryLimits.parse(vram=vram, reserve=reserve)
     require_free(export, force=force)
+    from vramfit.cards import card_name
     from vramfit.script.accumulation import accumulation_option
     from vramfit.script.command import parse_command
     from vramfit.script.run import TIMEOUT_S
@@ -91,7 +94,7 @@ def run(
     asked = RunRequest(
         command=parse_command(command),
         limits=limits,
-        gpu=gpu,
+        gpu=card_name(gpu, mig=mig, memory=memory),
         steps=steps,
         option=find,
         timeout_s=timeout or (None if whole_run else TIMEOUT_S),

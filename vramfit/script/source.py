@@ -97,7 +97,7 @@ def _predicting(request: RunRequest, card: Card, budget: Budget, on_trial: OnTri
 def _guess(request: RunRequest, device: Device, budget: Budget, highest: int) -> int | None:
     """The largest value that is predicted to fit; None for a card or a script that cannot be predicted."""
     try:
-        predictor = _predicting(request, find_card(device.name), budget, lambda _: None)
+        predictor = _predicting(request, find_card(device.name, total_bytes=device.total_bytes), budget, lambda _: None)
         return predictor.largest(highest).profile.plan.micro_batch
     except (UnknownCard, NotTraceable, NothingFits):
         return None

@@ -1,0 +1,42 @@
+"""`vramfit cards`, and --mig and --memory of the verbs that take a card."""
+
+import json
+
+import pytest
+
+
+def test_the_table_has_every_card_and_its_sources(vramfit):
+    out = vramfit("cards").out
+    lines = out.splitlines()
+    assert len(lines) > 280
+    assert "sources" in lines[0]
+    assert any(line.startswith("RTX 3070 Ti ") and "NVIDIA GA102" in line for line in lines)
+
+
+def test_conditions_and_words_choose_rows(vramfit):
+    document = json.loads(vramfit("cards", ">=80GB", "hopper", "--json").out)
+    assert {card["architecture"] for card in document["cards"]} == {"hopper"}
+    assert min(card["sold_gib"] for card in document["cards"]) == 80
+    assert "RTX 3070 Ti Laptop" in vramfit("cards", "3070", "ti").out
+
+
+def test_an_unknown_name_is_one_sentence(vramfit):
+    answer = vramfit("cards", "radeon")
+    assert answer.code == 2
+    assert "of AMD" in answer.err
+
+
+@pytest.mark.parametrize("verb", [["probe"], ["explain"]])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--gpu", "rtx4090", "--mig", "1g.10gb"], "cannot be partitioned"),
+        (["--mig", "1g.10gb"], "give --gpu too"),
+        (["--gpu", "rtx3060", "--memory", "8 bananas"], "8 bananas"),
+        (["--gpu", "a2000"], "RTX A2000 12GB or RTX A2000 6GB"),
+    ],
+)
+def test_parts_of_a_name_are_checked(vramfit, verb, words, said):
+    answer = vramfit(*verb, *words)
+    assert answer.code == 2
+    assert said in answer.err
