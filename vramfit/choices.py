@@ -7,6 +7,9 @@ Amp = Literal["fp16", "bf16"]
 Objective = Literal["fastest", "largest"]
 Mode = Literal["auto", "measure", "predict"]
 
+# What `--levers` may say beside a list of levers: those that cost no time, those that make the batch fit, none.
+FREE, AUTO, NONE = "free", "auto", "none"
+
 # The run of the guide that this project replaces: the training set of 'Aariz, 200 times.
 IMAGES = 700
 EPOCHS = 200

@@ -49,6 +49,7 @@ def test_options_reach_the_engine(vramfit, asked):
         *("probe", "--model", "timm:resnet50", "--image_size", "512", "640", "--vram", "8GB", "--gpu", "rtx3070ti"),
         *("--reserve", "600MB", "--batch_sizes", "6,5,4", "--mode", "predict", "--objective", "largest"),
         *("--effective-batch", "12", "--amp", "off", "--channels-last", "--epochs", "3", "--images", "70"),
+        *("--levers", "none"),
     )
     assert outcome.code == 0, outcome.err
     assert asked == [
@@ -69,6 +70,25 @@ def test_options_reach_the_engine(vramfit, asked):
             channels_last=True,
         )
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "free", "auto"),
+    [
+        ([], True, False),
+        (["--model", "timm:resnet18"], True, False),
+        (["--levers", "free"], True, False),
+        (["--levers", "none"], False, False),
+        (["--levers", "half_upsample"], False, False),
+        (["--levers", "auto"], False, True),
+        (["--model", "my.module:job"], False, False),
+        (["--model", "my.module:job", "--levers", "free"], True, False),
+    ],
+)
+def test_levers_that_cost_nothing_are_on_but_for_a_job_of_ones_own(vramfit, asked, monkeypatch, words, free, auto):
+    monkeypatch.setattr(Case, "frontier", lambda self: None)
+    assert vramfit("probe", *words).code == 0
+    assert (asked[0].request.free_levers, asked[0].request.choose_levers) == (free, auto)
 
 
 def test_json_is_one_document_that_loads_back(vramfit, asked):

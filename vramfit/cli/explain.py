@@ -1,11 +1,13 @@
 """`vramfit explain`: where the memory of a job's peak goes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vramfit.choices import AUTO
 from vramfit.cli.options import (
     BATCH,
     DEFAULT_MODEL,
@@ -14,11 +16,15 @@ from vramfit.cli.options import (
     CardMemory,
     ChannelsLast,
     ImageSize,
+    Levers,
     Mig,
     MixedPrecision,
     ModelOrFactory,
+    is_factory,
     read_size,
+    uses_free,
 )
+from vramfit.cli.probe_request import named_levers
 from vramfit.cli.results import require_free, tell, write_result
 
 if TYPE_CHECKING:
@@ -43,6 +49,7 @@ def explain(
     ] = None,
     mig: Mig = None,
     memory: CardMemory = None,
+    levers: Levers = None,
     amp: MixedPrecision = None,
     channels_last: ChannelsLast = False,
     html: Annotated[
@@ -62,11 +69,13 @@ def explain(
     from vramfit.cards import card_name, card_notes
     from vramfit.cli.models import named_job
     from vramfit.jobs.levers.apply import settled
+    from vramfit.jobs.levers.text import levers_sentence
     from vramfit.prediction.explain import explain_trial
     from vramfit.prediction.predict import Predictor, card_budget
 
     job = named_job(model, image_size=read_size(image_size), amp=amp, channels_last=channels_last)
-    card = card_for(card_name(gpu, mig=mig, memory=memory))
+    card = card_for(name := card_name(gpu, mig=mig, memory=memory))
+    job = _with_levers(job, levers, name, batch_size, own=is_factory(model))
     predictor = Predictor(job, card, card_budget(card))
     explanation = explain_trial(predictor, batch_size or _largest(predictor))
     title = _title(job, card, explanation.micro_batch)
@@ -75,9 +84,24 @@ def explain(
         from vramfit.report.timeline import timeline_page
 
         written.append(write_result(html, timeline_page(explanation, title), "Timeline"))
-    note = " ".join(card_notes(card, settled(job).amp)) or None
+    notes = [*card_notes(card, settled(job).amp), *([levers_sentence(job.levers)] if job.levers else [])]
+    note = " ".join(notes) or None
     _report(explanation, predictor.trial(explanation.micro_batch), title=title, note=note, as_json=as_json)
     tell(written, as_json=as_json)
+
+
+def _with_levers(job: "Job", levers: str | None, gpu: str | None, batch_size: int | None, *, own: bool) -> "Job":
+    """The job with the levers that a probe of the same options would give it."""
+    from vramfit.jobs.levers.text import with_levers
+    from vramfit.probe.fit import levers_for, with_free_levers
+    from vramfit.probe.request import ProbeRequest
+
+    sizes = (batch_size,) if batch_size else None
+    request = ProbeRequest(gpu=gpu, mode="predict", batch_sizes=sizes, free_levers=uses_free(levers, own=own))
+    if levers == AUTO:
+        return replace(job, levers=levers_for(job, request).choice.levers)
+    named = named_levers(levers)
+    return with_free_levers(replace(job, levers=with_levers(job.levers, named)) if named else job, request)
 
 
 def _judged(trial: "Trial") -> dict[str, Any]:
@@ -88,14 +112,10 @@ def _judged(trial: "Trial") -> dict[str, Any]:
 
 def card_for(gpu: str | None) -> "Card":
     """The card that is named, the one that is here, or the default one."""
-    from vramfit.cards import find_card
-    from vramfit.probe.backend import DEFAULT_CARD, card_here
+    from vramfit.probe.backend import predicted_card
     from vramfit.probe.request import ProbeRequest
 
-    device = card_here(ProbeRequest(gpu=gpu))
-    if device is not None:
-        return find_card(device.name, total_bytes=device.total_bytes)
-    return find_card(gpu or DEFAULT_CARD)
+    return predicted_card(ProbeRequest(gpu=gpu))
 
 
 def _largest(predictor: "Predictor") -> int:

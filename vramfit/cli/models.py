@@ -6,11 +6,9 @@ from typing import Any, Literal
 
 from vramfit.choices import Amp
 from vramfit.cli.factories import job_from_factory
-from vramfit.cli.options import DEFAULT_PRECISION, DEFAULT_SIZE
+from vramfit.cli.options import DEFAULT_PRECISION, DEFAULT_SIZE, TIMM, is_factory
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Job
-
-_TIMM = "timm:"
 
 
 def named_job(
@@ -40,11 +38,6 @@ def named_job(
     return replace(job, amp=precision if amp else job.amp, channels_last=channels_last or job.channels_last)
 
 
-def is_factory(model: str) -> bool:
-    """Whether a model's name is that of a function that returns a Job."""
-    return ":" in model and not model.startswith(_TIMM)
-
-
 def resolve_job(model: str, *, image_size: tuple[int, int] | None = None, **options: Any) -> Job:
     """The job that a name stands for.
 
@@ -60,8 +53,8 @@ def resolve_job(model: str, *, image_size: tuple[int, int] | None = None, **opti
 
     """
     sized = {**options, "image_size": image_size} if image_size else options
-    if model.startswith(_TIMM):
-        return _backbone(model.removeprefix(_TIMM), sized)
+    if model.startswith(TIMM):
+        return _backbone(model.removeprefix(TIMM), sized)
     if is_factory(model):
         return job_from_factory(model)
     return _landmark(model, sized)

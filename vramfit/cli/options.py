@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from vramfit.choices import FREE
 from vramfit.cli.arguments import IMAGE_SIZE
 from vramfit.errors import UsageError
 from vramfit.landmarks.model.options import NetworkOptions
@@ -29,6 +30,14 @@ MixedPrecision = Annotated[
     Literal["fp16", "bf16", "off"] | None,
     typer.Option(help="Mixed precision of the step, off for float32; if not given fp16, or what a Job says itself."),
 ]
+Levers = Annotated[
+    str | None,
+    typer.Option(
+        help="Settings that save memory: free (the usual) uses what costs no time, auto also what makes the batch fit, "
+        "none nothing, or a list such as half_upsample,recompute=block.",
+        metavar="free|auto|none|LIST",
+    ),
+]
 ChannelsLast = Annotated[bool, typer.Option("--channels-last", help="NHWC memory order.")]
 
 Checkpoint = Annotated[
@@ -49,6 +58,7 @@ CardMemory = Annotated[
         "--memory", help="The --gpu named, modded: its memory in place of that it is sold with.", metavar="SIZE"
     ),
 ]
+TIMM = "timm:"
 OUTPUT = ("--output", "-o")
 BATCH = ("--batch-size", "--batch")
 OutputOption = Annotated[Path | None, typer.Option(*OUTPUT, help="The same as the argument.", metavar="PATH")]
@@ -69,6 +79,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document in
 FilmFormat = Annotated[
     str | None, typer.Option("--format", help="The film set's format, if it is not to be detected.", metavar="NAME")
 ]
+
+
+def is_factory(model: str) -> bool:
+    """Whether a model's name is that of a function of one's own, which returns a Job."""
+    return ":" in model and not model.startswith(TIMM)
+
+
+def uses_free(levers: str | None, *, own: bool) -> bool:
+    """Whether `Levers` asks for those that cost no time, as nothing does; a Job of one's `own` is taken as it is."""
+    return levers == FREE or (levers is None and not own)
 
 
 def read_size(text: str | None) -> tuple[int, int] | None:

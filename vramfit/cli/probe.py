@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vramfit.choices import BUCKETS, EPOCHS, IMAGES, Mode, Objective
+from vramfit.choices import AUTO, BUCKETS, EPOCHS, IMAGES, Mode, Objective
 from vramfit.cli.options import (
     BATCH,
     DEFAULT_MODEL,
@@ -16,13 +16,16 @@ from vramfit.cli.options import (
     CardMemory,
     ChannelsLast,
     ImageSize,
+    Levers,
     Mig,
     MixedPrecision,
     ModelOrFactory,
+    is_factory,
     read_size,
+    uses_free,
 )
 from vramfit.cli.probe_lengths import BATCH_AXIS, answer_axis
-from vramfit.cli.probe_request import AUTO, Case, cases_of, named_cards, named_levers, sizes_to_try
+from vramfit.cli.probe_request import Case, cases_of, named_cards, named_levers, sizes_to_try
 from vramfit.cli.results import require_free, tell, write_result
 from vramfit.errors import NothingFits, UsageError
 from vramfit.probe.request import MemoryLimits, ProbeRequest
@@ -82,14 +85,7 @@ def probe(
         int | None,
         typer.Option(min=1, metavar="N", help="With --axis, what lengths are padded to a multiple of; images to 32."),
     ] = None,
-    levers: Annotated[
-        str,
-        typer.Option(
-            help="Settings that trade time for memory: auto chooses and says why, none, or a list such as "
-            "half_upsample,recompute=block.",
-            metavar="LIST",
-        ),
-    ] = "none",
+    levers: Levers = None,
     mode: Annotated[Mode, typer.Option(help="auto measures where there is a GPU, else predicts.")] = ProbeRequest.mode,
     objective: Annotated[
         Objective,
@@ -149,6 +145,7 @@ def probe(
         effective_batch=effective_batch,
         schedule=Schedule(images=images, epochs=epochs),
         choose_levers=levers == AUTO,
+        free_levers=uses_free(levers, own=is_factory(model) or axis != BATCH_AXIS),
         strict=strict,
         real_values=real_values,
         fresh=fresh,

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from vramfit.choices import AUTO, FREE, NONE
+from vramfit.cli.options import is_factory
 from vramfit.errors import UsageError
 from vramfit.probe.request import ProbeRequest
 from vramfit.units import parse_image_size
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from vramfit.records import Lever, Profile, Schedule
 
 Size = tuple[int, int]
-AUTO = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +46,6 @@ class Case:
     @property
     def is_factory(self) -> bool:
         """Whether the job is a function of one's own, which says itself how large its samples are."""
-        from vramfit.cli.models import is_factory
-
         return is_factory(self.model)
 
     def job(self) -> "Job":
@@ -116,11 +115,11 @@ def sizes_to_try(batch_size: int | None, batch_sizes: str | None) -> tuple[int, 
     return _numbers(batch_sizes) if batch_sizes is not None else None
 
 
-def named_levers(levers: str) -> "tuple[Lever, ...]":
+def named_levers(levers: str | None) -> "tuple[Lever, ...]":
     """The levers of --levers; none where the choice is left to vramfit."""
     from vramfit.jobs.levers.text import parse_levers
 
-    return () if levers == AUTO else parse_levers(levers)
+    return () if levers in (None, FREE, AUTO) else parse_levers(levers or NONE)
 
 
 def _on_gpu(case: Case, gpu: str) -> Case:

@@ -15,12 +15,15 @@ from vramfit.units import format_duration, format_gib
 NEAR_BEST = 0.02
 
 
-def choose_trial(trials: Iterable[Trial], objective: Objective, *, accumulate: bool = False) -> Trial:
+def choose_trial(
+    trials: Iterable[Trial], objective: Objective, *, accumulate: bool = False, batch_norm: bool = False
+) -> Trial:
     """The trial to train with, among those that fit.
 
     `largest` takes the largest micro-batch; `fastest` the smallest within 2 % of the best throughput, or the
     largest where nothing was timed. To `accumulate` up to an effective batch, the largest of those as fast is
-    taken, for fewer and larger micro-batches are kinder to BatchNorm.
+    taken, for fewer and larger micro-batches are kinder to BatchNorm. With `batch_norm` 1 is not taken where a larger
+    one is as fast: its statistics would be those of a single sample.
 
     Raises:
         NothingFits: no trial fits.
@@ -34,6 +37,8 @@ def choose_trial(trials: Iterable[Trial], objective: Objective, *, accumulate: b
         return fitting[-1]
     best = max(_throughput(trial) for trial in timed)
     as_fast = [trial for trial in timed if _throughput(trial) >= (1 - NEAR_BEST) * best]
+    if batch_norm:
+        as_fast = [trial for trial in as_fast if trial.micro_batch > 1] or as_fast
     return as_fast[-1 if accumulate else 0]
 
 

@@ -106,7 +106,7 @@ def _over_batches(search: LeverSearch, objective: Objective, maximum: int) -> Fr
         cheapest = search.cheapest(size)
         rows += [_row("planned recomputation", cheapest)] if cheapest is not None else []
     rows = _unlike(rows)
-    trial = choose_trial([row.trial for row in rows], objective)
+    trial = choose_trial([row.trial for row in rows], objective, batch_norm=search.batch_norm)
     picked = next(row for row in rows if row.trial is trial)
     return Frontier(rows=tuple(_reasoned(row, picked, search) for row in rows))
 

@@ -11,6 +11,7 @@ from functools import partial
 
 from vramfit.cards import Card
 from vramfit.choices import ASSUMED, ValuePolicy
+from vramfit.errors import NotTraceable
 from vramfit.jobs.job import Job, empty_model, has_batch_norm
 from vramfit.jobs.levers.apply import free_levers, levers_to_compare
 from vramfit.jobs.levers.recompute import Recompute
@@ -58,7 +59,8 @@ class LeverSearch:
     def __init__(self, job: Job, card: Card, budget: Budget, policy: ValuePolicy = ASSUMED) -> None:
         kept = tuple(lever for lever in job.levers if lever.name != Recompute.name)
         self.as_it_is = Predictor(replace(job, levers=kept), card, budget, policy)
-        self.plain = self._freed(replace(job, levers=kept))
+        freed = freed_job(self.as_it_is.job, card)
+        self.plain = self.as_it_is if freed is self.as_it_is.job else Predictor(freed, card, budget, policy)
         self.levers = self.plain.job.levers
         self.budget = budget
         self.card = card
@@ -71,17 +73,6 @@ class LeverSearch:
         self._layouts: dict[int, Layout] = {}
         self._fitted: dict[int, Fitted | None] = {}
         self._recomputed: dict[tuple[int, tuple[Lever, ...]], Fitted] = {}
-
-    def _freed(self, job: Job) -> Predictor:
-        """The job with every free lever, those that may be slower only where they are predicted not to be."""
-        card, budget = self.as_it_is.card, self.as_it_is.budget
-        freed = replace(job, levers=in_order((*job.levers, *free_levers(job))))
-        for lever in levers_to_compare(job, card):
-            with_it = replace(freed, levers=in_order((*freed.levers, lever)))
-            if _seconds_of(with_it, card) <= _seconds_of(freed, card):
-                freed = with_it
-        policy = self.as_it_is.policy
-        return Predictor(freed, card, budget, policy) if freed.levers != job.levers else self.as_it_is
 
     def without(self, micro_batch: int) -> Fitted:
         """The job with its free levers, and nothing recomputed."""
@@ -173,6 +164,24 @@ class LeverSearch:
         first, second = (smallest_budget(self.layout(size)) for size in (small, large))
         limit = second * self.budget.budget_bytes / _high(self.smallest(large).trial)
         return int(small + (limit - first) * (large - small) / max(1, second - first))
+
+
+def freed_job(job: Job, card: Card) -> Job:
+    """The job with every free lever, those that may be slower only where they are predicted not to be.
+
+    The job itself where there is none. One whose step cannot be traced at the batch of comparison goes without those
+    that are compared.
+
+    """
+    free = free_levers(job)
+    freed = replace(job, levers=in_order((*job.levers, *free))) if free else job
+    for lever in levers_to_compare(job, card):
+        with_it = replace(freed, levers=in_order((*freed.levers, lever)))
+        try:
+            freed = with_it if _seconds_of(with_it, card) <= _seconds_of(freed, card) else freed
+        except NotTraceable:
+            continue
+    return freed
 
 
 def _seconds_of(job: Job, card: Card) -> float:

@@ -136,6 +136,20 @@ def card_here(request: ProbeRequest) -> Device | None:
         return None
 
 
+def predicted_card(request: ProbeRequest) -> Card:
+    """The card that a request is predicted for: the one that is named, the one that is here, or the default one.
+
+    Raises:
+        NoUsableGpu: as `card_here`.
+        UnknownCard: no such card.
+
+    """
+    device = card_here(request)
+    if device is not None:
+        return find_card(device.name, total_bytes=device.total_bytes)
+    return find_card(request.gpu or DEFAULT_CARD)
+
+
 def open_predicted(job: Job, request: ProbeRequest) -> PredictedBackend:
     """Predictions for the card that is named, for what is free of the one that is here, or for the default card.
 
@@ -145,12 +159,10 @@ def open_predicted(job: Job, request: ProbeRequest) -> PredictedBackend:
         UsageError: nothing of the card is left.
 
     """
-    device = card_here(request)
+    device, card = card_here(request), predicted_card(request)
     if device is not None:
-        return _predicted(
-            job, find_card(device.name, total_bytes=device.total_bytes), read_budget(device, request.limits), request
-        )
-    backend = _on_card(job, find_card(request.gpu or DEFAULT_CARD), request)
+        return _predicted(job, card, read_budget(device, request.limits), request)
+    backend = _on_card(job, card, request)
     if request.gpu is None:
         backend.notes.append(f"No GPU is here and none was named: predicted for the {backend.machine.card}.")
     return backend

@@ -9,7 +9,7 @@ from vramfit.jobs.job import Job
 from vramfit.measure.host import available_host_bytes, largest_in_host_memory, usable_cores
 from vramfit.measure.worker import JobSource
 from vramfit.plan.workers import most_workers
-from vramfit.probe.backend import Backend, PredictedBackend, open_backend, open_predicted
+from vramfit.probe.backend import Backend, PredictedBackend, card_here, open_backend, open_predicted, predicted_card
 from vramfit.probe.probe import OnTrial, Probe
 from vramfit.probe.request import MemoryLimits, ProbeRequest
 from vramfit.records import Loading, Profile, Schedule, Trial
@@ -101,9 +101,32 @@ def run_probe(job: JobSource, request: ProbeRequest, on_trial: OnTrial = tell_no
     built = job if isinstance(job, Job) else job()
     if request.choose_levers:
         return fit_choice(built, levers_for(built, request).choice, request, on_trial)
+    if request.free_levers:
+        job = built = with_free_levers(built, request)
     request = with_loading(request, built)
     backend = open_backend(job, built, request)
     return Probe(backend, request, on_trial, host_limit=_host_limit(built, request, backend)).profile(built)
+
+
+def with_free_levers(job: Job, request: ProbeRequest) -> Job:
+    """The job with the levers that cost it no time, where the request asks for them.
+
+    A memory order that may be slower is predicted for a card that is not here; on one that is, a trial decides.
+
+    Raises:
+        NoUsableGpu, UnknownCard: as `open_backend`.
+
+    """
+    from vramfit.jobs.levers.apply import free_levers
+    from vramfit.jobs.levers.text import in_order
+
+    if not request.free_levers:
+        return job
+    if request.mode == "predict" or card_here(request) is None:
+        from vramfit.prediction.lever_search import freed_job
+
+        return freed_job(job, predicted_card(request))
+    return replace(job, levers=in_order((*job.levers, *free_levers(job))))
 
 
 def with_loading(request: ProbeRequest, job: Job) -> ProbeRequest:

@@ -96,7 +96,8 @@ class Probe:
         objective = "largest" if self.request.batch_sizes else self.request.objective
         # Of a user's list the first that fits, and not what was tried beside it to see it spill.
         asked = [trial for trial in trials if not self.request.batch_sizes or trial.micro_batch == answer]
-        chosen = choose_trial(asked, objective, accumulate=self.request.effective_batch is not None)
+        accumulate = self.request.effective_batch is not None
+        chosen = choose_trial(asked, objective, accumulate=accumulate, batch_norm=batch_norm)
         plan = make_plan(
             chosen,
             trials,

@@ -23,7 +23,7 @@ from vramfit.measure.machine import read_machine
 from vramfit.measure.worker import JobSource
 from vramfit.plan.reuse import judge_reuse
 from vramfit.probe.backend import card_here, open_backend
-from vramfit.probe.fit import run_probe, tell_nobody, with_loading
+from vramfit.probe.fit import run_probe, tell_nobody, with_free_levers, with_loading
 from vramfit.probe.probe import OnTrial
 from vramfit.probe.request import ProbeRequest
 from vramfit.records import Budget, Profile, Verdict
@@ -43,7 +43,11 @@ def fit_or_recall(job: JobSource, request: ProbeRequest, on_trial: OnTrial = tel
     device = None if request.mode == "predict" or request.choose_levers else card_here(request)
     if device is None:
         return run_probe(job, request, on_trial), None
-    recall = _Recall(job, job if isinstance(job, Job) else job(), request, device, on_trial)
+    built = job if isinstance(job, Job) else job()
+    if request.free_levers:
+        job = built = with_free_levers(built, request)
+        request = replace(request, free_levers=False)
+    recall = _Recall(job, built, request, device, on_trial)
     kept, sentence = (None, "Probed anew, as was asked.") if request.fresh else recall.profile()
     profile = kept or run_probe(job, request, on_trial)
     if kept is None:

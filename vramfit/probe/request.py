@@ -55,6 +55,9 @@ class ProbeRequest:
     choose_levers: bool = False
     """Choose the cheapest levers that make the batch fit, beside the job's own; else the job's own alone."""
 
+    free_levers: bool = False
+    """Use the levers that cost this job no time, beside its own."""
+
     strict: bool = False
     """Refuse to predict a step that reads values which only a card has, in place of assuming them."""
 

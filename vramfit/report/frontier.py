@@ -8,9 +8,10 @@ from typing import TextIO
 
 from rich.table import Table
 
+from vramfit.jobs.levers.text import short_levers
 from vramfit.prediction.frontier import Frontier, FrontierRow
 from vramfit.records import Schedule
-from vramfit.report.table import MARK, RISKS, device_cell, epoch_cell, gib, make_table, short_levers, show, step_cell
+from vramfit.report.table import MARK, RISKS, device_cell, epoch_cell, gib, make_table, show, step_cell
 
 _FIGURES = ("choice", "batch", "x steps", "device\nGiB", "headroom\nGiB", "risk", "step\ntime")
 _EPOCH = "time per\nepoch"

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
+from vramfit.jobs.levers.text import short_levers
 from vramfit.records import Profile, Trial
-from vramfit.report.table import RISKS, device_cell, make_table, short_levers, step_cell
+from vramfit.report.table import RISKS, device_cell, make_table, step_cell
 from vramfit.units import format_size
 
 

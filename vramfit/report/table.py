@@ -17,8 +17,8 @@ from rich.table import Column, Table
 from vramfit.cards import find_card
 from vramfit.errors import UnknownCard
 from vramfit.jobs.levers.apply import settled_key
-from vramfit.jobs.levers.registry import kind_of
-from vramfit.records import Budget, Lever, Profile, Schedule, Trial, Verdict
+from vramfit.jobs.levers.text import levers_sentence
+from vramfit.records import Budget, Profile, Schedule, Trial, Verdict
 from vramfit.units import GIB, format_duration, format_duration_range, format_size
 
 MARK = "> "
@@ -156,21 +156,9 @@ def origin_sentence(profile: Profile) -> str:
     )
 
 
-def short_levers(levers: Iterable[Lever]) -> str:
-    """Levers for a table: names, settings, and how many modules in place of which."""
-    return ", ".join(_short(lever) for lever in levers) or "none"
-
-
-def _short(lever: Lever) -> str:
-    setting = "" if len(kind_of(lever.name).settings) == 1 else f"={lever.setting}"
-    several = "module" if len(lever.modules) == 1 else "modules"
-    modules = f" ({len(lever.modules)} {several})" if lever.modules else ""
-    return f"{lever.name}{setting}{modules}"
-
-
 def remarks(profile: Profile) -> list[str]:
     """What a reader of the figures must know, and every note of the plan, the budget and the profile."""
-    remarks = [f"Levers of the plan: {short_levers(profile.plan.levers)}."] if profile.plan.levers else []
+    remarks = [levers_sentence(profile.plan.levers)] if profile.plan.levers else []
     remarks.append(_time_sentence(profile))
     if any(trial.device_used_band_bytes for trial in profile.trials):
         remarks.append(

@@ -6,8 +6,10 @@ from importlib.util import find_spec
 import torch
 
 from vramfit.cards import find_card, require_bf16
+from vramfit.choices import AUTO, FREE
 from vramfit.errors import NoUsableGpu, UsageError
 from vramfit.jobs.job import Job, job_key
+from vramfit.jobs.levers.text import levers_sentence
 from vramfit.jobs.optimizers import learning_rate
 from vramfit.jobs.ranks import Ranks
 from vramfit.measure.budget import read_budget, who_took
@@ -116,7 +118,8 @@ def _from_probe(job: Job, options: RunOptions, schedule: Schedule, effective: in
 
 def _notes(plan: Plan) -> tuple[str, ...]:
     """Why this plan; how this rank's share is divided is left out, for `_over_ranks` tells of the whole batch."""
-    return (plan.reason, *(note for note in plan.notes if note != division_note(plan)))
+    levers = [levers_sentence(plan.levers)] if plan.levers else []
+    return (plan.reason, *levers, *(note for note in plan.notes if note != division_note(plan)))
 
 
 def samples_limit(schedule: Schedule) -> int:
@@ -130,8 +133,12 @@ def _probe(job: Job, options: RunOptions, schedule: Schedule, effective: int | N
         gpu=options.gpu,
         # A batch that is asked for is split only where it does not fit, whatever would be faster.
         objective="fastest" if effective is None else "largest",
+        # A batch that levers are to make fit is wanted at once, not in parts.
+        batch_sizes=(effective,) if effective is not None and options.levers == AUTO else None,
         effective_batch=effective,
         schedule=schedule,
+        choose_levers=options.levers == AUTO,
+        free_levers=options.levers == FREE,
         fresh=options.fresh,
     )
     return fit_or_recall(job, request)

@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from vramfit.choices import EPOCHS
+from vramfit.choices import AUTO, EPOCHS, FREE, NONE
 from vramfit.errors import UsageError
 from vramfit.options import Options, option
 from vramfit.units import MemoryLimits
 
+if TYPE_CHECKING:
+    from vramfit.records import Lever
+
 DeviceChoice = Literal["auto", "cuda", "cpu"]
-AUTO = "auto"
 
 
 def _read_workers(words: str) -> int | None:
@@ -47,6 +49,13 @@ class RunOptions(Options):
     reserve: str | None = option(None, "Memory left to the desktop, such as 600MB.", metavar="SIZE", on_resume="silent")
     gpu: str | None = option(
         None, "Plan for this card by prediction, wherever the run is.", metavar="CARD", on_resume="silent"
+    )
+    levers: str = option(
+        FREE,
+        "Settings that save memory: free uses what costs no time, auto also what makes the batch fit, none nothing, "
+        "or a list such as half_upsample,recompute=block.",
+        metavar="free|auto|none|LIST",
+        on_resume="silent",
     )
     watermark: float = option(
         0.95, "Warn once when this share of the budget was in use.", metavar="X", above=0, on_resume="silent"
@@ -112,6 +121,9 @@ class RunOptions(Options):
         _ = self.limits  # refuses what is no size before anything is loaded
         if self.auto_batch and self.profile:
             raise UsageError("--auto-batch and --profile each choose the batch; give one of them.")
+        if self.profile and self.levers != FREE:
+            raise UsageError("--profile has the levers that it was made with; leave --levers out.")
+        _ = self.named_levers  # refuses what is no lever, as above
         if self.gpu and self.profile:
             raise UsageError("--gpu and --profile each name the card that is planned for; give one of them.")
 
@@ -119,3 +131,12 @@ class RunOptions(Options):
     def limits(self) -> MemoryLimits:
         """`vram` and `reserve` in bytes."""
         return MemoryLimits.parse(vram=self.vram, reserve=self.reserve)
+
+    @property
+    def named_levers(self) -> "tuple[Lever, ...]":
+        """The levers that `levers` names; none where it leaves the choice to vramfit."""
+        if self.levers in (FREE, AUTO, NONE):
+            return ()
+        from vramfit.jobs.levers.text import parse_levers
+
+        return parse_levers(self.levers)

@@ -13,6 +13,7 @@ from torch import nn
 
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Batch, Job
+from vramfit.records import Profile
 from vramfit.training.listeners import Example
 from vramfit.training.loading import Samples
 
@@ -93,6 +94,10 @@ class Task(Protocol):
     @property
     def notes(self) -> Sequence[str]:
         """What a run should say of the data before it starts, one sentence each."""
+        return ()
+
+    def plan_notes(self, profile: Profile | None, effective_batch: int) -> Sequence[str]:  # noqa: ARG002  # says nothing
+        """What a run should say of its plan before it starts, one sentence each; no profile where there is no card."""
         return ()
 
     def start_weights(self, model: nn.Module) -> str:  # noqa: ARG002  # a task without weights of its own

@@ -13,6 +13,7 @@ import torch
 
 from vramfit.jobs.job import Job
 from vramfit.jobs.levers.compile import compile_network
+from vramfit.jobs.levers.text import with_levers
 from vramfit.jobs.ranks import Ranks
 from vramfit.jobs.step import Step
 from vramfit.records import EpochRecord
@@ -119,7 +120,7 @@ def run(source: TaskSource, options: RunOptions, listeners: Sequence[Listener] =
             return _finished_before(source, options, resumed, told)
         device = choose_device(options.device, ranks)
         task = source.open(resumed, _teller(told))
-        job = replace(task.job, levers=load_profile(options.profile).plan.levers) if options.profile else task.job
+        job = _with_levers(task.job, options)
         wanted = options.batch_size or (resumed.content["effective_batch"] if resumed else None)
         decision = decide(job, options, device, ranks, samples=len(task.training), effective=wanted)
         launch = _Launch(task, replace(job, levers=decision.levers), options, ranks, device, resumed, datetime.now())
@@ -130,6 +131,13 @@ def run(source: TaskSource, options: RunOptions, listeners: Sequence[Listener] =
             listener.on_start(start)
         loop.run()
         return _end(loop, decision, told, time.monotonic() - began)
+
+
+def _with_levers(job: Job, options: RunOptions) -> Job:
+    """The job with the levers that the options name, or their profile has."""
+    if options.profile:
+        return replace(job, levers=load_profile(options.profile).plan.levers)
+    return replace(job, levers=with_levers(job.levers, options.named_levers)) if options.named_levers else job
 
 
 @dataclass(frozen=True)
@@ -152,7 +160,8 @@ class _Launch:
         memory, limited = limit_memory(self.job, options, self.device, planned)
         step, built = self._step()
         loader = choose_loader_settings(task.training, options, decision, self.device, ranks)
-        notes = [*task.notes, *_precision_note(self.job, self.device), *decision.notes, *limited, *built]
+        promised = task.plan_notes(decision.profile, decision.effective_batch)
+        notes = [*promised, *task.notes, *_precision_note(self.job, self.device), *decision.notes, *limited, *built]
         notes += [loader.reason] if loader.reason else []
         notes += self._make_room()
         loop = Loop(task, step, options, decision, loader=loader, ranks=ranks, listeners=listeners, memory=memory)

@@ -71,6 +71,14 @@ def test_the_reason_names_the_next_batch(next_one, said):
     assert reason_for(trial(6), [trial(6), next_one], "largest") == said
 
 
+def test_a_network_with_batch_norm_does_not_get_one_sample_where_more_are_as_fast():
+    as_fast = [trial(1, step_time_s=0.1), trial(2, step_time_s=0.199), trial(3, step_time_s=0.3)]
+    assert choose_trial(as_fast, "fastest").micro_batch == 1
+    assert choose_trial(as_fast, "fastest", batch_norm=True).micro_batch == 2
+    slower = [trial(1, step_time_s=0.1), trial(2, step_time_s=0.3)]
+    assert choose_trial(slower, "fastest", batch_norm=True).micro_batch == 1
+
+
 def test_the_reason_at_the_cap():
     assert reason_for(trial(6), [trial(6)], "largest") == "batch 6 fits, as requested."
     assert reason_for(trial(6), [trial(6)], "largest", "no more films") == "batch 6: no more films."

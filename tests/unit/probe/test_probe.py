@@ -17,9 +17,11 @@ from vramfit.measure import backend as backend_module
 from vramfit.measure.backend import MeasuredBackend
 from vramfit.measure.budget import read_budget
 from vramfit.probe.backend import PredictedBackend, _guesser
+from vramfit.probe.fit import run_probe, with_free_levers
 from vramfit.probe.probe import Probe
 from vramfit.probe.request import MemoryLimits, ProbeRequest
 from vramfit.records import Budget, Lever, Machine, Schedule
+from vramfit.report.table import remarks
 from vramfit.units import GIB
 
 CHANNELS_LAST = Lever(name="channels_last")
@@ -347,3 +349,34 @@ def test_a_memory_size_of_a_few_bytes_is_refused(size):
 def test_a_network_in_place_of_its_maker_is_refused():
     with pytest.raises(UsageError, match="write model=lambda"):
         replace(small_job(), model=nn.Linear(8, 1))
+
+
+def upsampling_job() -> Job:
+    return replace(
+        small_job(),
+        model=lambda: nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1), nn.Upsample(scale_factor=2), nn.Flatten(), nn.LazyLinear(1)
+        ),
+        batch=lambda n: (torch.zeros(n, 3, 8, 8), torch.zeros(n, 1)),
+        amp="fp16",
+    )
+
+
+def test_levers_that_cost_nothing_are_used_where_they_are_asked_for():
+    request = ProbeRequest(gpu="rtx3070ti", batch_sizes=(2,), free_levers=True)
+    profile = run_probe(upsampling_job(), request)
+    used = {lever.name for lever in profile.plan.levers}
+    assert {"half_upsample", "fused_optimizer"} <= used
+    assert used <= {"half_upsample", "fused_optimizer", "expandable_segments", "channels_last"}
+    assert run_probe(upsampling_job(), replace(request, free_levers=False)).plan.levers == ()
+    assert any("--levers none leaves them out" in line for line in remarks(profile))
+
+
+def test_an_optimizer_that_wants_particular_parameters_is_no_reason_to_fail():
+    def choosy(parameters):
+        first, *_, last = [one for one in parameters if one.dim() > 1]
+        return torch.optim.AdamW([first, last], lr=0.1)
+
+    job = replace(upsampling_job(), optimizer=choosy)
+    levers = with_free_levers(job, ProbeRequest(gpu="rtx3070ti", free_levers=True)).levers
+    assert "fused_optimizer" not in {lever.name for lever in levers}

@@ -260,3 +260,34 @@ def test_bf16_is_refused_on_a_card_that_only_emulates_it(card):
 def test_bf16_is_not_planned_for_a_card_that_only_emulates_it():
     with pytest.raises(UsageError, match=r"T4.*no bf16"):
         decided(CPU, gpu="t4", job=small.job(amp="bf16"))
+
+
+@pytest.mark.parametrize(
+    ("levers", "free", "auto", "sizes"),
+    [
+        ("free", True, False, None),
+        ("none", False, False, None),
+        ("auto", False, True, (6,)),
+        ("half_upsample", False, False, None),
+    ],
+)
+def test_levers_reach_the_probe(card, monkeypatch, levers, free, auto, sizes):
+    asked = []
+
+    def answer(job, request):
+        asked.append(request)
+        return fit_on(card)(job, replace(request, choose_levers=False, free_levers=False)), None
+
+    monkeypatch.setattr(planning, "fit_or_recall", answer)
+    options = RunOptions(batch_size=6, levers=levers)
+    decision = decide(replace(JOB, levers=options.named_levers), options, CUDA, Ranks(), samples=28, effective=6)
+    assert (asked[0].free_levers, asked[0].choose_levers, asked[0].batch_sizes) == (free, auto, sizes)
+    said = [note for note in decision.notes if note.startswith("Levers of the plan")]
+    assert len(said) == len(options.named_levers)
+
+
+def test_levers_that_make_no_sense_are_refused_before_data_is_loaded():
+    with pytest.raises(UsageError, match="not a lever"):
+        RunOptions(levers="magic")
+    with pytest.raises(UsageError, match="--profile has the levers"):
+        RunOptions(levers="none", profile="rtx3070ti-768")

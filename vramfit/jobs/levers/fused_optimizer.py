@@ -32,7 +32,10 @@ class FusedOptimizer(LeverKind):
         import torch
 
         factories = job.optimizer.values() if isinstance(job.optimizer, Mapping) else [job.optimizer]
-        built = [factory([torch.nn.Parameter(torch.zeros(1))]) for factory in factories]
+        try:
+            built = [factory([torch.nn.Parameter(torch.zeros(1))]) for factory in factories]
+        except Exception:  # one that wants other parameters than any: a user's code may raise anything
+            return False
         return all(optimizer.defaults.get("fused", True) in (False, None) for optimizer in built)
 
     def on_job(self, job: "Job", lever: "Lever") -> "Job":

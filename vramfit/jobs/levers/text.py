@@ -45,6 +45,19 @@ def describe_levers(levers: Iterable[Lever]) -> str:
     return ",".join(_describe(lever) for lever in levers) or "none"
 
 
+def short_levers(levers: Iterable[Lever]) -> str:
+    """Levers for people: names, settings, and how many modules in place of which; `none` for none."""
+    return ", ".join(_short(lever) for lever in levers) or "none"
+
+
+def levers_sentence(levers: Iterable[Lever]) -> str:
+    """Which levers a plan has, and how to do without those that cost no time."""
+    levers = tuple(levers)
+    free = all(kind_of(lever.name).cost == "free" for lever in levers)
+    said = f"Levers of the plan: {short_levers(levers)}"
+    return f"{said}; they cost no time, and --levers none leaves them out." if free else f"{said}."
+
+
 def in_order(levers: Iterable[Lever]) -> tuple[Lever, ...]:
     """Levers checked and in the order in which they are tried, so that equal choices make equal records.
 
@@ -82,6 +95,13 @@ def _describe(lever: Lever) -> str:
     kind = kind_of(lever.name)
     setting = "" if kind.settings == (lever.setting,) else f"={lever.setting}"
     return lever.name + setting + (f"@{'+'.join(lever.modules)}" if lever.modules else "")
+
+
+def _short(lever: Lever) -> str:
+    setting = "" if len(kind_of(lever.name).settings) == 1 else f"={lever.setting}"
+    several = "module" if len(lever.modules) == 1 else "modules"
+    modules = f" ({len(lever.modules)} {several})" if lever.modules else ""
+    return f"{lever.name}{setting}{modules}"
 
 
 def _refuse_contradictions(levers: Sequence[Lever]) -> None:

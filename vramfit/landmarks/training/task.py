@@ -41,6 +41,8 @@ from vramfit.landmarks.model.network import load_weights
 from vramfit.landmarks.model.options import LandmarkJobOptions
 from vramfit.landmarks.model.two_stage import TwoStageNetwork, load_stages
 from vramfit.landmarks.report.examples import FilmExample, example_of
+from vramfit.landmarks.report.guide import guide_note
+from vramfit.records import Profile
 from vramfit.training.listeners import Example
 from vramfit.training.task import Judgement, Rows, Task
 
@@ -179,6 +181,11 @@ class FilmTask(Task):
                 if films.skipped
             ),
         ]
+
+    def plan_notes(self, profile: Profile | None, effective_batch: int) -> list[str]:
+        """What the guide promised, for the runs that are its own."""
+        note = guide_note(self.options, profile, effective_batch)
+        return [note] if note else []
 
     def _leakage(self) -> list[str]:
         """The validation films that are among the training films, whatever their files are called."""
