@@ -1,4 +1,4 @@
-"""DeepLabCut's labels: CollectedData_<scorer>.csv.
+"""DeepLabCut's labels: CollectedData_<scorer>.csv, or its .h5 where there is no such CSV.
 
     scorer,,,Anna,Anna,Anna,Anna
     bodyparts,,,S,S,N,N
@@ -23,18 +23,19 @@ from vramfit.landmarks.data.annotation import Annotation, named
 from vramfit.landmarks.data.films import Landmark
 from vramfit.landmarks.data.formats.assemble import Draft, complete, find_film
 from vramfit.landmarks.data.formats.csv_files import number, read_rows, without_suffix
+from vramfit.landmarks.data.formats.deeplabcut_h5 import looks_right, read_h5_rows
 from vramfit.landmarks.data.issues import finding
 from vramfit.landmarks.data.marked import MarkedSet
 
 _HEADERS = {"scorer", "individuals", "bodyparts", "coords"}
-_PATTERNS = ("CollectedData*.csv", "labeled-data/*/CollectedData*.csv", "*/CollectedData*.csv")
+_PATTERNS = ("CollectedData*", "labeled-data/*/CollectedData*", "*/CollectedData*")
 
 
 class DeepLabCut:
     """Film sets as DeepLabCut's labels."""
 
     name = "deeplabcut"
-    title = "DeepLabCut CSV"
+    title = "DeepLabCut CSV or HDF5"
 
     def detect(self, path: Path) -> bool:
         """Whether the file, or one of the folder's, begins with DeepLabCut's lines of names."""
@@ -44,7 +45,7 @@ class DeepLabCut:
         """The images of the file, or of all files of labels in the folder or project."""
         files = [file for file in _files(path) if path.is_file() or _looks_right(file)]
         if not files:
-            raise DataError(f"{path}: no CollectedData CSV in it.")
+            raise DataError(f"{path}: no CollectedData CSV or .h5 in it.")
         tables = [_Table.read(file) for file in files]
         drafts: dict[str, Draft] = {}
         for table in tables:
@@ -65,7 +66,7 @@ class _Table:
 
     @classmethod
     def read(cls, path: Path) -> "_Table":
-        rows = read_rows(path)
+        rows = read_h5_rows(path) if _is_h5(path) else read_rows(path)
         headers = {row[0].lower(): row for row in rows[:4] if row and row[0].lower() in _HEADERS}
         if not {"scorer", "bodyparts", "coords"} <= headers.keys():
             raise DataError(f"{path}: its first lines are not scorer, bodyparts and coords.")
@@ -135,12 +136,21 @@ def _position(part: str, row: Sequence[str], x: int, y: int) -> tuple[float, flo
 
 
 def _files(path: Path) -> Sequence[Path]:
-    if path.is_dir():
-        return sorted({file for pattern in _PATTERNS for file in path.glob(pattern)})
-    return [path] if path.suffix.lower() == ".csv" else []
+    if not path.is_dir():
+        return [path] if path.suffix.lower() == ".csv" or looks_right(path) else []
+    found = sorted({file for pattern in _PATTERNS for file in path.glob(pattern)})
+    tables = [file for file in found if file.suffix.lower() == ".csv"]
+    # DeepLabCut writes the same labels to both files.
+    return tables + [file for file in found if _is_h5(file) and file.with_suffix(".csv") not in tables]
+
+
+def _is_h5(file: Path) -> bool:
+    return file.suffix.lower() in (".h5", ".hdf5")
 
 
 def _looks_right(file: Path) -> bool:
+    if _is_h5(file):
+        return looks_right(file)
     try:
         return [*_first_cells(file)][:1] == ["scorer"] and "bodyparts" in _first_cells(file)
     except DataError:
