@@ -1,4 +1,4 @@
-"""`vramfit explain`: where the memory of a job's peak goes."""
+"""`vramfit explain`: where the memory of a job's peak goes, or why a recorded one ran out."""
 
 import json
 from dataclasses import replace
@@ -26,6 +26,7 @@ from vramfit.cli.options import (
 )
 from vramfit.cli.probe_request import named_levers
 from vramfit.cli.results import require_free, tell, write_result
+from vramfit.errors import UsageError
 
 if TYPE_CHECKING:
     from vramfit.cards import Card
@@ -36,6 +37,12 @@ if TYPE_CHECKING:
 
 
 def explain(
+    snapshot: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A memory snapshot that PyTorch or vramfit wrote, in place of a job.", metavar="[SNAPSHOT]"
+        ),
+    ] = None,
     *,
     model: ModelOrFactory = DEFAULT_MODEL,
     image_size: ImageSize = None,
@@ -59,14 +66,34 @@ def explain(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Let --html overwrite a file.")] = False,
+    no_names: Annotated[
+        bool,
+        typer.Option("--no-names", help="Number a snapshot's files, functions and processes in place of naming them."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say where the memory of the peak goes: by kind, by module, in hidden parts, in the allocator.
 
-    Predicted, without a GPU; the parts sum to the peak to the byte.
+    Predicted, without a GPU; the parts sum to the peak to the byte. Of a SNAPSHOT it says why memory ran out.
     """
     require_free(html, force=force)
     from vramfit.cards import card_name, card_notes
+
+    if snapshot is not None:
+        _refuse_job_options(
+            {
+                "--model": model != DEFAULT_MODEL,
+                "--image-size": image_size is not None,
+                "--batch-size": batch_size is not None,
+                "--amp": amp is not None,
+                "--channels-last": channels_last,
+                "--levers": levers is not None,
+            }
+        )
+        _explain_snapshot(snapshot, card_name(gpu, mig=mig, memory=memory), html, names=not no_names, as_json=as_json)
+        return
+    if no_names:
+        raise UsageError("--no-names is of a snapshot; name its file.")
     from vramfit.cli.models import named_job
     from vramfit.jobs.levers.apply import settled
     from vramfit.jobs.levers.text import levers_sentence
@@ -102,6 +129,32 @@ def _with_levers(job: "Job", levers: str | None, gpu: str | None, batch_size: in
         return replace(job, levers=levers_for(job, request).choice.levers)
     named = named_levers(levers)
     return with_free_levers(replace(job, levers=with_levers(job.levers, named)) if named else job, request)
+
+
+def _refuse_job_options(given: dict[str, bool]) -> None:
+    wrong = next((name for name, is_given in given.items() if is_given), None)
+    if wrong is not None:
+        raise UsageError(f"{wrong} is of a job, and a snapshot is of one that ran; leave one of the two out.")
+
+
+def _explain_snapshot(snapshot: Path, gpu: str | None, html: Path | None, *, names: bool, as_json: bool) -> None:
+    from vramfit.cards import find_card
+    from vramfit.postmortem.explain import explain_snapshot
+    from vramfit.report.postmortem import documents, show_postmortem
+
+    total_bytes = find_card(gpu).memory_bytes if gpu else None
+    found = explain_snapshot(snapshot, total_bytes=total_bytes, names=names)
+    written = []
+    if html is not None:
+        from vramfit.report.postmortem_page import postmortem_page
+
+        written.append(write_result(html, postmortem_page(found), "Page"))
+    if as_json:
+        typer.echo(json.dumps(documents(found), indent=2))
+    else:
+        for one in found:
+            show_postmortem(one)
+    tell(written, as_json=as_json)
 
 
 def _judged(trial: "Trial") -> dict[str, Any]:

@@ -72,8 +72,7 @@ def recorded(snapshot: Snapshot) -> Outcome:
         DataError: a request lies where no free memory was: the recording has a gap.
 
     """
-    allocator = _Recorded(snapshot.settings)
-    _adopt(allocator, snapshot)
+    allocator = RecordedAllocator.before(snapshot)
     for event in snapshot.events:
         allocator.follow(event)
     sizes = tuple(sorted(segment.size for segment in snapshot.after))
@@ -157,13 +156,20 @@ class _Player:
                 free()
 
 
-class _Recorded(CachingAllocator):
+class RecordedAllocator(CachingAllocator):
     """Puts every request where the recording has it, in the segments and pages that the recording has."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._address = 0
         self._player = _Player(self)
+
+    @classmethod
+    def before(cls, snapshot: Snapshot) -> "RecordedAllocator":
+        """The allocator as it was before the first event of a snapshot."""
+        allocator = cls(snapshot.settings)
+        _adopt(allocator, snapshot)
+        return allocator
 
     def follow(self, event: Event) -> None:
         """Take one event as it was recorded."""

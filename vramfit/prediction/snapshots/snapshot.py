@@ -6,7 +6,8 @@ the live requests at the beginning. Sizes in bytes.
 """
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -15,7 +16,7 @@ from vramfit.errors import DataError
 from vramfit.prediction.allocator.settings import Settings
 from vramfit.prediction.snapshots.initial_state import SEGMENT_ACTIONS, Event, Segment, initial_state
 
-_KNOWN = ("alloc", "free_requested", "free_completed", "oom", *SEGMENT_ACTIONS)
+KNOWN_ACTIONS = ("alloc", "free_requested", "free_completed", "oom", *SEGMENT_ACTIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +51,30 @@ def load_snapshot(path: str | Path) -> Snapshot:
         DataError: no such file, not a pickle of plain containers, or not a snapshot with recorded events.
 
     """
+    data = load_plain(path)
+    with refusing_what_is_no_snapshot(path):
+        return parse_snapshot(data)
+
+
+def load_plain(path: str | Path) -> Any:
+    """What a file of plain containers holds; nothing in it is run.
+
+    Raises:
+        DataError: no such file, or not a pickle of plain containers.
+
+    """
     try:
         with Path(path).open("rb") as file:
-            data = _read_plain(file, path)
+            return _read_plain(file, path)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); name a file that torch dumped.") from error
+
+
+@contextmanager
+def refusing_what_is_no_snapshot(path: str | Path) -> Iterator[None]:
+    """Within it, what Python says of wrong containers becomes a DataError that names the file."""
     try:
-        return parse_snapshot(data)
+        yield
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise DataError(
             f"{path} is not a PyTorch memory snapshot ({type(error).__name__}: {error}); "
@@ -67,14 +85,26 @@ def load_snapshot(path: str | Path) -> Snapshot:
 def parse_snapshot(data: Mapping[str, Any]) -> Snapshot:
     """The device with the most events of a snapshot's containers; errors of wrong containers are Python's own."""
     traces = data["device_traces"]
-    device = max(range(len(traces)), key=lambda index: len(traces[index]))
-    events = tuple(_event(entry) for entry in traces[device] if entry["action"] in _KNOWN)
-    if not events:
+    snapshot = parse_device(data, max(range(len(traces)), key=lambda index: len(traces[index])))
+    if not snapshot.events:
         raise ValueError("it holds no allocator events; record them before the step")
+    return snapshot
+
+
+def parse_device(data: Mapping[str, Any], device: int) -> Snapshot:
+    """One device of a snapshot's containers, with recorded events or without; errors are Python's own."""
+    trace = trace_of(data, device)
+    events = tuple(_event(entry) for entry in trace if entry["action"] in KNOWN_ACTIONS)
     after = tuple(_segment(entry) for entry in data["segments"] if entry.get("device", 0) == device)
     settings = _settings(data.get("allocator_settings") or {}, after)
     before = initial_state(after, events, settings)
-    return Snapshot(device, settings, before, events, after, len(traces[device]))
+    return Snapshot(device, settings, before, events, after, len(trace))
+
+
+def trace_of(data: Mapping[str, Any], device: int) -> Sequence[Mapping[str, Any]]:
+    """The recorded entries of a device, none where nothing was recorded."""
+    traces = data.get("device_traces") or []
+    return traces[device] if device < len(traces) else []
 
 
 def _read_plain(file: BinaryIO, path: str | Path) -> Any:
@@ -90,14 +120,15 @@ def _read_plain(file: BinaryIO, path: str | Path) -> Any:
 
 
 def _event(entry: Mapping[str, Any]) -> Event:
-    return Event(str(entry["action"]), int(entry["addr"]), int(entry["size"]), int(entry["stream"]))
+    # A refused request has no address.
+    return Event(str(entry["action"]), int(entry.get("addr", 0)), int(entry["size"]), int(entry["stream"]))
 
 
 def _segment(entry: Mapping[str, Any]) -> Segment:
     live, offset = [], 0
     for block in entry["blocks"]:
         if block["state"] != "inactive":
-            live.append((offset, int(block.get("requested_size", block["size"])), int(block["size"])))
+            live.append((offset, _requested(block), int(block["size"])))
         offset += int(block["size"])
     return Segment(
         address=int(entry["address"]),
@@ -109,10 +140,16 @@ def _segment(entry: Mapping[str, Any]) -> Segment:
     )
 
 
+def _requested(block: Mapping[str, Any]) -> int:
+    """Bytes that were asked for; PyTorch 2.0 and older keep them in the block's history, if at all."""
+    history = block.get("history") or [{}]
+    return int(block.get("requested_size") or history[0].get("real_size") or block["size"])
+
+
 def _settings(recorded: Mapping[str, Any], segments: Sequence[Segment]) -> Settings:
     """What the snapshot says of the allocator; older ones say nothing, and PyTorch's defaults are taken."""
     text = recorded.get("PYTORCH_CUDA_ALLOC_CONF") or recorded.get("PYTORCH_ALLOC_CONF") or ""
-    settings = Settings.parse(str(text))
+    settings, _ = Settings.parse_known(str(text))
     if any(segment.expandable for segment in segments):
         settings = replace(settings, expandable_segments=True)
     return settings
