@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from vramfit.choices import Objective
 from vramfit.errors import NothingFits
 from vramfit.jobs.levers.recompute import Recompute
+from vramfit.jobs.levers.registry import kind_of
 from vramfit.jobs.levers.text import describe_levers
 from vramfit.plan.choose import choose_trial, excess_of
 from vramfit.prediction.lever_search import Fitted, LeverSearch
@@ -70,9 +71,12 @@ def _at_batch(search: LeverSearch, batch_size: int) -> Frontier:
     cheapest = search.cheapest(batch_size)
     if cheapest is not None and rows[1].trial.verdict != "fits":
         rows.append(_row("planned recomputation", cheapest))
+    if rows[1].trial.verdict != "fits":
+        rows += [_row(_beside(fitted.levers, search.plain.job.levers), fitted) for fitted in search.saving(batch_size)]
     divided = _accumulated(search, batch_size)
     rows += [divided] if divided is not None else []
     picked = _pick(rows, cheapest, divided, search, batch_size)
+    rows += [] if picked in rows else [picked]
     return Frontier(rows=tuple(_reasoned(row, picked, search) for row in _unlike(rows)))
 
 
@@ -83,15 +87,35 @@ def _pick(
     search: LeverSearch,
     batch_size: int,
 ) -> FrontierRow:
-    """The plainest row that fits; else the planned one; else the batch in parts."""
+    """The plainest row that fits; else the fastest with one lever, or all; else the batch in parts."""
     plain = next((row for row in rows[:2] if row.trial.verdict == "fits"), None)
     if plain is not None:
         return plain
-    if cheapest is not None:
-        return next(row for row in rows if row.trial is cheapest.trial)
+    planned = [row for row in rows if cheapest is not None and row.trial is cheapest.trial]
+    saving = [row for row in rows if row.trial.verdict == "fits" and _saves(row, search) and not _is_suggestion(row)]
+    if planned or saving:
+        return min((*planned, *saving), key=lambda row: row.trial.step_time_s or 0.0)
+    together = search.together(batch_size)
+    if together is not None:
+        return _row("levers together", together)
     if divided is not None:
         return divided
     raise _nothing_fits(search, batch_size)
+
+
+def _saves(row: FrontierRow, search: LeverSearch) -> bool:
+    """Whether a row has a lever that saves memory at some cost, beside the job's own and recomputation."""
+    names = {lever.name for lever in row.levers} - {lever.name for lever in search.plain.job.levers}
+    return bool(names - {Recompute.name})
+
+
+def _is_suggestion(row: FrontierRow) -> bool:
+    return any(kind_of(lever.name).is_suggestion for lever in row.levers)
+
+
+def _beside(levers: Sequence[Lever], usual: Sequence[Lever]) -> str:
+    """What a row has beside the usual levers: `offload_activations`, `lora=16`."""
+    return describe_levers(lever for lever in levers if lever not in usual)
 
 
 def _over_batches(search: LeverSearch, objective: Objective, maximum: int) -> Frontier:
@@ -158,16 +182,19 @@ def _for(row: FrontierRow, search: LeverSearch) -> str:
     if row.accumulation_steps > 1:
         seen = f"; BatchNorm sees {row.trial.micro_batch} images at a time" if search.batch_norm else ""
         return f"the whole batch does not fit at once with any levers{seen}"
-    if any(lever.name == Recompute.name for lever in row.levers):
+    if any(lever.name == Recompute.name for lever in row.levers) or _saves(row, search):
         plain = search.without(row.trial.micro_batch).trial
         slower = _per_image(row.trial) / _per_image(plain) - 1 if plain.step_time_s else 0.0
-        return f"fits at {slower:.1%} more time than the same batch without recomputation"
+        without = "these levers" if _saves(row, search) else "recomputation"
+        return f"fits at {slower:.1%} more time than the same batch without {without}"
     return "fits, and no lever that costs time is needed"
 
 
 def _against(row: FrontierRow, picked: FrontierRow, *, batch_norm: bool) -> str:
     if row.trial.verdict != "fits":
         return excess_of(row.trial)
+    if _is_suggestion(row) and not _is_suggestion(picked):
+        return "would fit, and changes what is learned: name it with --levers if that is meant"
     slower = _per_image(row.trial) / _per_image(picked.trial) - 1
     speed = "as fast"
     if abs(slower) >= 0.0005:

@@ -13,8 +13,9 @@ from vramfit.cards import Card
 from vramfit.choices import ASSUMED, ValuePolicy
 from vramfit.errors import NotTraceable
 from vramfit.jobs.job import Job, empty_model, has_batch_norm
-from vramfit.jobs.levers.apply import free_levers, levers_to_compare
+from vramfit.jobs.levers.apply import free_levers, in_conflict, levers_that_may_save, levers_to_compare
 from vramfit.jobs.levers.recompute import Recompute
+from vramfit.jobs.levers.registry import kind_of
 from vramfit.jobs.levers.text import in_order
 from vramfit.jobs.recompute import find_recomputable
 from vramfit.plan.recomputation import Layout, Selection, choose_parts, smallest_budget, uniform
@@ -51,12 +52,16 @@ class Fitted:
 class LeverSearch:
     """One job on one card, with any levers; the job is traced with its free levers alone.
 
+    With `split` the job's batches are to be split, and levers that cannot add up gradients are left out.
+
     Raises:
         NotTraceable: the step cannot run on storage-less tensors.
 
     """
 
-    def __init__(self, job: Job, card: Card, budget: Budget, policy: ValuePolicy = ASSUMED) -> None:
+    def __init__(
+        self, job: Job, card: Card, budget: Budget, policy: ValuePolicy = ASSUMED, *, split: bool = False
+    ) -> None:
         kept = tuple(lever for lever in job.levers if lever.name != Recompute.name)
         self.as_it_is = Predictor(replace(job, levers=kept), card, budget, policy)
         freed = freed_job(self.as_it_is.job, card)
@@ -67,6 +72,8 @@ class LeverSearch:
         model = empty_model(job)
         self.batch_norm = has_batch_norm(model)
         self._recomputable = find_recomputable(model)
+        saving = levers_that_may_save(self.plain.job, model)
+        self._saving = [lever for lever in saving if not split or kind_of(lever.name).accumulates]
         # What a plan may hold for each byte of the card; every replay of a plan tells it better.
         self._planned_share: float | None = None
         self._traces: dict[int, Trace] = {}
@@ -90,6 +97,27 @@ class LeverSearch:
             rewritten = recomputing(self._trace(micro_batch), selection)
             self._recomputed[known] = Fitted(levers, self.plain.trial_of(rewritten))
         return self._recomputed[known]
+
+    def saving(self, micro_batch: int) -> list[Fitted]:
+        """The job with its free levers and one more that saves memory, for each that does; recomputation apart."""
+        return [self._with(micro_batch, lever) for lever in self._saving]
+
+    def together(self, micro_batch: int) -> Fitted | None:
+        """What fits at the least added time with all saving levers that change no result; None where nothing does."""
+        levers = self.levers
+        for lever in self._saving:
+            if kind_of(lever.name).exact and not in_conflict((lever,), (*levers, Lever(name=Recompute.name))):
+                levers = (*levers, lever)
+        if levers == self.levers:
+            return None
+        job = replace(self.plain.job, levers=in_order(levers))
+        return LeverSearch(job, self.card, self.budget, self.as_it_is.policy).cheapest(micro_batch)
+
+    def _with(self, micro_batch: int, lever: Lever) -> Fitted:
+        """The job with one lever more, and its free ones but those that cannot be used beside it."""
+        kept = [one for one in self.levers if not in_conflict((one,), (lever,))]
+        job = replace(self.plain.job, levers=in_order((*kept, lever)))
+        return Fitted(job.levers, Predictor(job, self.card, self.budget, self.as_it_is.policy).trial(micro_batch))
 
     def cheapest(self, micro_batch: int) -> Fitted | None:
         """What fits at the least added time; None where nothing does."""

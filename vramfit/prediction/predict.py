@@ -11,7 +11,7 @@ from vramfit.cards import Card, find_card
 from vramfit.choices import ASSUMED, ValuePolicy
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Job
-from vramfit.jobs.levers.apply import allocator_options
+from vramfit.jobs.levers.apply import accumulates, allocator_options
 from vramfit.plan.search import CEILING
 from vramfit.prediction.allocator.allocator import Settings
 from vramfit.prediction.bands import memory_band, verdict
@@ -277,4 +277,5 @@ class Predictor(TracePredictor):
         )
 
     def _rehearsed(self, trace: Trace) -> Trace:
-        return trace if self.job.step is not None else accumulating(trace)
+        splits = self.job.step is None and accumulates(self.job.levers)
+        return accumulating(trace) if splits else trace

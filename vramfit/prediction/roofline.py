@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from vramfit.cards import Card
 from vramfit.prediction.constants import CONSTANTS, TimeConstants
-from vramfit.prediction.trace_records import Convolution, OperationRecord
+from vramfit.prediction.trace_records import FROM_HOST, TO_HOST, Convolution, OperationRecord
 
 
 def step_time_s(operations: Iterable[OperationRecord], card: Card, constants: TimeConstants = CONSTANTS.time) -> float:
@@ -24,10 +24,21 @@ def step_time_s(operations: Iterable[OperationRecord], card: Card, constants: Ti
 
 def operation_s(operation: OperationRecord, card: Card, constants: TimeConstants = CONSTANTS.time) -> float:
     """Seconds that one operation keeps the card busy."""
+    if operation.name in (TO_HOST, FROM_HOST):
+        return operation.written_bytes / bus_bytes_per_s(card)
     rate_share, bandwidth_share = constants.shares[kind_of(operation, tensor_cores=on_tensor_cores(operation, card))]
     computing = operation.flops / (rate(operation, card) * rate_share)
     moving = (operation.read_bytes + operation.written_bytes) / (card.bandwidth_bytes_per_s * bandwidth_share)
     return constants.kernel_s + max(computing, moving)
+
+
+def bus_bytes_per_s(card: Card) -> float:
+    """Bytes a second between a card and page-locked host memory: 3/4 of what 16 lanes of its PCIe carry each way.
+
+    PCIe 3.0 before Ampere, 4.0 up to Ada, 5.0 since Hopper: 16, 32 and 64 GB/s. Not fitted: no such step was measured.
+    """
+    lanes_bytes_per_s = 64e9 if card.compute_capability >= (9, 0) else 32e9 if card.has_bf16 else 16e9
+    return 0.75 * lanes_bytes_per_s
 
 
 def rate(operation: OperationRecord, card: Card) -> float:

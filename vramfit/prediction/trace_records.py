@@ -10,6 +10,9 @@ from typing import Literal
 
 _ITEM_BYTES = {"float16": 2, "bfloat16": 2, "float64": 8}
 
+# Operations that copy a tensor over the bus, as their records name them.
+TO_HOST, FROM_HOST = "to host", "from host"
+
 Kind = Literal[
     "parameter",
     "buffer",

@@ -5,7 +5,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vramfit.choices import Mode, Objective
+from vramfit.errors import UsageError
 from vramfit.jobs.job import Job
+from vramfit.jobs.levers.apply import accumulates
 from vramfit.measure.host import available_host_bytes, largest_in_host_memory, usable_cores
 from vramfit.measure.worker import JobSource
 from vramfit.plan.workers import most_workers
@@ -103,6 +105,7 @@ def run_probe(job: JobSource, request: ProbeRequest, on_trial: OnTrial = tell_no
         return fit_choice(built, levers_for(built, request).choice, request, on_trial)
     if request.free_levers:
         job = built = with_free_levers(built, request)
+    _require_splittable(built, request)
     request = with_loading(request, built)
     backend = open_backend(job, built, request)
     return Probe(backend, request, on_trial, host_limit=_host_limit(built, request, backend)).profile(built)
@@ -127,6 +130,15 @@ def with_free_levers(job: Job, request: ProbeRequest) -> Job:
 
         return freed_job(job, predicted_card(request))
     return replace(job, levers=in_order((*job.levers, *free_levers(job))))
+
+
+def _require_splittable(job: Job, request: ProbeRequest) -> None:
+    if request.effective_batch is not None and not accumulates(job.levers):
+        names = ", ".join(lever.name for lever in job.levers if not accumulates((lever,)))
+        raise UsageError(
+            f"{names} cannot add up gradients, so an effective batch of {request.effective_batch} cannot be split; "
+            "leave out the lever or --effective-batch."
+        )
 
 
 def with_loading(request: ProbeRequest, job: Job) -> ProbeRequest:
@@ -156,7 +168,9 @@ def levers_for(job: Job, request: ProbeRequest) -> "Frontier":
 
     backend = open_predicted(job, request)
     return find_frontier(
-        LeverSearch(job, backend.predictor.card, backend.budget, request.policy),
+        LeverSearch(
+            job, backend.predictor.card, backend.budget, request.policy, split=request.effective_batch is not None
+        ),
         batch_size=request.batch_sizes[0] if request.batch_sizes else None,
         objective=request.objective,
         maximum=min(request.maximum, CEILING),

@@ -22,14 +22,22 @@ COSTS = {
     "block": (0.5, 0.066),
     "module": (0.4, 0.068),
     "planned": (0.4, 0.06),
+    # With one lever that saves memory, and with all.
+    "offload": (0.45, 0.07),
+    "checkpointing": (0.42, 0.055),
+    "adapters": (0.2, 0.03),
+    "together": (0.3, 0.08),
 }
+OFFLOAD, CHECKPOINTING = Lever(name="offload_activations"), Lever(name="gradient_checkpointing")
+ADAPTERS = Lever(name="lora", setting="16")
 
 
 class ScriptedSearch:
     """A job whose memory and time are so much an image."""
 
-    def __init__(self, scale=1.0, *, batch_norm=True):
+    def __init__(self, scale=1.0, *, batch_norm=True, levers=None):
         self.scale = scale
+        self.levers = levers or {}
         self.batch_norm = batch_norm
         self.as_it_is = SimpleNamespace(
             job=SimpleNamespace(levers=()),
@@ -79,6 +87,13 @@ class ScriptedSearch:
         if self._fits("free", size):
             return self.without(size)
         return self._recomputed("planned", size) if self._fits("planned", size) else None
+
+    def saving(self, size):
+        return [Fitted((*HALF, lever), self._trial(kind, size)) for kind, lever in self.levers.items()]
+
+    def together(self, size):
+        fits = self.levers and self._fits("together", size)
+        return Fitted((*HALF, *self.levers.values()), self._trial("together", size)) if fits else None
 
     def largest(self, maximum):
         return max((size for size in range(1, maximum + 1) if self.cheapest(size)), default=0)
@@ -154,3 +169,32 @@ def test_a_terminal_has_the_levers_below_the_table_by_the_number_of_their_row(ca
     assert f"{number}. planned recomputation, batch 12: " in "\n".join(legend)
     assert "recompute=block (1 module)" in legend[int(number) - 1]
     assert choice[0].startswith("Levers: planned recomputation, batch 12: fits at 20.0% more time")
+
+
+def test_a_saving_lever_is_picked_where_it_is_faster_than_recomputation():
+    levers = {"offload": OFFLOAD, "checkpointing": CHECKPOINTING}
+    frontier = find_frontier(ScriptedSearch(levers=levers), batch_size=12)
+    assert frontier.choice.label == "gradient_checkpointing"
+    assert frontier.choice.reason == "fits at 10.0% more time than the same batch without these levers"
+    assert rows(frontier)["offload_activations"].reason.endswith("slower per image")
+    slow = find_frontier(ScriptedSearch(levers={"offload": OFFLOAD}), batch_size=12)
+    assert slow.choice.label == "planned recomputation"
+
+
+def test_a_lever_that_changes_what_is_learned_is_shown_and_never_picked():
+    frontier = find_frontier(ScriptedSearch(levers={"adapters": ADAPTERS}), batch_size=12)
+    assert frontier.choice.label == "planned recomputation"
+    assert rows(frontier)["lora=16"].reason.startswith("would fit, and changes what is learned: name it with --levers")
+
+
+def test_levers_are_taken_together_where_none_is_enough():
+    search = ScriptedSearch(levers={"offload": OFFLOAD, "checkpointing": CHECKPOINTING})
+    frontier = find_frontier(search, batch_size=24)
+    assert frontier.choice.label == "levers together"
+    assert frontier.choice in frontier.rows
+
+
+def test_what_fits_as_it_is_is_not_traced_with_other_levers():
+    search = ScriptedSearch(levers={"offload": OFFLOAD})
+    search.saving = None
+    assert find_frontier(search, batch_size=7).choice.label == "as it is"

@@ -60,15 +60,40 @@ def job_to_trace(job: "Job") -> "Job":
 def free_levers(job: "Job") -> tuple[Lever, ...]:
     """The levers that cost this job nothing and that it does not use yet."""
     job = settled(job)
-    free = [kind for kind in _unused(job.levers) if kind.is_available() and kind.is_free_for(job)]
+    free = [kind for kind in _unused(job.levers) if kind.is_free_for(job)]
     return tuple(Lever(name=kind.name, setting=kind.settings[0]) for kind in free)
 
 
 def levers_to_compare(job: "Job", card: "Card") -> tuple[Lever, ...]:
     """The levers that the job does not use yet and that may make its step on a card faster, or slower."""
     job = settled(job)
-    open_ones = [kind for kind in _unused(job.levers) if kind.is_available() and kind.may_be_faster(job, card)]
+    open_ones = [kind for kind in _unused(job.levers) if kind.may_be_faster(job, card)]
     return tuple(Lever(name=kind.name, setting=kind.settings[0]) for kind in open_ones)
+
+
+def levers_that_may_save(job: "Job", model: "nn.Module") -> tuple[Lever, ...]:
+    """The levers that the job does not use yet and that may save memory of it at some cost; recomputation apart.
+
+    `model` is the job's network, on tensors without memory.
+    """
+    job = settled(job)
+    saving = [kind for kind in _unused(job.levers) if kind.may_save(job, model)]
+    return tuple(Lever(name=kind.name, setting=kind.settings[0]) for kind in saving)
+
+
+def in_conflict(levers: Iterable[Lever], others: Iterable[Lever]) -> bool:
+    """Whether one of the levers cannot be used beside one of the others."""
+    first, second = ({kind.name: kind for kind, _ in _used(several)} for several in (levers, others))
+    return any(
+        set(kind.conflicts) & set(against)
+        for these, against in ((first, second), (second, first))
+        for kind in these.values()
+    )
+
+
+def accumulates(levers: Iterable[Lever]) -> bool:
+    """Whether gradients of several micro-batches can be added up with the levers."""
+    return all(kind.accumulates for kind, _ in _used(levers))
 
 
 def levers_to_measure(job: "Job", model: "nn.Module", *, predicted: Collection[str]) -> tuple[Lever, ...]:
@@ -116,5 +141,8 @@ def _used(levers: Iterable[Lever]) -> Iterator[tuple[LeverKind, Lever]]:
 
 
 def _unused(levers: Iterable[Lever]) -> list[LeverKind]:
+    """What could be used beside levers on this machine."""
+    levers = tuple(levers)
     used = {lever.name for lever in levers}
-    return [kind for kind in kinds() if kind.name not in used]
+    others = [kind for kind in kinds() if kind.name not in used and kind.is_available()]
+    return [kind for kind in others if not in_conflict((Lever(name=kind.name),), levers)]

@@ -33,6 +33,7 @@ class LeverKind:
         settings: what it may be set to; the first is the default.
         cost: `free` costs no time, `time` takes some.
         order: its place among the levers of the same cost, in lists and where levers are tried.
+        accumulates: gradients of several micro-batches can be added up with it.
         exact: the run's numbers are those of the run without it, up to the order of additions.
         per_module: may name the modules that it applies to.
         conflicts: levers that it cannot be used with, by name, each with the sentence that says so.
@@ -44,8 +45,14 @@ class LeverKind:
     cost: ClassVar[Cost]
     order: ClassVar[int]
     exact: ClassVar[bool]
+    accumulates: ClassVar[bool] = True
     per_module: ClassVar[bool] = False
     conflicts: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def is_suggestion(self) -> bool:
+        """Whether it changes what is learned, and so is shown beside others and used only where the user names it."""
+        return self.cost == "time" and not self.exact
 
     def is_available(self) -> bool:
         """Whether this machine knows the lever; where it does not, the lever changes nothing."""
@@ -57,6 +64,10 @@ class LeverKind:
 
     def may_be_faster(self, job: "Job", card: "Card") -> bool:
         """Whether the lever may save time on a card; it is then taken where a step is predicted to be no slower."""
+        return False
+
+    def may_save(self, job: "Job", model: "nn.Module") -> bool:
+        """Whether the lever may save memory of this job where the free ones are not enough; `model` has no memory."""
         return False
 
     def to_measure(self, job: "Job", model: "nn.Module", *, is_predicted: bool) -> "Lever | None":

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 from torch.utils._pytree import tree_map
 
+from vramfit.jobs import offload
 from vramfit.prediction.tracing.address_space import is_reserved
 from vramfit.prediction.tracing.fake_tensors import HOST
 
@@ -36,6 +37,10 @@ class Memories(Protocol):
         """The values of a tensor on the card; `what` is the operation that wants them."""
         ...
 
+    def park(self, tensor: Tensor) -> Tensor:
+        """What stands for a tensor that waits on the host without being read."""
+        ...
+
 
 @contextmanager
 def two_memories(memories: Memories) -> Iterator[None]:
@@ -48,6 +53,8 @@ def two_memories(memories: Memories) -> Iterator[None]:
             swap(stack, Tensor, name, _method(access.reader(name), getattr(Tensor, name)))
         for name in ("tensor", "as_tensor", "asarray"):
             swap(stack, torch, name, _method(access.tensor_of, getattr(torch, name)))
+        swap(stack, offload, "to_host", memories.park)
+        swap(stack, offload, "to_card", lambda parked, _device: memories.bring(parked))
         stack.enter_context(_Factories())
         yield
 

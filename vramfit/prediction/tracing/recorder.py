@@ -10,7 +10,16 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vramfit.choices import ASSUMED, ValuePolicy
-from vramfit.prediction.trace_records import Call, Kind, OperationRecord, StorageRecord, Trace, TracePhase
+from vramfit.prediction.trace_records import (
+    FROM_HOST,
+    TO_HOST,
+    Call,
+    Kind,
+    OperationRecord,
+    StorageRecord,
+    Trace,
+    TracePhase,
+)
 from vramfit.prediction.tracing.assumptions import Assumptions
 from vramfit.prediction.tracing.cuda_kernels import AMPERE
 from vramfit.prediction.tracing.fake_tensors import Operations, storageless
@@ -99,7 +108,15 @@ class Recorder(TorchDispatchMode):
     def bring(self, tensor: Tensor) -> Tensor:
         """The card's copy of a host tensor that the step itself moves."""
         moved = self.move(tensor, self._kind(None, ()), self._module())
+        if tensor.is_meta:
+            self._record_transfer(FROM_HOST, moved)
         return moved.requires_grad_(tensor.requires_grad)
+
+    def park(self, tensor: Tensor) -> Tensor:
+        """What stands for a tensor that waits on the host: a meta tensor, which `bring` brings back."""
+        self._record_transfer(TO_HOST, tensor)
+        with torch.utils._python_dispatch._disable_current_modes():
+            return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
 
     def read(self, tensor: Tensor, what: str) -> Tensor:
         """The values of a tensor on the card, known or assumed, as a host tensor that must not be written into."""
@@ -184,6 +201,12 @@ class Recorder(TorchDispatchMode):
                 reduction=reduction_of(func, args),
             )
         )
+
+    def _record_transfer(self, name: str, tensor: Tensor) -> None:
+        """A copy over the bus, which the card waits for."""
+        size, dtype = _size(tensor), str(tensor.dtype).removeprefix("torch.")
+        position = len(self.trace.events)
+        self.trace.operations.append(OperationRecord(name, self._module(), self.phase, dtype, 0, size, size, position))
 
     def on_card(self, tensor: Tensor) -> bool:
         """Whether a tensor is on the card: it is if the recorder made its storage."""
