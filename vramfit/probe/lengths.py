@@ -16,6 +16,7 @@ from vramfit.plan.length_plan import LengthPlan, ProvenLength, samples_by_length
 from vramfit.plan.lengths import Length, Lengths, choose_lengths, covers, name_of, read_lengths
 from vramfit.plan.search import CEILING, Search, Tried
 from vramfit.probe.backend import Backend, open_backend
+from vramfit.probe.fit import with_free_levers
 from vramfit.probe.probe import Probe
 from vramfit.probe.request import MemoryLimits, ProbeRequest
 from vramfit.records import Schedule, Trial, Verdict
@@ -119,7 +120,7 @@ def prove_lengths(
     request = replace(request, objective="largest", schedule=_schedule(asked.lengths, request.schedule))
     trials: dict[Length, Trial] = {}
     for length in reversed(chosen):
-        job = make(length)
+        job = with_free_levers(make(length), request)
         backend = open_backend(job, job, request)
         trials[length] = _largest(Probe(backend, request, partial(on_trial, length)), length, asked.axis)
     proven = [
@@ -189,7 +190,7 @@ class LongestSearch:
         return Tried.of(trial)
 
     def _backend(self, steps: int) -> Backend:
-        job = self.make(self._length(steps))
+        job = with_free_levers(self.make(self._length(steps)), self.request)
         return open_backend(job, job, self.request)
 
     def _length(self, steps: int) -> Length:
