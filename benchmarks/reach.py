@@ -1,0 +1,242 @@
+"""How far does a prediction reach? Jobs of the kinds that people train: refused, predicted, within 5 % of the truth.
+
+    python benchmarks/reach.py [NAME ...]
+
+The jobs are in `reach_jobs/`, each as its users write it: networks that return their loss, batches that are dicts or
+lists, steps of one's own, several optimizers. The truth is that of `live_bytes.py`: the most bytes of tensors alive in
+two plain steps on the CPU, in a loop that is not vramfit's. Rounding, workspaces and context are in neither. Attention is
+asked for as plain products, and a trace with `sdpa_kernel(MATH)`, so that both sides run the same kernels; recurrent
+layers of cuDNN are told apart, for no CPU has them.
+
+Needs transformers, diffusers, peft, monai, torchvision and timm; what is missing is left out and said.
+"""
+
+import gc
+import importlib
+import inspect
+import json
+import multiprocessing
+import os
+import platform
+import random
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from live_bytes import Live, _as_on_a_card
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_map
+from torch.utils.data import DataLoader
+
+from vramfit._version import __version__
+from vramfit.errors import VramfitError
+from vramfit.files import write_atomically
+from vramfit.jobs.job import Job
+from vramfit.prediction.tracing.trace import trace_step
+
+RESULTS = Path(__file__).parent / "results" / "reach.json"
+FAMILIES = ("language", "multimodal", "vision", "schemes", "structures")
+LIBRARIES = ("torch", "torchvision", "timm", "transformers", "diffusers", "peft", "monai")
+LIMIT_S = 150
+CUDNN_ONLY = {"_cudnn_rnn"}
+
+
+class Turns:
+    """What a step of a job's own is given, by its documentation: backward and update, and nothing of vramfit's."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, model: nn.Module, optimizers: dict[str | None, torch.optim.Optimizer]) -> None:
+        self.model = model
+        self._optimizers = optimizers
+
+    def backward(self, loss: Tensor, *, retain_graph: bool = False) -> None:
+        loss.backward(retain_graph=retain_graph)
+
+    def update(self, name: str | None = None) -> None:
+        for optimizer in self._optimizers.values() if name is None else [self._optimizers[name]]:
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+def made_optimizers(job: Job, model: nn.Module) -> dict[str | None, torch.optim.Optimizer]:
+    """The optimizers by the module that they learn; None for all."""
+    if isinstance(job.optimizer, Mapping):
+        return {name: make(model.get_submodule(name).parameters()) for name, make in job.optimizer.items()}
+    return {None: job.optimizer([one for one in model.parameters() if one.requires_grad])}
+
+
+def made_batch(job: Job, samples: int) -> Any:
+    source: Any = job.batch
+    if isinstance(source, DataLoader):
+        return source.collate_fn([source.dataset[index] for index in range(samples)])
+    return source(samples)
+
+
+def loss_of(job: Job, model: nn.Module, batch: Any) -> Tensor:
+    """The loss as a user's loop has it."""
+    pair = isinstance(batch, (tuple, list)) and len(batch) == 2
+    inputs, targets = batch if pair else (batch, None)
+    if job.prepare is not None:
+        with torch.no_grad():
+            inputs, targets = job.prepare(inputs, targets, True)
+    if job.loss is not None:
+        return job.loss(called(model, inputs), targets)
+    out = model(inputs, targets) if targets is not None else called(model, inputs)
+    if isinstance(out, Tensor):
+        return out
+    if isinstance(out, dict) and "loss" not in out:
+        return sum(out.values())
+    return out["loss"] if isinstance(out, dict) else out.loss
+
+
+def called(model: nn.Module, inputs: Any) -> Any:
+    takes = inspect.signature(model.forward).parameters
+    keywords = any(one.kind is one.VAR_KEYWORD for one in takes.values())
+    if isinstance(inputs, dict) and (keywords or set(inputs) <= set(takes)):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+
+
+def true_bytes(job: Job, samples: int) -> int:
+    """The most bytes of tensors alive at once in two steps on the CPU."""
+    torch.manual_seed(0)
+    with _as_on_a_card():
+        model, host, live = job.model(), made_batch(job, samples), Live()
+        if any(isinstance(one, nn.parameter.UninitializedParameter) for one in model.parameters()):
+            loss_of(job, model, host)
+        model.train()
+        for tensor in [*model.parameters(), *model.buffers()]:
+            live.add(tensor)
+        with live, sdpa_kernel(SDPBackend.MATH):
+            optimizers = made_optimizers(job, model)
+            for _ in range(2):
+                batch = tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, host)
+                one_step(job, model, optimizers, batch)
+                del batch
+        gc.collect()
+        return live.peak
+
+
+def one_step(job: Job, model: nn.Module, optimizers: dict[str | None, torch.optim.Optimizer], batch: Any) -> None:
+    if job.step is not None:
+        job.step(Turns(model, optimizers), batch)
+        return
+    first = next(iter(optimizers.values()))
+    if isinstance(first, torch.optim.LBFGS):
+
+        def closure() -> Tensor:
+            first.zero_grad()
+            loss = loss_of(job, model, batch)
+            loss.backward()
+            return loss
+
+        first.step(closure)
+        first.zero_grad()
+        return
+    loss_of(job, model, batch).backward()
+    if job.clip_norm is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), job.clip_norm)
+    for optimizer in optimizers.values():
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def all_jobs() -> dict[str, Any]:
+    """Every job whose library is here, by name."""
+    for family in FAMILIES:
+        importlib.import_module(f"reach_jobs.{family}")
+    from reach_jobs.styles import JOBS
+
+    return JOBS
+
+
+def compared(name: str) -> dict[str, Any]:
+    """One job: predicted and true bytes, or why it is refused."""
+    warnings.simplefilter("ignore")
+    make, samples = all_jobs()[name]
+    row: dict[str, Any] = {"job": name, "samples": samples}
+    random.seed(0)
+    torch.manual_seed(0)
+    start = time.monotonic()
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            trace = trace_step(make(), samples, validation=False)
+        row |= {"predicted_bytes": trace.peak_bytes, "assumptions": trace.assumptions}
+        row["kernels"] = "cuDNN's" if CUDNN_ONLY & {one.name for one in trace.operations} else "equal"
+    except VramfitError as error:
+        row["refused"] = str(error)
+    row["predict_s"] = round(time.monotonic() - start, 2)
+    try:
+        row["true_bytes"] = true_bytes(make(), samples)
+    except Exception as error:
+        row["truth_failed"] = f"{type(error).__name__}: {error}"[:300]
+        row["truth_at"] = traceback.format_exc().splitlines()[-3:]
+    if "predicted_bytes" in row and "true_bytes" in row:
+        row["error"] = round(row["predicted_bytes"] / row["true_bytes"] - 1, 4)
+    return row
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, int]:
+    told = [row for row in rows if "error" in row]
+    equal = [row for row in told if row["kernels"] == "equal"]
+    return {
+        "jobs": len(rows),
+        "refused": sum("refused" in row for row in rows),
+        "failed": sum("failed" in row or "truth_failed" in row for row in rows),
+        "predicted": sum("predicted_bytes" in row for row in rows),
+        "with_equal_kernels": len(equal),
+        "within_5_percent_of_those": sum(abs(row["error"]) <= 0.05 for row in equal),
+        "more_than_5_percent_below": sum(row["error"] < -0.05 for row in equal),
+    }
+
+
+def versions() -> dict[str, str]:
+    found = {"vramfit": __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def answers(names: Iterable[str]) -> list[dict[str, Any]]:
+    """One process for each job: a crash or a job without an end costs its own row alone."""
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            try:
+                rows.append(pool.apply_async(compared, (name,)).get(LIMIT_S))
+            except Exception as error:
+                rows.append({"job": name, "failed": f"{type(error).__name__}: {error}"[:300]})
+        print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def main() -> None:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    torch.set_num_threads(1)
+    rows = answers(sys.argv[1:] or list(all_jobs()))
+    document = {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "hardware": f"{platform.machine()}, no GPU",
+        "versions": versions(),
+        "summary": summary(rows),
+        "rows": rows,
+    }
+    print(json.dumps(document["summary"]))
+    if not sys.argv[1:]:
+        write_atomically(RESULTS, (json.dumps(document, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()
