@@ -81,21 +81,22 @@ def made_batch(job: Job, samples: int) -> Any:
     return source(samples)
 
 
-def loss_of(job: Job, model: nn.Module, batch: Any) -> Tensor:
-    """The loss as a user's loop has it."""
+def loss_of(job: Job, model: nn.Module, batch: Any) -> tuple[Tensor, Any]:
+    """The loss, and the outputs, which the usual loop keeps until the next step."""
     pair = isinstance(batch, (tuple, list)) and len(batch) == 2
     inputs, targets = batch if pair else (batch, None)
     if job.prepare is not None:
         with torch.no_grad():
             inputs, targets = job.prepare(inputs, targets, True)
     if job.loss is not None:
-        return job.loss(called(model, inputs), targets)
+        out = called(model, inputs)
+        return job.loss(out, targets), out
     out = model(inputs, targets) if targets is not None else called(model, inputs)
     if isinstance(out, Tensor):
-        return out
+        return out, None
     if isinstance(out, dict) and "loss" not in out:
-        return sum(out.values())
-    return out["loss"] if isinstance(out, dict) else out.loss
+        return sum(out.values()), out
+    return (out["loss"] if isinstance(out, dict) else out.loss), out
 
 
 def called(model: nn.Module, inputs: Any) -> Any:
@@ -135,14 +136,15 @@ def one_step(job: Job, model: nn.Module, optimizers: dict[str | None, torch.opti
 
         def closure() -> Tensor:
             first.zero_grad()
-            loss = loss_of(job, model, batch)
+            loss, _outputs = loss_of(job, model, batch)
             loss.backward()
             return loss
 
         first.step(closure)
         first.zero_grad()
         return
-    loss_of(job, model, batch).backward()
+    loss, _outputs = loss_of(job, model, batch)
+    loss.backward()
     if job.clip_norm is not None:
         nn.utils.clip_grad_norm_(model.parameters(), job.clip_norm)
     for optimizer in optimizers.values():
@@ -212,6 +214,8 @@ def versions() -> dict[str, str]:
 def answers(names: Iterable[str]) -> list[dict[str, Any]]:
     """One process for each job: a crash or a job without an end costs its own row alone."""
     rows: list[dict[str, Any]] = []
+    names = list(names)
+    compared(names[0])  # loads once what every process needs
     for name in names:
         with multiprocessing.get_context("fork").Pool(1) as pool:
             try:
