@@ -4,8 +4,8 @@
 
 The jobs are in `reach_jobs/`, each as its users write it: networks that return their loss, batches that are dicts or
 lists, steps of one's own, several optimizers. The truth is that of `live_bytes.py`: the most bytes of tensors alive in
-two plain steps on the CPU, in a loop that is not vramfit's. Rounding, workspaces and context are in neither. Attention is
-asked for as plain products, and a trace with `sdpa_kernel(MATH)`, so that both sides run the same kernels; recurrent
+two plain steps on the CPU, in a loop that is not vramfit's. Rounding, workspaces and context are in neither. Attention
+is asked for as plain products, and a trace with `sdpa_kernel(MATH)`, so that both sides run the same kernels; recurrent
 layers of cuDNN are told apart, for no CPU has them.
 
 Needs transformers, diffusers, peft, monai, torchvision and timm; what is missing is left out and said.
@@ -33,7 +33,7 @@ import torch
 from live_bytes import Live, _as_on_a_card
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader
 
 from vramfit._version import __version__
@@ -59,9 +59,11 @@ class Turns:
         self._optimizers = optimizers
 
     def backward(self, loss: Tensor, *, retain_graph: bool = False) -> None:
+        """Add to the gradients."""
         loss.backward(retain_graph=retain_graph)
 
     def update(self, name: str | None = None) -> None:
+        """Step and clear one optimizer, or all."""
         for optimizer in self._optimizers.values() if name is None else [self._optimizers[name]]:
             optimizer.step()
             optimizer.zero_grad()
@@ -82,7 +84,7 @@ def made_batch(job: Job, samples: int) -> Any:
 
 
 def loss_of(job: Job, model: nn.Module, batch: Any) -> tuple[Tensor, Any]:
-    """The loss, and the outputs, which the usual loop keeps until the next step."""
+    """The loss, and the outputs, which the usual loop names."""
     pair = isinstance(batch, (tuple, list)) and len(batch) == 2
     inputs, targets = batch if pair else (batch, None)
     if job.prepare is not None:
@@ -143,13 +145,21 @@ def one_step(job: Job, model: nn.Module, optimizers: dict[str | None, torch.opti
         first.step(closure)
         first.zero_grad()
         return
-    loss, _outputs = loss_of(job, model, batch)
-    loss.backward()
+    backward(job, model, batch)
     if job.clip_norm is not None:
         nn.utils.clip_grad_norm_(model.parameters(), job.clip_norm)
     for optimizer in optimizers.values():
         optimizer.step()
         optimizer.zero_grad()
+
+
+def backward(job: Job, model: nn.Module, batch: Any) -> None:
+    """Outputs live until the gradients are there, and are gone before the update, as in vramfit's step."""
+    loss, _outputs = loss_of(job, model, batch)
+    loss.backward()
+    for leaf in tree_leaves(batch):
+        if isinstance(leaf, Tensor):
+            leaf.set_()  # frees its memory, whoever names it
 
 
 def all_jobs() -> dict[str, Any]:

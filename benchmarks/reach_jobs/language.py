@@ -57,7 +57,11 @@ def gptj():
 
 @case(2)
 def gpt_neo():
-    return causal(hf.GPTNeoConfig(vocab_size=512, hidden_size=64, num_layers=2, num_heads=4, attention_types=[[["global", "local"], 1]]))
+    return causal(
+        hf.GPTNeoConfig(
+            vocab_size=512, hidden_size=64, num_layers=2, num_heads=4, attention_types=[[["global", "local"], 1]]
+        )
+    )
 
 
 @case(2)
@@ -92,12 +96,22 @@ def mixtral_experts():
 
 @case(2)
 def qwen2_experts():
-    return causal(hf.Qwen2MoeConfig(**DEEP, num_key_value_heads=2, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32, shared_expert_intermediate_size=64, output_router_logits=True))
+    return causal(
+        hf.Qwen2MoeConfig(
+            **DEEP,
+            num_key_value_heads=2,
+            num_experts=4,
+            num_experts_per_tok=2,
+            moe_intermediate_size=32,
+            shared_expert_intermediate_size=64,
+            output_router_logits=True,
+        )
+    )
 
 
 @case(2)
 def stablelm():
-    return causal(hf.StableLmConfig(**DEEP))
+    return causal(hf.StableLmConfig(**DEEP, num_key_value_heads=4))
 
 
 @case(2)
@@ -112,17 +126,49 @@ def granite():
 
 @case(2)
 def deepseek_v3():
-    return causal(hf.DeepseekV3Config(**DEEP, moe_intermediate_size=32, n_routed_experts=4, num_experts_per_tok=2, n_group=2, topk_group=1, first_k_dense_replace=1, q_lora_rank=16, kv_lora_rank=16, qk_rope_head_dim=8, qk_nope_head_dim=8, v_head_dim=16))
+    return causal(
+        hf.DeepseekV3Config(
+            **DEEP,
+            moe_intermediate_size=32,
+            n_routed_experts=4,
+            num_experts_per_tok=2,
+            n_group=2,
+            topk_group=1,
+            first_k_dense_replace=1,
+            q_lora_rank=16,
+            kv_lora_rank=16,
+            qk_rope_head_dim=8,
+            qk_nope_head_dim=8,
+            v_head_dim=16,
+        )
+    )
 
 
 @case(2)
 def mamba2():
-    return own(lambda: hf.Mamba2ForCausalLM(hf.Mamba2Config(vocab_size=512, hidden_size=64, num_hidden_layers=2, state_size=16, num_heads=8, head_dim=16, n_groups=1, chunk_size=16)), lambda n: {"input_ids": tokens(n), "labels": tokens(n)})
+    return own(
+        lambda: hf.Mamba2ForCausalLM(
+            hf.Mamba2Config(
+                vocab_size=512,
+                hidden_size=64,
+                num_hidden_layers=2,
+                state_size=16,
+                num_heads=8,
+                head_dim=16,
+                n_groups=1,
+                chunk_size=16,
+            )
+        ),
+        lambda n: {"input_ids": tokens(n), "labels": tokens(n)},
+    )
 
 
 @case(2)
 def xlnet():
-    return own(lambda: hf.XLNetLMHeadModel(hf.XLNetConfig(vocab_size=512, d_model=64, n_layer=2, n_head=4, d_inner=128)), lambda n: {"input_ids": tokens(n), "labels": tokens(n)})
+    return own(
+        lambda: hf.XLNetLMHeadModel(hf.XLNetConfig(vocab_size=512, d_model=64, n_layer=2, n_head=4, d_inner=128)),
+        lambda n: {"input_ids": tokens(n), "labels": tokens(n)},
+    )
 
 
 @case(2)
@@ -141,7 +187,9 @@ def llama_lora():
         import peft
 
         network = hf.LlamaForCausalLM(hf.LlamaConfig(**DEEP, **EAGER))
-        return peft.get_peft_model(network, peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
+        return peft.get_peft_model(
+            network, peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+        )
 
     return own(model, padded)
 
@@ -165,9 +213,18 @@ def bert_prefix_tuning():
         import peft
 
         network = hf.BertForSequenceClassification(hf.BertConfig(**DEEP, **EAGER, num_labels=3))
-        return peft.get_peft_model(network, peft.IA3Config(target_modules=["key", "value", "output.dense"], feedforward_modules=["output.dense"], task_type="SEQ_CLS"))
+        return peft.get_peft_model(
+            network,
+            peft.IA3Config(
+                target_modules=["key", "value", "output.dense"],
+                feedforward_modules=["output.dense"],
+                task_type="SEQ_CLS",
+            ),
+        )
 
-    return own(model, lambda n: {**{k: v for k, v in padded(n).items() if k != "labels"}, "labels": torch.randint(3, (n,))})
+    return own(
+        model, lambda n: {**{k: v for k, v in padded(n).items() if k != "labels"}, "labels": torch.randint(3, (n,))}
+    )
 
 
 @case(2)
@@ -187,17 +244,32 @@ def deberta_v2():
 
 @case(2)
 def longformer():
-    return own(lambda: hf.LongformerForMaskedLM(hf.LongformerConfig(**DEEP, attention_window=16, max_position_embeddings=80)), padded)
+    return own(
+        lambda: hf.LongformerForMaskedLM(hf.LongformerConfig(**DEEP, attention_window=16, max_position_embeddings=80)),
+        padded,
+    )
 
 
 @case(2)
 def big_bird():
-    return own(lambda: hf.BigBirdForMaskedLM(hf.BigBirdConfig(**DEEP, attention_type="block_sparse", block_size=4, num_random_blocks=1, max_position_embeddings=128)), lambda n: {"input_ids": tokens(n, 96), "labels": tokens(n, 96)})
+    return own(
+        lambda: hf.BigBirdForMaskedLM(
+            hf.BigBirdConfig(
+                **DEEP, attention_type="block_sparse", block_size=4, num_random_blocks=1, max_position_embeddings=128
+            )
+        ),
+        lambda n: {"input_ids": tokens(n, 96), "labels": tokens(n, 96)},
+    )
 
 
 @case(2)
 def funnel():
-    return own(lambda: hf.FunnelForMaskedLM(hf.FunnelConfig(vocab_size=512, d_model=64, n_head=4, d_head=16, d_inner=128, block_sizes=[1, 1])), padded)
+    return own(
+        lambda: hf.FunnelForMaskedLM(
+            hf.FunnelConfig(vocab_size=512, d_model=64, n_head=4, d_head=16, d_inner=128, block_sizes=[1, 1])
+        ),
+        padded,
+    )
 
 
 @case(2)
@@ -213,7 +285,11 @@ def modernbert():
 @case(2)
 def bert_question_answering():
     def batch(n):
-        return {**{k: v for k, v in padded(n).items() if k != "labels"}, "start_positions": torch.randint(30, (n,)), "end_positions": torch.randint(30, (n,))}
+        return {
+            **{k: v for k, v in padded(n).items() if k != "labels"},
+            "start_positions": torch.randint(30, (n,)),
+            "end_positions": torch.randint(30, (n,)),
+        }
 
     return own(lambda: hf.BertForQuestionAnswering(hf.BertConfig(**DEEP, **EAGER)), batch)
 
@@ -244,12 +320,34 @@ def encoder_decoder(config):
     return own(lambda: hf.AutoModelForSeq2SeqLM.from_config(config, **EAGER), translated)
 
 
-BART = {"vocab_size": 512, "d_model": 64, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 128, "decoder_ffn_dim": 128, "pad_token_id": 1, "decoder_start_token_id": 2}
+BART = {
+    "vocab_size": 512,
+    "d_model": 64,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 128,
+    "decoder_ffn_dim": 128,
+    "pad_token_id": 1,
+    "decoder_start_token_id": 2,
+}
 
 
 @case(2)
 def t5():
-    return encoder_decoder(hf.T5Config(vocab_size=512, d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=4, decoder_start_token_id=0, pad_token_id=0))
+    return encoder_decoder(
+        hf.T5Config(
+            vocab_size=512,
+            d_model=64,
+            d_kv=16,
+            d_ff=128,
+            num_layers=2,
+            num_heads=4,
+            decoder_start_token_id=0,
+            pad_token_id=0,
+        )
+    )
 
 
 @case(2)

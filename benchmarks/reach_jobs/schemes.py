@@ -19,12 +19,26 @@ def turns(model, batch, step, *names, optimizer=adamw) -> Job:
 
 class Painter(nn.Sequential):
     def __init__(self, width=16):
-        super().__init__(nn.ConvTranspose2d(32, 2 * width, 4), nn.BatchNorm2d(2 * width), nn.ReLU(True), nn.ConvTranspose2d(2 * width, width, 4, 4), nn.ReLU(True), nn.ConvTranspose2d(width, 3, 2, 2), nn.Tanh())
+        super().__init__(
+            nn.ConvTranspose2d(32, 2 * width, 4),
+            nn.BatchNorm2d(2 * width),
+            nn.ReLU(True),
+            nn.ConvTranspose2d(2 * width, width, 4, 4),
+            nn.ReLU(True),
+            nn.ConvTranspose2d(width, 3, 2, 2),
+            nn.Tanh(),
+        )
 
 
 class Critic(nn.Sequential):
     def __init__(self, width=16):
-        super().__init__(nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2, True), nn.Conv2d(width, 2 * width, 4, 2, 1), nn.LeakyReLU(0.2, True), nn.Conv2d(2 * width, 1, 8))
+        super().__init__(
+            nn.Conv2d(3, width, 4, 2, 1),
+            nn.LeakyReLU(0.2, True),
+            nn.Conv2d(width, 2 * width, 4, 2, 1),
+            nn.LeakyReLU(0.2, True),
+            nn.Conv2d(2 * width, 1, 8),
+        )
 
 
 def pair_of_players():
@@ -40,11 +54,17 @@ def dcgan():
     def step(run, real):
         noise = torch.randn(real.shape[0], 32, 1, 1, device=real.device)
         fake = run.model["painter"](noise)
-        critic = F.binary_cross_entropy_with_logits(run.model["critic"](real).flatten(), torch.ones(real.shape[0], device=real.device))
-        critic = critic + F.binary_cross_entropy_with_logits(run.model["critic"](fake.detach()).flatten(), torch.zeros(real.shape[0], device=real.device))
+        critic = F.binary_cross_entropy_with_logits(
+            run.model["critic"](real).flatten(), torch.ones(real.shape[0], device=real.device)
+        )
+        critic = critic + F.binary_cross_entropy_with_logits(
+            run.model["critic"](fake.detach()).flatten(), torch.zeros(real.shape[0], device=real.device)
+        )
         run.backward(critic)
         run.update("critic")
-        painter = F.binary_cross_entropy_with_logits(run.model["critic"](fake).flatten(), torch.ones(real.shape[0], device=real.device))
+        painter = F.binary_cross_entropy_with_logits(
+            run.model["critic"](fake).flatten(), torch.ones(real.shape[0], device=real.device)
+        )
         run.backward(painter)
         run.update("painter")
         return critic.detach() + painter.detach()
@@ -60,7 +80,11 @@ def wasserstein_with_penalty():
             fake = run.model["painter"](noise).detach()
             mixed = torch.lerp(real, fake, torch.rand(real.shape[0], 1, 1, 1, device=real.device)).requires_grad_()
             (slope,) = torch.autograd.grad(run.model["critic"](mixed).sum(), mixed, create_graph=True)
-            loss = run.model["critic"](fake).mean() - run.model["critic"](real).mean() + 10 * (slope.flatten(1).norm(2, 1) - 1).square().mean()
+            loss = (
+                run.model["critic"](fake).mean()
+                - run.model["critic"](real).mean()
+                + 10 * (slope.flatten(1).norm(2, 1) - 1).square().mean()
+            )
             run.backward(loss)
             run.update("critic")
         painter = -run.model["critic"](run.model["painter"](noise)).mean()
@@ -74,10 +98,24 @@ def wasserstein_with_penalty():
 @case(2)
 def cycle_gan():
     def translator():
-        return nn.Sequential(nn.Conv2d(3, 16, 7, padding=3), nn.InstanceNorm2d(16), nn.ReLU(True), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(True), nn.Upsample(scale_factor=2), nn.Conv2d(32, 3, 3, padding=1), nn.Tanh())
+        return nn.Sequential(
+            nn.Conv2d(3, 16, 7, padding=3),
+            nn.InstanceNorm2d(16),
+            nn.ReLU(True),
+            nn.Conv2d(16, 32, 3, 2, 1),
+            nn.ReLU(True),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(32, 3, 3, padding=1),
+            nn.Tanh(),
+        )
 
     def model():
-        return nn.ModuleDict({"painters": nn.ModuleDict({"there": translator(), "back": translator()}), "critics": nn.ModuleDict({"there": Critic(), "back": Critic()})})
+        return nn.ModuleDict(
+            {
+                "painters": nn.ModuleDict({"there": translator(), "back": translator()}),
+                "critics": nn.ModuleDict({"there": Critic(), "back": Critic()}),
+            }
+        )
 
     def step(run, batch):
         here, yonder = batch
@@ -85,7 +123,11 @@ def cycle_gan():
         fake_there, fake_here = painters["there"](here), painters["back"](yonder)
         critics.requires_grad_(False)
         cycle = F.l1_loss(painters["back"](fake_there), here) + F.l1_loss(painters["there"](fake_here), yonder)
-        loss = 10 * cycle + (critics["there"](fake_there) - 1).square().mean() + (critics["back"](fake_here) - 1).square().mean()
+        loss = (
+            10 * cycle
+            + (critics["there"](fake_there) - 1).square().mean()
+            + (critics["back"](fake_here) - 1).square().mean()
+        )
         run.backward(loss)
         run.update("painters")
         critics.requires_grad_(True)
@@ -107,7 +149,9 @@ def variational_autoencoder():
         def forward(self, values):
             middle, spread = self.encoder(values).chunk(2, -1)
             drawn = torch.distributions.Normal(middle, (0.5 * spread).exp()).rsample()
-            divergence = torch.distributions.kl_divergence(torch.distributions.Normal(middle, (0.5 * spread).exp()), torch.distributions.Normal(0.0, 1.0))
+            divergence = torch.distributions.kl_divergence(
+                torch.distributions.Normal(middle, (0.5 * spread).exp()), torch.distributions.Normal(0.0, 1.0)
+            )
             return F.binary_cross_entropy_with_logits(self.decoder(drawn), values) + divergence.mean()
 
     return own(Autoencoder, lambda n: (torch.rand(n, 784), None))
@@ -120,7 +164,9 @@ def vector_quantized_autoencoder():
             super().__init__()
             self.encoder = nn.Sequential(nn.Conv2d(3, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 16, 4, 2, 1))
             self.book = nn.Embedding(128, 16)
-            self.decoder = nn.Sequential(nn.ConvTranspose2d(16, 32, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(32, 3, 4, 2, 1))
+            self.decoder = nn.Sequential(
+                nn.ConvTranspose2d(16, 32, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(32, 3, 4, 2, 1)
+            )
 
         def forward(self, values):
             found = self.encoder(values)
@@ -149,7 +195,12 @@ def real_nvp_flow():
                 scale, shift = layer(kept).chunk(2, -1)
                 values = torch.cat([changed * scale.tanh().exp() + shift, kept], -1)
                 total = total + scale.tanh().sum(-1)
-            return -(torch.distributions.MultivariateNormal(torch.zeros(16, device=values.device), torch.eye(16, device=values.device)).log_prob(values) + total).mean()
+            return -(
+                torch.distributions.MultivariateNormal(
+                    torch.zeros(16, device=values.device), torch.eye(16, device=values.device)
+                ).log_prob(values)
+                + total
+            ).mean()
 
     return own(Flow, lambda n: {"values": torch.randn(n, 16)})
 
@@ -174,7 +225,9 @@ def distillation():
             with torch.no_grad():
                 wanted = (self.teacher(pictures) / 4).softmax(-1)
             scores = self.student(pictures)
-            return F.kl_div((scores / 4).log_softmax(-1), wanted, reduction="batchmean") * 16 + F.cross_entropy(scores, labels)
+            return F.kl_div((scores / 4).log_softmax(-1), wanted, reduction="batchmean") * 16 + F.cross_entropy(
+                scores, labels
+            )
 
     return own(Distilling, lambda n: {"pictures": torch.randn(n, 3, 64, 64), "labels": torch.randint(10, (n,))})
 
@@ -321,20 +374,39 @@ def proximal_policy():
             ratio = (chances.log_prob(action) - before).exp()
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
             surrogate = torch.min(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)
-            return -surrogate.mean() + 0.5 * F.mse_loss(self.value(body).squeeze(-1), reward) - 0.01 * chances.entropy().mean()
+            return (
+                -surrogate.mean()
+                + 0.5 * F.mse_loss(self.value(body).squeeze(-1), reward)
+                - 0.01 * chances.entropy().mean()
+            )
 
-    return own(Actor, lambda n: {"seen": torch.randn(n, 16), "action": torch.randint(6, (n,)), "before": torch.randn(n), "advantage": torch.randn(n), "reward": torch.randn(n)}, clip_norm=0.5)
+    return own(
+        Actor,
+        lambda n: {
+            "seen": torch.randn(n, 16),
+            "action": torch.randint(6, (n,)),
+            "before": torch.randn(n),
+            "advantage": torch.randn(n),
+            "reward": torch.randn(n),
+        },
+        clip_norm=0.5,
+    )
 
 
 @case(32)
 def soft_actor_critic():
     def model():
         critics = nn.ModuleList([mlp(20, 64, 1), mlp(20, 64, 1)])
-        return nn.ModuleDict({"actor": mlp(16, 64, 8), "critics": critics, "targets": copy.deepcopy(critics).requires_grad_(False)})
+        return nn.ModuleDict(
+            {"actor": mlp(16, 64, 8), "critics": critics, "targets": copy.deepcopy(critics).requires_grad_(False)}
+        )
 
     def act(actor, seen):
         middle, spread = actor(seen).chunk(2, -1)
-        chances = torch.distributions.TransformedDistribution(torch.distributions.Normal(middle, spread.clamp(-5, 2).exp()), torch.distributions.TanhTransform(cache_size=1))
+        chances = torch.distributions.TransformedDistribution(
+            torch.distributions.Normal(middle, spread.clamp(-5, 2).exp()),
+            torch.distributions.TanhTransform(cache_size=1),
+        )
         action = chances.rsample()
         return action, chances.log_prob(action).sum(-1, keepdim=True)
 
@@ -348,7 +420,9 @@ def soft_actor_critic():
         run.backward(loss)
         run.update("critics")
         action, chance = act(actor, batch["seen"])
-        policy = (0.2 * chance - torch.min(*[critic(torch.cat([batch["seen"], action], -1)) for critic in critics])).mean()
+        policy = (
+            0.2 * chance - torch.min(*[critic(torch.cat([batch["seen"], action], -1)) for critic in critics])
+        ).mean()
         run.backward(policy)
         run.update("actor")
         with torch.no_grad():
@@ -356,7 +430,19 @@ def soft_actor_critic():
                 mine.lerp_(theirs, 0.005)
         return loss.detach() + policy.detach()
 
-    return turns(model, lambda n: {"seen": torch.randn(n, 16), "next": torch.randn(n, 16), "action": torch.rand(n, 4), "reward": torch.randn(n, 1), "done": torch.zeros(n, 1, dtype=torch.bool)}, step, "actor", "critics")
+    return turns(
+        model,
+        lambda n: {
+            "seen": torch.randn(n, 16),
+            "next": torch.randn(n, 16),
+            "action": torch.rand(n, 4),
+            "reward": torch.randn(n, 1),
+            "done": torch.zeros(n, 1, dtype=torch.bool),
+        },
+        step,
+        "actor",
+        "critics",
+    )
 
 
 @case(32)
@@ -364,7 +450,16 @@ def deep_q_network():
     class Learner(nn.Module):
         def __init__(self):
             super().__init__()
-            self.network = nn.Sequential(nn.Conv2d(4, 16, 8, 4), nn.ReLU(), nn.Conv2d(16, 32, 4, 2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(64), nn.ReLU(), nn.Linear(64, 6))
+            self.network = nn.Sequential(
+                nn.Conv2d(4, 16, 8, 4),
+                nn.ReLU(),
+                nn.Conv2d(16, 32, 4, 2),
+                nn.ReLU(),
+                nn.Flatten(),
+                nn.LazyLinear(64),
+                nn.ReLU(),
+                nn.Linear(64, 6),
+            )
             self.target = [copy.deepcopy(self.network).requires_grad_(False)]
 
         def forward(self, seen, after, action, reward, done):
@@ -374,7 +469,16 @@ def deep_q_network():
                 wanted = reward + 0.99 * later * ~done
             return F.smooth_l1_loss(self.network(seen.float() / 255).gather(1, action[:, None]).squeeze(1), wanted)
 
-    return own(Learner, lambda n: {"seen": torch.randint(256, (n, 4, 42, 42), dtype=torch.uint8), "after": torch.randint(256, (n, 4, 42, 42), dtype=torch.uint8), "action": torch.randint(6, (n,)), "reward": torch.randn(n), "done": torch.zeros(n, dtype=torch.bool)})
+    return own(
+        Learner,
+        lambda n: {
+            "seen": torch.randint(256, (n, 4, 42, 42), dtype=torch.uint8),
+            "after": torch.randint(256, (n, 4, 42, 42), dtype=torch.uint8),
+            "action": torch.randint(6, (n,)),
+            "reward": torch.randn(n),
+            "done": torch.zeros(n, dtype=torch.bool),
+        },
+    )
 
 
 @case(4)
@@ -442,7 +546,15 @@ def meta_learning():
             with torch.enable_grad():
                 return torch.stack([task(*one) for one in zip(support, wanted, query, answer)]).mean()
 
-    return own(Learner, lambda n: {"support": torch.randn(n, 10, 8), "wanted": torch.randn(n, 10, 1), "query": torch.randn(n, 10, 8), "answer": torch.randn(n, 10, 1)})
+    return own(
+        Learner,
+        lambda n: {
+            "support": torch.randn(n, 10, 8),
+            "wanted": torch.randn(n, 10, 1),
+            "query": torch.randn(n, 10, 8),
+            "answer": torch.randn(n, 10, 1),
+        },
+    )
 
 
 @case(16)
@@ -489,7 +601,11 @@ def equilibrium():
     class Deep(nn.Module):
         def __init__(self):
             super().__init__()
-            self.inner, self.outer, self.head = nn.utils.parametrizations.spectral_norm(nn.Linear(64, 64)), nn.Linear(16, 64), nn.Linear(64, 4)
+            self.inner, self.outer, self.head = (
+                nn.utils.parametrizations.spectral_norm(nn.Linear(64, 64)),
+                nn.Linear(16, 64),
+                nn.Linear(64, 4),
+            )
 
         def forward(self, values):
             given, state = self.outer(values), torch.zeros(values.shape[0], 64, device=values.device)

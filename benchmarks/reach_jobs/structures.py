@@ -44,7 +44,9 @@ class Convolving(nn.Module):
         self.layer = nn.Linear(inside, outside)
 
     def forward(self, values, sources, targets):
-        degree = torch.zeros(values.shape[0], device=values.device).scatter_add_(0, targets, torch.ones_like(targets, dtype=torch.float))
+        degree = torch.zeros(values.shape[0], device=values.device).scatter_add_(
+            0, targets, torch.ones_like(targets, dtype=torch.float)
+        )
         norm = degree.clamp(min=1).rsqrt()
         messages = self.layer(values)[sources] * (norm[sources] * norm[targets])[:, None]
         return torch.zeros(values.shape[0], messages.shape[1], device=values.device).index_add_(0, targets, messages)
@@ -53,14 +55,20 @@ class Convolving(nn.Module):
 class Attending(nn.Module):
     def __init__(self, inside, outside, heads=4):
         super().__init__()
-        self.layer, self.a, self.b = nn.Linear(inside, outside), nn.Parameter(torch.randn(heads, outside // heads)), nn.Parameter(torch.randn(heads, outside // heads))
+        self.layer, self.a, self.b = (
+            nn.Linear(inside, outside),
+            nn.Parameter(torch.randn(heads, outside // heads)),
+            nn.Parameter(torch.randn(heads, outside // heads)),
+        )
         self.heads = heads
 
     def forward(self, values, sources, targets):
         found = self.layer(values).view(values.shape[0], self.heads, -1)
         scores = F.leaky_relu((found * self.a).sum(-1)[sources] + (found * self.b).sum(-1)[targets], 0.2)
         index = targets[:, None].expand_as(scores)
-        largest = torch.full((values.shape[0], self.heads), float("-inf"), device=values.device).scatter_reduce(0, index, scores, "amax")
+        largest = torch.full((values.shape[0], self.heads), float("-inf"), device=values.device).scatter_reduce(
+            0, index, scores, "amax"
+        )
         weights = (scores - largest[targets]).exp()
         total = torch.zeros(values.shape[0], self.heads, device=values.device).scatter_add_(0, index, weights)
         weights = weights / (total[targets] + 1e-16)
@@ -85,7 +93,9 @@ class Multiplying(nn.Module):
 
     def forward(self, values, sources, targets):
         size = (values.shape[0], values.shape[0])
-        adjacency = torch.sparse_coo_tensor(torch.stack([targets, sources]), torch.ones(sources.shape[0], device=values.device), size).coalesce()
+        adjacency = torch.sparse_coo_tensor(
+            torch.stack([targets, sources]), torch.ones(sources.shape[0], device=values.device), size
+        ).coalesce()
         return self.layer(values + torch.sparse.mm(adjacency, values))
 
 
@@ -121,9 +131,15 @@ def molecules_of_any_size():
         def forward(self, molecules, energies):
             kinds = torch.cat([one["kinds"] for one in molecules])
             places = torch.cat([one["places"] for one in molecules])
-            owner = torch.cat([torch.full((len(one["kinds"]),), number) for number, one in enumerate(molecules)]).to(places.device)
+            owner = torch.cat([torch.full((len(one["kinds"]),), number) for number, one in enumerate(molecules)]).to(
+                places.device
+            )
             apart = torch.cdist(places, places)
-            near = (apart < 2.0) & (owner[:, None] == owner) & ~torch.eye(len(owner), dtype=torch.bool, device=places.device)
+            near = (
+                (apart < 2.0)
+                & (owner[:, None] == owner)
+                & ~torch.eye(len(owner), dtype=torch.bool, device=places.device)
+            )
             a, b = near.nonzero(as_tuple=True)
             basis = torch.exp(-10 * (apart[a, b, None] - torch.linspace(0, 2, 20, device=places.device)) ** 2)
             found = self.kinds(kinds)
@@ -132,7 +148,9 @@ def molecules_of_any_size():
             return F.mse_loss(total, energies)
 
     def batch(n):
-        return [{"kinds": torch.randint(10, (5 + i % 4,)), "places": torch.rand(5 + i % 4, 3) * 3} for i in range(n)], torch.randn(n)
+        return [
+            {"kinds": torch.randint(10, (5 + i % 4,)), "places": torch.rand(5 + i % 4, 3) * 3} for i in range(n)
+        ], torch.randn(n)
 
     return own(Potential, batch)
 
@@ -166,7 +184,9 @@ def factorization_machine_of_sparse_tables():
     class Factors(nn.Module):
         def __init__(self):
             super().__init__()
-            self.tables = nn.ModuleList(nn.EmbeddingBag(size, 16, sparse=True, mode="sum") for size in (1000, 5000, 200))
+            self.tables = nn.ModuleList(
+                nn.EmbeddingBag(size, 16, sparse=True, mode="sum") for size in (1000, 5000, 200)
+            )
             self.dense = mlp(8 + 48, 64, 1)
 
         def forward(self, numbers, ids):
@@ -184,7 +204,15 @@ def factorization_machine_of_sparse_tables():
             return F.binary_cross_entropy_with_logits(self.inner(numbers, ids), clicked)
 
     optimizers = {"inner.tables": torch.optim.SparseAdam, "inner.dense": adamw}
-    return own(Model, lambda n: {"numbers": torch.randn(n, 8), "ids": torch.randint(200, (n, 3, 4)), "clicked": torch.randint(2, (n,)).float()}, optimizers)
+    return own(
+        Model,
+        lambda n: {
+            "numbers": torch.randn(n, 8),
+            "ids": torch.randint(200, (n, 3, 4)),
+            "clicked": torch.randint(2, (n,)).float(),
+        },
+        optimizers,
+    )
 
 
 @case(64)
@@ -208,18 +236,30 @@ def next_item_of_a_session():
         def __init__(self):
             super().__init__()
             self.items, self.places = nn.Embedding(1000, 32, padding_idx=0), nn.Embedding(50, 32)
-            self.layers = nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 2, 64, batch_first=True, norm_first=True), 2, enable_nested_tensor=False)
+            self.layers = nn.TransformerEncoder(
+                nn.TransformerEncoderLayer(32, 2, 64, batch_first=True, norm_first=True), 2, enable_nested_tensor=False
+            )
 
         def forward(self, seen, wanted, other):
             values = self.items(seen) + self.places(torch.arange(seen.shape[1], device=seen.device))
-            hidden = self.layers(values, mask=nn.Transformer.generate_square_subsequent_mask(seen.shape[1]).to(seen.device), is_causal=True)
+            hidden = self.layers(
+                values,
+                mask=nn.Transformer.generate_square_subsequent_mask(seen.shape[1]).to(seen.device),
+                is_causal=True,
+            )
             good, bad = (hidden * self.items(wanted)).sum(-1), (hidden * self.items(other)).sum(-1)
             kept = torch.where(wanted != 0)
-            return F.binary_cross_entropy_with_logits(good[kept], torch.ones_like(good[kept])) + F.binary_cross_entropy_with_logits(bad[kept], torch.zeros_like(bad[kept]))
+            return F.binary_cross_entropy_with_logits(
+                good[kept], torch.ones_like(good[kept])
+            ) + F.binary_cross_entropy_with_logits(bad[kept], torch.zeros_like(bad[kept]))
 
     def batch(n):
         seen = tokens(n, 50, 1000)
-        return {"seen": seen, "wanted": seen.roll(-1, 1).masked_fill(torch.arange(50) > 40, 0), "other": tokens(n, 50, 1000)}
+        return {
+            "seen": seen,
+            "wanted": seen.roll(-1, 1).masked_fill(torch.arange(50) > 40, 0),
+            "other": tokens(n, 50, 1000),
+        }
 
     return own(Session, batch)
 
@@ -237,7 +277,14 @@ def gradient_on_cpu_table():
             weights = weights.masked_fill(history == 0, -1e9).softmax(-1)
             return self.head(torch.cat([torch.einsum("bl,bld->bd", weights, seen), one[:, 0]], -1)).squeeze(-1)
 
-    return job(Interest, lambda n: ({"history": torch.randint(3000, (n, 20)), "item": torch.randint(3000, (n,))}, torch.randint(2, (n,)).float()), F.binary_cross_entropy_with_logits)
+    return job(
+        Interest,
+        lambda n: (
+            {"history": torch.randint(3000, (n, 20)), "item": torch.randint(3000, (n,))},
+            torch.randint(2, (n,)).float(),
+        ),
+        F.binary_cross_entropy_with_logits,
+    )
 
 
 # ---- sequences
@@ -254,7 +301,11 @@ class Sentences(Dataset):
 
 def joined(samples):
     words, tags = zip(*samples)
-    return {"words": pad_sequence(words, batch_first=True), "tags": pad_sequence(tags, batch_first=True, padding_value=-100), "lengths": torch.tensor([len(one) for one in words])}
+    return {
+        "words": pad_sequence(words, batch_first=True),
+        "tags": pad_sequence(tags, batch_first=True, padding_value=-100),
+        "lengths": torch.tensor([len(one) for one in words]),
+    }
 
 
 @case(8)
@@ -262,7 +313,11 @@ def tagger_of_a_loader():
     class Tagger(nn.Module):
         def __init__(self):
             super().__init__()
-            self.words, self.cells, self.head = nn.Embedding(200, 32, padding_idx=0), nn.LSTM(32, 32, bidirectional=True, batch_first=True), nn.Linear(64, 9)
+            self.words, self.cells, self.head = (
+                nn.Embedding(200, 32, padding_idx=0),
+                nn.LSTM(32, 32, bidirectional=True, batch_first=True),
+                nn.Linear(64, 9),
+            )
 
         def forward(self, words, tags, lengths):
             packed = pack_padded_sequence(self.words(words), lengths.cpu(), batch_first=True, enforce_sorted=False)
@@ -289,7 +344,9 @@ def conditional_random_field():
                 new = torch.logsumexp(alpha[:, :, None] + self.moves + scores[:, at, None], 1)
                 alpha = torch.where(mask[:, at, None], new, alpha)
                 here, before = tags[:, at].clamp(min=0), tags[:, at - 1].clamp(min=0)
-                gold = gold + mask[:, at] * (self.moves[before, here] + scores[:, at].gather(1, here[:, None]).squeeze(1))
+                gold = gold + mask[:, at] * (
+                    self.moves[before, here] + scores[:, at].gather(1, here[:, None]).squeeze(1)
+                )
             return (torch.logsumexp(alpha, 1) - gold).mean()
 
     return own(Field, DataLoader(Sentences(), batch_size=8, collate_fn=joined))
@@ -325,12 +382,24 @@ def translation_transformer():
     class Translator(nn.Module):
         def __init__(self):
             super().__init__()
-            self.words, self.body, self.head = nn.Embedding(300, 32, padding_idx=0), nn.Transformer(32, 4, 2, 2, 64, batch_first=True), nn.Linear(32, 300)
+            self.words, self.body, self.head = (
+                nn.Embedding(300, 32, padding_idx=0),
+                nn.Transformer(32, 4, 2, 2, 64, batch_first=True),
+                nn.Linear(32, 300),
+            )
 
         def forward(self, source, target):
             causal = nn.Transformer.generate_square_subsequent_mask(target.shape[1] - 1, device=source.device)
-            found = self.body(self.words(source), self.words(target[:, :-1]), tgt_mask=causal, src_key_padding_mask=source == 0, memory_key_padding_mask=source == 0)
-            return F.cross_entropy(self.head(found).flatten(0, 1), target[:, 1:].flatten(), ignore_index=0, label_smoothing=0.1)
+            found = self.body(
+                self.words(source),
+                self.words(target[:, :-1]),
+                tgt_mask=causal,
+                src_key_padding_mask=source == 0,
+                memory_key_padding_mask=source == 0,
+            )
+            return F.cross_entropy(
+                self.head(found).flatten(0, 1), target[:, 1:].flatten(), ignore_index=0, label_smoothing=0.1
+            )
 
     def batch(n):
         source = tokens(n, 12, 300).masked_fill(torch.arange(12) >= torch.randint(4, 13, (n, 1)), 0)
@@ -344,7 +413,15 @@ def text_lines_ctc():
     class Reader(nn.Module):
         def __init__(self):
             super().__init__()
-            self.body = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(True), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(True), nn.MaxPool2d((4, 2)))
+            self.body = nn.Sequential(
+                nn.Conv2d(1, 16, 3, padding=1),
+                nn.ReLU(True),
+                nn.MaxPool2d(2),
+                nn.Conv2d(16, 32, 3, padding=1),
+                nn.BatchNorm2d(32),
+                nn.ReLU(True),
+                nn.MaxPool2d((4, 2)),
+            )
             self.head = nn.Linear(128, 40)
 
         def forward(self, lines, texts, lengths):
@@ -352,7 +429,14 @@ def text_lines_ctc():
             steps = torch.full((lines.shape[0],), found.shape[0], dtype=torch.long)
             return F.ctc_loss(self.head(found).log_softmax(2), texts, steps, lengths, zero_infinity=True)
 
-    return own(Reader, lambda n: {"lines": torch.rand(n, 1, 32, 100), "texts": torch.randint(1, 40, (n, 8)), "lengths": torch.randint(3, 9, (n,))})
+    return own(
+        Reader,
+        lambda n: {
+            "lines": torch.rand(n, 1, 32, 100),
+            "texts": torch.randint(1, 40, (n, 8)),
+            "lengths": torch.randint(3, 9, (n,)),
+        },
+    )
 
 
 @case(2)
@@ -362,7 +446,12 @@ def packed_documents():
     class Decoder(nn.Module):
         def __init__(self):
             super().__init__()
-            self.words, self.qkv, self.out, self.head = nn.Embedding(500, 64), nn.Linear(64, 192), nn.Linear(64, 64), nn.Linear(64, 500)
+            self.words, self.qkv, self.out, self.head = (
+                nn.Embedding(500, 64),
+                nn.Linear(64, 192),
+                nn.Linear(64, 64),
+                nn.Linear(64, 500),
+            )
 
         def forward(self, ids):
             document = (ids == 7).cumsum(1)
@@ -390,7 +479,17 @@ def separation_of_voices():
         def __init__(self):
             super().__init__()
             self.encoder, self.decoder = nn.Conv1d(1, 32, 16, 8), nn.ConvTranspose1d(32, 1, 16, 8)
-            self.blocks = nn.ModuleList(nn.Sequential(nn.Conv1d(32, 64, 1), nn.PReLU(), nn.GroupNorm(1, 64), nn.Conv1d(64, 64, 3, padding=2**k, dilation=2**k, groups=64), nn.PReLU(), nn.Conv1d(64, 32, 1)) for k in range(4))
+            self.blocks = nn.ModuleList(
+                nn.Sequential(
+                    nn.Conv1d(32, 64, 1),
+                    nn.PReLU(),
+                    nn.GroupNorm(1, 64),
+                    nn.Conv1d(64, 64, 3, padding=2**k, dilation=2**k, groups=64),
+                    nn.PReLU(),
+                    nn.Conv1d(64, 32, 1),
+                )
+                for k in range(4)
+            )
             self.masks = nn.Conv1d(32, 64, 1)
 
         def forward(self, mixture, voices):
@@ -398,14 +497,18 @@ def separation_of_voices():
             for block in self.blocks:
                 hidden = hidden + block(hidden)
             masks = self.masks(hidden).sigmoid().unflatten(1, (2, 32))
-            parts = torch.stack([self.decoder(found * mask).squeeze(1) for mask in masks.unbind(1)], 1)[..., : voices.shape[-1]]
+            parts = torch.stack([self.decoder(found * mask).squeeze(1) for mask in masks.unbind(1)], 1)[
+                ..., : voices.shape[-1]
+            ]
             losses = torch.stack([self.ratio(parts, voices[:, list(order)]) for order in ((0, 1), (1, 0))])
             return losses.amin(0).mean()
 
         @staticmethod
         def ratio(found, wanted):
             scale = (found * wanted).sum(-1, keepdim=True) / wanted.square().sum(-1, keepdim=True)
-            return -10 * torch.log10((scale * wanted).square().sum(-1) / (found - scale * wanted).square().sum(-1)).mean(-1)
+            return -10 * torch.log10(
+                (scale * wanted).square().sum(-1) / (found - scale * wanted).square().sum(-1)
+            ).mean(-1)
 
     return own(Separator, lambda n: {"mixture": torch.randn(n, 4000), "voices": torch.randn(n, 2, 4000)})
 
@@ -420,11 +523,18 @@ def spectrogram_loss():
 
         def forward(self, noisy, clean):
             spectrum = torch.stft(noisy, 256, 64, window=self.window, return_complex=True)
-            mask = torch.view_as_complex(self.body(torch.view_as_real(spectrum).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous())
+            mask = torch.view_as_complex(
+                self.body(torch.view_as_real(spectrum).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous()
+            )
             found = torch.istft(spectrum * mask, 256, 64, window=self.window, length=noisy.shape[-1])
             loss = F.l1_loss(found, clean)
             for size in (128, 512):
-                a, b = (torch.stft(one, size, size // 4, window=torch.hann_window(size, device=one.device), return_complex=True).abs() for one in (found, clean))
+                a, b = (
+                    torch.stft(
+                        one, size, size // 4, window=torch.hann_window(size, device=one.device), return_complex=True
+                    ).abs()
+                    for one in (found, clean)
+                )
                 loss = loss + F.l1_loss(a, b) + F.l1_loss((a + 1e-5).log(), (b + 1e-5).log())
             return loss
 
@@ -434,9 +544,21 @@ def spectrogram_loss():
 @case(2)
 def vocoder_with_critics():
     def model():
-        painter = nn.Sequential(nn.Conv1d(16, 64, 7, padding=3), nn.LeakyReLU(0.1), nn.ConvTranspose1d(64, 32, 16, 8, 4), nn.LeakyReLU(0.1), nn.ConvTranspose1d(32, 16, 16, 8, 4), nn.LeakyReLU(0.1), nn.Conv1d(16, 1, 7, padding=3), nn.Tanh())
+        painter = nn.Sequential(
+            nn.Conv1d(16, 64, 7, padding=3),
+            nn.LeakyReLU(0.1),
+            nn.ConvTranspose1d(64, 32, 16, 8, 4),
+            nn.LeakyReLU(0.1),
+            nn.ConvTranspose1d(32, 16, 16, 8, 4),
+            nn.LeakyReLU(0.1),
+            nn.Conv1d(16, 1, 7, padding=3),
+            nn.Tanh(),
+        )
         norm = nn.utils.parametrizations.weight_norm
-        critics = nn.ModuleList(nn.Sequential(norm(nn.Conv2d(1, 16, (5, 1), (3, 1))), nn.LeakyReLU(0.1), norm(nn.Conv2d(16, 1, (3, 1)))) for _ in range(3))
+        critics = nn.ModuleList(
+            nn.Sequential(norm(nn.Conv2d(1, 16, (5, 1), (3, 1))), nn.LeakyReLU(0.1), norm(nn.Conv2d(16, 1, (3, 1))))
+            for _ in range(3)
+        )
         return nn.ModuleDict({"painter": painter, "critics": critics})
 
     def judged(critics, wave):
@@ -449,7 +571,10 @@ def vocoder_with_critics():
     def step(run, batch):
         fake = run.model["painter"](batch["mel"])
         critics = run.model["critics"]
-        loss = sum((a - 1).square().mean() + b.square().mean() for a, b in zip(judged(critics, batch["wave"]), judged(critics, fake.detach())))
+        loss = sum(
+            (a - 1).square().mean() + b.square().mean()
+            for a, b in zip(judged(critics, batch["wave"]), judged(critics, fake.detach()))
+        )
         run.backward(loss)
         run.update("critics")
         painter = sum((one - 1).square().mean() for one in judged(critics, fake)) + 45 * F.l1_loss(fake, batch["wave"])
@@ -457,7 +582,13 @@ def vocoder_with_critics():
         run.update("painter")
         return painter.detach()
 
-    return Job(model=model, batch=lambda n: {"mel": torch.randn(n, 16, 32), "wave": torch.randn(n, 1, 2048)}, step=step, optimizer={"painter": adamw, "critics": adamw}, amp=None)
+    return Job(
+        model=model,
+        batch=lambda n: {"mel": torch.randn(n, 16, 32), "wave": torch.randn(n, 1, 2048)},
+        step=step,
+        optimizer={"painter": adamw, "critics": adamw},
+        amp=None,
+    )
 
 
 @case(2)
@@ -488,8 +619,22 @@ def point_net():
     class Points(nn.Module):
         def __init__(self):
             super().__init__()
-            self.turn = nn.Sequential(nn.Conv1d(3, 32, 1), nn.BatchNorm1d(32), nn.ReLU(), nn.AdaptiveMaxPool1d(1), nn.Flatten(), nn.Linear(32, 9))
-            self.body = nn.Sequential(nn.Conv1d(3, 64, 1), nn.BatchNorm1d(64), nn.ReLU(), nn.Conv1d(64, 128, 1), nn.BatchNorm1d(128), nn.ReLU())
+            self.turn = nn.Sequential(
+                nn.Conv1d(3, 32, 1),
+                nn.BatchNorm1d(32),
+                nn.ReLU(),
+                nn.AdaptiveMaxPool1d(1),
+                nn.Flatten(),
+                nn.Linear(32, 9),
+            )
+            self.body = nn.Sequential(
+                nn.Conv1d(3, 64, 1),
+                nn.BatchNorm1d(64),
+                nn.ReLU(),
+                nn.Conv1d(64, 128, 1),
+                nn.BatchNorm1d(128),
+                nn.ReLU(),
+            )
             self.head = mlp(128, 64, 10)
 
         def forward(self, points, labels):
@@ -557,7 +702,9 @@ def radiance_field():
             colour = ((opaque * left)[..., None] * self.colour(found[..., 1:]).sigmoid()).sum(1)
             return F.mse_loss(colour, colours)
 
-    return own(Field, lambda n: {"origins": torch.randn(n, 3), "directions": torch.randn(n, 3), "colours": torch.rand(n, 3)})
+    return own(
+        Field, lambda n: {"origins": torch.randn(n, 3), "directions": torch.randn(n, 3), "colours": torch.rand(n, 3)}
+    )
 
 
 @case(1)
@@ -571,7 +718,9 @@ def voxels_deformed():
 
         def forward(self, moving, fixed):
             shifts = self.body(torch.cat([moving, fixed], 1))
-            grid = F.affine_grid(torch.eye(3, 4, device=moving.device).expand(moving.shape[0], 3, 4), moving.shape, align_corners=False)
+            grid = F.affine_grid(
+                torch.eye(3, 4, device=moving.device).expand(moving.shape[0], 3, 4), moving.shape, align_corners=False
+            )
             warped = F.grid_sample(moving, grid + shifts.permute(0, 2, 3, 4, 1), align_corners=False)
             rough = sum(shifts.diff(dim=axis).square().mean() for axis in (2, 3, 4))
             return F.mse_loss(warped, fixed) + 0.01 * rough
@@ -616,7 +765,11 @@ def probabilistic_forecast():
                 state = self.cells[0](value[:, None], state)
                 found.append(self.head(state[0]))
             free, middle, scale = torch.stack(found, 1).unbind(-1)
-            return -torch.distributions.StudentT(2 + F.softplus(free), middle, F.softplus(scale) + 1e-6).log_prob(past[:, 1:]).mean()
+            return (
+                -torch.distributions.StudentT(2 + F.softplus(free), middle, F.softplus(scale) + 1e-6)
+                .log_prob(past[:, 1:])
+                .mean()
+            )
 
     return own(Forecast, lambda n: {"past": torch.randn(n, 24)})
 
@@ -661,12 +814,19 @@ def state_space():
     class Scan(nn.Module):
         def __init__(self):
             super().__init__()
-            self.rate, self.inside, self.outside, self.head = nn.Parameter(torch.randn(32, dtype=torch.cfloat)), nn.Linear(4, 32), nn.Linear(32, 4), nn.Linear(4, 2)
+            self.rate, self.inside, self.outside, self.head = (
+                nn.Parameter(torch.randn(32, dtype=torch.cfloat)),
+                nn.Linear(4, 32),
+                nn.Linear(32, 4),
+                nn.Linear(4, 2),
+            )
 
         def forward(self, values):
             length = values.shape[1]
             kernel = torch.exp(torch.arange(length, device=values.device)[:, None] * -self.rate.abs()).to(torch.cfloat)
-            spectrum = torch.fft.fft(kernel, n=2 * length, dim=0) * torch.fft.fft(self.inside(values).to(torch.cfloat), n=2 * length, dim=1)
+            spectrum = torch.fft.fft(kernel, n=2 * length, dim=0) * torch.fft.fft(
+                self.inside(values).to(torch.cfloat), n=2 * length, dim=1
+            )
             return self.head(self.outside(torch.fft.ifft(spectrum, dim=1)[:, :length].real).mean(1))
 
     return job(Scan, lambda n: (torch.randn(n, 64, 4), torch.randint(2, (n,))))

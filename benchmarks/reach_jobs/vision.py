@@ -24,7 +24,9 @@ def found(n, masks=False, points=False, size=96):
             target["masks"] = torch.randint(2, (len(boxes), height, size + 8), dtype=torch.uint8)
         if points:
             target["labels"] = torch.ones(len(boxes), dtype=torch.long)
-            target["keypoints"] = torch.cat([boxes[:, None, :2] + torch.rand(len(boxes), 5, 2) * 8, torch.ones(len(boxes), 5, 1)], 2)
+            target["keypoints"] = torch.cat(
+                [boxes[:, None, :2] + torch.rand(len(boxes), 5, 2) * 8, torch.ones(len(boxes), 5, 1)], 2
+            )
         pictures.append(torch.rand(3, height, size + 8))
         targets.append(target)
     return pictures, targets
@@ -45,7 +47,11 @@ def faster_rcnn_v2_list():
 
 @case(2)
 def keypoint_rcnn_list():
-    return own(lambda: detection.keypointrcnn_resnet50_fpn(**BARE, num_classes=2, num_keypoints=5, **SIZED), lambda n: found(n, points=True), sgd)
+    return own(
+        lambda: detection.keypointrcnn_resnet50_fpn(**BARE, num_classes=2, num_keypoints=5, **SIZED),
+        lambda n: found(n, points=True),
+        sgd,
+    )
 
 
 @case(2)
@@ -87,7 +93,14 @@ def raft_flow():
             steps = self.network(before, after, num_flow_updates=3)
             return sum(0.8 ** (2 - number) * (step - flow).abs().mean() for number, step in enumerate(steps))
 
-    return own(Flow, lambda n: {"before": torch.rand(n, 3, 128, 128), "after": torch.rand(n, 3, 128, 128), "flow": torch.randn(n, 2, 128, 128)})
+    return own(
+        Flow,
+        lambda n: {
+            "before": torch.rand(n, 3, 128, 128),
+            "after": torch.rand(n, 3, 128, 128),
+            "flow": torch.randn(n, 2, 128, 128),
+        },
+    )
 
 
 def clips(n):
@@ -101,7 +114,17 @@ def video_r3d():
 
 @case(1)
 def video_mvit():
-    return job(lambda: video.MViT((64, 64), 8, [video.mvit.MSBlockConfig(1, 16, 32, [3, 3, 3], [1, 2, 2], [3, 3, 3], [1, 1, 1])], False, False, num_classes=10), clips)
+    return job(
+        lambda: video.MViT(
+            (64, 64),
+            8,
+            [video.mvit.MSBlockConfig(1, 16, 32, [3, 3, 3], [1, 2, 2], [3, 3, 3], [1, 1, 1])],
+            False,
+            False,
+            num_classes=10,
+        ),
+        clips,
+    )
 
 
 @case(2)
@@ -170,7 +193,12 @@ def timm_eva_mixup():
     def prepare(inputs, targets, training):
         return mixup(inputs, targets) if training else (inputs, F.one_hot(targets, 10).float())
 
-    return job(lambda: timm.create_model("eva02_tiny_patch14_224", num_classes=10, img_size=56), images(56), SoftTargetCrossEntropy(), prepare=prepare)
+    return job(
+        lambda: timm.create_model("eva02_tiny_patch14_224", num_classes=10, img_size=56),
+        images(56),
+        SoftTargetCrossEntropy(),
+        prepare=prepare,
+    )
 
 
 @case(2)
@@ -210,7 +238,9 @@ def dice():
 def monai_unetr():
     from monai.networks.nets import UNETR
 
-    return job(lambda: UNETR(1, 2, (32, 32, 32), feature_size=4, hidden_size=32, mlp_dim=64, num_heads=4), volume(), dice())
+    return job(
+        lambda: UNETR(1, 2, (32, 32, 32), feature_size=4, hidden_size=32, mlp_dim=64, num_heads=4), volume(), dice()
+    )
 
 
 @case(1)
@@ -218,7 +248,9 @@ def monai_segresnet_focal():
     from monai.losses import DiceFocalLoss
     from monai.networks.nets import SegResNet
 
-    return job(lambda: SegResNet(init_filters=8, out_channels=2), volume(), DiceFocalLoss(to_onehot_y=True, softmax=True))
+    return job(
+        lambda: SegResNet(init_filters=8, out_channels=2), volume(), DiceFocalLoss(to_onehot_y=True, softmax=True)
+    )
 
 
 @case(1)
@@ -240,7 +272,21 @@ def monai_dynunet_supervised():
             return judge(outputs, targets)
         return sum(judge(part, targets) / 2**number for number, part in enumerate(outputs.unbind(1)))
 
-    return job(lambda: DynUNet(3, 1, 2, [3, 3, 3, 3], [1, 2, 2, 2], [2, 2, 2], filters=[8, 16, 16, 16], deep_supervision=True, deep_supr_num=2), volume(), loss)
+    return job(
+        lambda: DynUNet(
+            3,
+            1,
+            2,
+            [3, 3, 3, 3],
+            [1, 2, 2, 2],
+            [2, 2, 2],
+            filters=[8, 16, 16, 16],
+            deep_supervision=True,
+            deep_supr_num=2,
+        ),
+        volume(),
+        loss,
+    )
 
 
 @case(1)
@@ -256,7 +302,11 @@ def monai_unet_plus_plus():
     from monai.networks.nets import BasicUNetPlusPlus
 
     judge = GeneralizedDiceLoss(to_onehot_y=True, softmax=True)
-    return job(lambda: BasicUNetPlusPlus(3, 1, 2, features=(8, 8, 16, 16, 32, 8)), volume(), lambda outputs, targets: judge(outputs[0], targets))
+    return job(
+        lambda: BasicUNetPlusPlus(3, 1, 2, features=(8, 8, 16, 16, 32, 8)),
+        volume(),
+        lambda outputs, targets: judge(outputs[0], targets),
+    )
 
 
 @case(1)
@@ -272,7 +322,11 @@ def monai_swin_hausdorff():
     from monai.networks.nets import AutoEncoder
 
     similar, overlap = SSIMLoss(2), DiceLoss(sigmoid=True)
-    return job(lambda: AutoEncoder(2, 1, 1, (8, 16), (2, 2)), lambda n: (torch.rand(n, 1, 64, 64),) * 2, lambda o, t: similar(o, t) + overlap(o, t))
+    return job(
+        lambda: AutoEncoder(2, 1, 1, (8, 16), (2, 2)),
+        lambda n: (torch.rand(n, 1, 64, 64),) * 2,
+        lambda o, t: similar(o, t) + overlap(o, t),
+    )
 
 
 # ---- diffusers
@@ -286,7 +340,9 @@ class Denoising(nn.Module):
         from diffusers import DDPMScheduler
 
         self.network, self.conditions, self.velocity = network, conditions, velocity
-        self.scheduler = DDPMScheduler(num_train_timesteps=1000, prediction_type="v_prediction" if velocity else "epsilon")
+        self.scheduler = DDPMScheduler(
+            num_train_timesteps=1000, prediction_type="v_prediction" if velocity else "epsilon"
+        )
 
     def forward(self, images, **given):
         noise = torch.randn_like(images)
@@ -307,12 +363,23 @@ def latent(n, channels=4):
 def conditional():
     from diffusers import UNet2DConditionModel
 
-    return UNet2DConditionModel(**UNET, in_channels=4, out_channels=4, cross_attention_dim=32, attention_head_dim=8, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"))
+    return UNet2DConditionModel(
+        **UNET,
+        in_channels=4,
+        out_channels=4,
+        cross_attention_dim=32,
+        attention_head_dim=8,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    )
 
 
 @case(2)
 def diffusion_unet_text():
-    return own(lambda: Denoising(conditional()), lambda n: {"images": latent(n), "encoder_hidden_states": torch.randn(n, 12, 32)})
+    return own(
+        lambda: Denoising(conditional()),
+        lambda n: {"images": latent(n), "encoder_hidden_states": torch.randn(n, 12, 32)},
+    )
 
 
 @case(2)
@@ -333,7 +400,18 @@ def diffusion_transformer():
     def model():
         from diffusers import DiTTransformer2DModel
 
-        return Denoising(DiTTransformer2DModel(num_attention_heads=2, attention_head_dim=16, in_channels=4, num_layers=2, sample_size=16, patch_size=4, num_embeds_ada_norm=1000, norm_num_groups=8))
+        return Denoising(
+            DiTTransformer2DModel(
+                num_attention_heads=2,
+                attention_head_dim=16,
+                in_channels=4,
+                num_layers=2,
+                sample_size=16,
+                patch_size=4,
+                num_embeds_ada_norm=1000,
+                norm_num_groups=8,
+            )
+        )
 
     return own(model, lambda n: {"images": latent(n), "class_labels": torch.randint(10, (n,))})
 
@@ -345,15 +423,39 @@ def rectified_flow_sd3():
             super().__init__()
             from diffusers import SD3Transformer2DModel
 
-            self.network = SD3Transformer2DModel(sample_size=16, patch_size=2, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=4, joint_attention_dim=32, caption_projection_dim=32, pooled_projection_dim=16, pos_embed_max_size=16)
+            self.network = SD3Transformer2DModel(
+                sample_size=16,
+                patch_size=2,
+                in_channels=4,
+                out_channels=4,
+                num_layers=2,
+                attention_head_dim=8,
+                num_attention_heads=4,
+                joint_attention_dim=32,
+                caption_projection_dim=32,
+                pooled_projection_dim=16,
+                pos_embed_max_size=16,
+            )
 
         def forward(self, images, encoder_hidden_states, pooled_projections):
             noise, at = torch.randn_like(images), torch.sigmoid(torch.randn(images.shape[0], device=images.device))
             mixed = torch.lerp(images, noise, at[:, None, None, None])
-            found = self.network(hidden_states=mixed, timestep=at * 1000, encoder_hidden_states=encoder_hidden_states, pooled_projections=pooled_projections).sample
+            found = self.network(
+                hidden_states=mixed,
+                timestep=at * 1000,
+                encoder_hidden_states=encoder_hidden_states,
+                pooled_projections=pooled_projections,
+            ).sample
             return F.mse_loss(found, noise - images)
 
-    return own(Flow, lambda n: {"images": latent(n), "encoder_hidden_states": torch.randn(n, 12, 32), "pooled_projections": torch.randn(n, 16)})
+    return own(
+        Flow,
+        lambda n: {
+            "images": latent(n),
+            "encoder_hidden_states": torch.randn(n, 12, 32),
+            "pooled_projections": torch.randn(n, 16),
+        },
+    )
 
 
 @case(2)
@@ -363,7 +465,13 @@ def autoencoder_kl():
             super().__init__()
             from diffusers import AutoencoderKL
 
-            self.network = AutoencoderKL(block_out_channels=(16, 32), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=8, latent_channels=4)
+            self.network = AutoencoderKL(
+                block_out_channels=(16, 32),
+                down_block_types=("DownEncoderBlock2D",) * 2,
+                up_block_types=("UpDecoderBlock2D",) * 2,
+                norm_num_groups=8,
+                latent_channels=4,
+            )
 
         def forward(self, pictures):
             chances = self.network.encode(pictures).latent_dist
@@ -378,9 +486,22 @@ def video_diffusion():
     def model():
         from diffusers import UNet3DConditionModel
 
-        return Denoising(UNet3DConditionModel(sample_size=16, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8, cross_attention_dim=32, attention_head_dim=8, down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"), up_block_types=("UpBlock3D", "CrossAttnUpBlock3D")))
+        return Denoising(
+            UNet3DConditionModel(
+                sample_size=16,
+                block_out_channels=(16, 32),
+                layers_per_block=1,
+                norm_num_groups=8,
+                cross_attention_dim=32,
+                attention_head_dim=8,
+                down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+                up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
+            )
+        )
 
-    return own(model, lambda n: {"images": torch.randn(n, 4, 4, 16, 16), "encoder_hidden_states": torch.randn(n, 12, 32)})
+    return own(
+        model, lambda n: {"images": torch.randn(n, 4, 4, 16, 16), "encoder_hidden_states": torch.randn(n, 12, 32)}
+    )
 
 
 @case(2)
@@ -393,8 +514,22 @@ def dreambooth_text_encoder():
             from diffusers import AutoencoderKL
             from transformers import CLIPTextConfig, CLIPTextModel
 
-            self.encoder = CLIPTextModel(CLIPTextConfig(vocab_size=512, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=16))
-            self.pictures = AutoencoderKL(block_out_channels=(16, 32), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=8).requires_grad_(False)
+            self.encoder = CLIPTextModel(
+                CLIPTextConfig(
+                    vocab_size=512,
+                    hidden_size=32,
+                    intermediate_size=64,
+                    num_hidden_layers=2,
+                    num_attention_heads=4,
+                    max_position_embeddings=16,
+                )
+            )
+            self.pictures = AutoencoderKL(
+                block_out_channels=(16, 32),
+                down_block_types=("DownEncoderBlock2D",) * 2,
+                up_block_types=("UpDecoderBlock2D",) * 2,
+                norm_num_groups=8,
+            ).requires_grad_(False)
             self.denoising = Denoising(conditional())
 
         def forward(self, pixel_values, input_ids):

@@ -17,9 +17,12 @@ from vramfit.cli.options import (
     ChannelsLast,
     ImageSize,
     Levers,
+    LoadWeights,
+    LoraSettings,
     Mig,
     MixedPrecision,
     ModelOrFactory,
+    SequenceLength,
     is_factory,
     read_size,
     uses_free,
@@ -27,6 +30,7 @@ from vramfit.cli.options import (
 from vramfit.cli.probe_request import named_levers
 from vramfit.cli.results import require_free, tell, write_result
 from vramfit.errors import UsageError
+from vramfit.jobs.hub.options import HubOptions
 
 if TYPE_CHECKING:
     from vramfit.cards import Card
@@ -46,6 +50,9 @@ def explain(
     *,
     model: ModelOrFactory = DEFAULT_MODEL,
     image_size: ImageSize = None,
+    seq_len: SequenceLength = None,
+    lora: LoraSettings = None,
+    load_in: LoadWeights = None,
     batch_size: Annotated[
         int | None,
         typer.Option(*BATCH, min=1, metavar="N", help="The micro-batch; without it the largest predicted to fit."),
@@ -100,7 +107,8 @@ def explain(
     from vramfit.prediction.explain import explain_trial
     from vramfit.prediction.predict import Predictor, card_budget
 
-    job = named_job(model, image_size=read_size(image_size), amp=amp, channels_last=channels_last)
+    hub = HubOptions.parse(seq_len=seq_len, lora=lora, load_in=load_in)
+    job = named_job(model, image_size=read_size(image_size), amp=amp, channels_last=channels_last, hub=hub)
     card = card_for(name := card_name(gpu, mig=mig, memory=memory))
     job = _with_levers(job, levers, name, batch_size, own=is_factory(model))
     predictor = Predictor(job, card, card_budget(card))

@@ -6,9 +6,12 @@ from typing import Any, Literal
 
 from vramfit.choices import Amp
 from vramfit.cli.factories import job_from_factory
-from vramfit.cli.options import DEFAULT_PRECISION, DEFAULT_SIZE, TIMM, is_factory
+from vramfit.cli.options import DEFAULT_HUB_PRECISION, DEFAULT_PRECISION, DEFAULT_SIZE, HUB, TIMM, is_factory
 from vramfit.errors import UsageError
+from vramfit.jobs.hub.options import HubOptions
 from vramfit.jobs.job import Job
+
+_NOTHING_SAID = HubOptions()
 
 
 def named_job(
@@ -17,16 +20,25 @@ def named_job(
     image_size: tuple[int, int] | None = None,
     amp: Literal["fp16", "bf16", "off"] | None = None,
     channels_last: bool = False,
+    hub: HubOptions = _NOTHING_SAID,
 ) -> Job:
     """The job that a command line names, with what it says of the step; None is what it does not say.
 
-    A job of one's own keeps what is not said of it.
+    A job of one's own keeps what is not said of it. `hub` is for Hugging Face models alone.
 
     Raises:
-        UsageError: as `resolve_job`, or an image size for a job that makes its own batches.
+        UsageError: as `resolve_job`, an image size for a job that makes its own batches, or `hub` for another model.
 
     """
     precision: Amp | None = None if amp == "off" else amp
+    if model.startswith(HUB):
+        precision = precision if amp else DEFAULT_HUB_PRECISION
+        return resolve_job(model, image_size=image_size, amp=precision, channels_last=channels_last, options=hub)
+    if hub != _NOTHING_SAID:
+        raise UsageError(
+            f"--seq-len, --lora and --load-in are of Hugging Face models, and '{model}' is none; name one: "
+            "--model hf:NAME."
+        )
     if not is_factory(model):
         size, precision = image_size or DEFAULT_SIZE, precision if amp else DEFAULT_PRECISION
         return resolve_job(model, image_size=size, amp=precision, channels_last=channels_last)
@@ -42,11 +54,12 @@ def resolve_job(model: str, *, image_size: tuple[int, int] | None = None, **opti
     """The job that a name stands for.
 
     Args:
-        model: `hrnet` or a timm HRNet's name for the landmark job, `timm:NAME` for classification, or
+        model: `hrnet` or a timm HRNet's name for the landmark job, `timm:NAME` for classification, `hf:NAME` or
+            `hf:FOLDER` for a Hugging Face model, or
             `package.module:factory` or `file.py:factory` for a function without arguments that returns a `Job`; the
             module is installed, or lies in the current folder.
         image_size: (height, width) in pixels; None for the job's own.
-        options: what else `LandmarkJobOptions` or `backbone_job` takes, such as amp; a factory gets none.
+        options: what else `LandmarkJobOptions`, `backbone_job` or `hub_job` takes, such as amp; a factory gets none.
 
     Raises:
         UsageError: no such model, module or factory, or an option that the job does not have; names near misses.
@@ -55,6 +68,8 @@ def resolve_job(model: str, *, image_size: tuple[int, int] | None = None, **opti
     sized = {**options, "image_size": image_size} if image_size else options
     if model.startswith(TIMM):
         return _backbone(model.removeprefix(TIMM), sized)
+    if model.startswith(HUB):
+        return _of_hub(model.removeprefix(HUB), sized)
     if is_factory(model):
         return job_from_factory(model)
     return _landmark(model, sized)
@@ -64,6 +79,12 @@ def _backbone(name: str, options: dict[str, Any]) -> Job:
     from vramfit.jobs.backbone import backbone_job
 
     return backbone_job(name, **options)
+
+
+def _of_hub(source: str, options: dict[str, Any]) -> Job:
+    from vramfit.jobs.hub.job import hub_job
+
+    return hub_job(source, **options)
 
 
 def _landmark(name: str, options: dict[str, Any]) -> Job:

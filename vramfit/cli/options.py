@@ -14,7 +14,8 @@ from vramfit.units import parse_image_size
 ModelOrFactory = Annotated[
     str,
     typer.Option(
-        help="hrnet, a timm HRNet's name, timm:NAME, or module:function or file.py:function, which returns a Job.",
+        help="hrnet, a timm HRNet's name, timm:NAME, hf:NAME or hf:FOLDER of a Hugging Face model, or module:function "
+        "or file.py:function, which returns a Job.",
         metavar="NAME",
     ),
 ]
@@ -22,13 +23,40 @@ ModelOrFactory = Annotated[
 DEFAULT_MODEL = NetworkOptions.model
 DEFAULT_SIZE = NetworkOptions.image_size
 DEFAULT_PRECISION = NetworkOptions.amp
+DEFAULT_HUB_PRECISION: Literal["bf16"] = "bf16"
 ImageSize = Annotated[
     str | None,
     typer.Option(*IMAGE_SIZE, help="Pixels: 768, or height and width as 512x640; 768 if not given.", metavar="SIZE"),
 ]
 MixedPrecision = Annotated[
     Literal["fp16", "bf16", "off"] | None,
-    typer.Option(help="Mixed precision of the step, off for float32; if not given fp16, or what a Job says itself."),
+    typer.Option(
+        help="Mixed precision of the step, off for float32; if not given fp16, for hf: bf16, or what a Job says itself."
+    ),
+]
+SequenceLength = Annotated[
+    int | None,
+    typer.Option(
+        "--seq-len",
+        min=2,
+        metavar="N",
+        help="Tokens in each sample of an hf: model; its own, at most 1024, if not given.",
+    ),
+]
+LoraSettings = Annotated[
+    str | None,
+    typer.Option(
+        "--lora",
+        metavar="SETTINGS",
+        help="Train adapters of an hf: model in place of its weights: r=16,alpha=32,targets=q_proj+v_proj, as peft "
+        "names them.",
+    ),
+]
+LoadWeights = Annotated[
+    Literal["4bit", "8bit"] | None,
+    typer.Option(
+        "--load-in", help="Weights of an hf: model quantized by bitsandbytes, as QLoRA has them; with --lora."
+    ),
 ]
 Levers = Annotated[
     str | None,
@@ -59,6 +87,7 @@ CardMemory = Annotated[
     ),
 ]
 TIMM = "timm:"
+HUB = "hf:"
 OUTPUT = ("--output", "-o")
 BATCH = ("--batch-size", "--batch")
 OutputOption = Annotated[Path | None, typer.Option(*OUTPUT, help="The same as the argument.", metavar="PATH")]
@@ -83,7 +112,7 @@ FilmFormat = Annotated[
 
 def is_factory(model: str) -> bool:
     """Whether a model's name is that of a function of one's own, which returns a Job."""
-    return ":" in model and not model.startswith(TIMM)
+    return ":" in model and not model.startswith((TIMM, HUB))
 
 
 def uses_free(levers: str | None, *, own: bool) -> bool:

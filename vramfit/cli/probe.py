@@ -17,9 +17,12 @@ from vramfit.cli.options import (
     ChannelsLast,
     ImageSize,
     Levers,
+    LoadWeights,
+    LoraSettings,
     Mig,
     MixedPrecision,
     ModelOrFactory,
+    SequenceLength,
     is_factory,
     read_size,
     uses_free,
@@ -28,6 +31,7 @@ from vramfit.cli.probe_lengths import BATCH_AXIS, answer_axis
 from vramfit.cli.probe_request import Case, cases_of, named_cards, named_levers, sizes_to_try
 from vramfit.cli.results import require_free, tell, write_result
 from vramfit.errors import NothingFits, UsageError
+from vramfit.jobs.hub.options import HubOptions
 from vramfit.probe.request import MemoryLimits, ProbeRequest
 from vramfit.units import format_size
 
@@ -40,6 +44,9 @@ def probe(
     *,
     model: ModelOrFactory = DEFAULT_MODEL,
     image_size: ImageSize = None,
+    seq_len: SequenceLength = None,
+    lora: LoraSettings = None,
+    load_in: LoadWeights = None,
     image_sizes: Annotated[
         str | None, typer.Option(help="Several sizes, such as 256,512,768 or 512x640; one row each.", metavar="LIST")
     ] = None,
@@ -154,6 +161,7 @@ def probe(
         request=request,
         model=model,
         image_size=read_size(image_size),
+        hub=HubOptions.parse(seq_len=seq_len, lora=lora, load_in=load_in),
         amp=amp,
         channels_last=channels_last,
         levers=named_levers(levers),

@@ -1,11 +1,12 @@
 """What `vramfit probe` is asked: a case for each row of its table, read from options."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from vramfit.choices import AUTO, FREE, NONE
 from vramfit.cli.options import is_factory
 from vramfit.errors import UsageError
+from vramfit.jobs.hub.options import HubOptions
 from vramfit.probe.request import ProbeRequest
 from vramfit.units import parse_image_size
 
@@ -40,6 +41,9 @@ class Case:
     channels_last: bool
     """NHWC memory order."""
 
+    hub: HubOptions = field(default_factory=HubOptions)
+    """What is said of a Hugging Face model."""
+
     levers: "tuple[Lever, ...]" = ()
     """What is named of levers."""
 
@@ -53,7 +57,9 @@ class Case:
         from vramfit.cli.models import named_job
         from vramfit.jobs.levers.text import in_order
 
-        job = named_job(self.model, image_size=self.image_size, amp=self.amp, channels_last=self.channels_last)
+        job = named_job(
+            self.model, image_size=self.image_size, amp=self.amp, channels_last=self.channels_last, hub=self.hub
+        )
         return replace(job, levers=in_order((*job.levers, *self.levers)))
 
     def schedule(self) -> "Schedule":

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vramfit.prediction.tracing.quantized import OUTLIERS, WITHOUT_OUTLIERS
 from vramfit.prediction.tracing.tensor_trees import tensors_in
 from vramfit.prediction.tracing.values import Number, Values
 
@@ -262,4 +263,5 @@ _LARGEST: dict[str, tuple[Callable[[Any], Any], str]] = {
     "aten::masked_select": (_all_chosen, _KEPT),
     "aten::_unique2": (_all_different, _DIFFERENT),
     "torchvision::nms": (_all_boxes, _BOXES),
+    **{name: (result, OUTLIERS) for name, result in WITHOUT_OUTLIERS.items()},
 }

@@ -11,6 +11,9 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
+import torch
+from torch import Tensor
+
 _FEW_ROWS = 8
 _INT32_BYTES = _FLOAT_BYTES = 4
 
@@ -35,6 +38,27 @@ WORKSPACES: dict[str, Callable[[tuple[Any, ...]], list[int]]] = {
     "bitsandbytes::gemm_4bit": _gemm_4bit,
     "bitsandbytes::int8_scaled_mm": _int8_product,
     "bitsandbytes::int8_mixed_scaled_mm": _int8_mixed_product,
+}
+
+
+def _quantized_rows(args: tuple[Any, ...]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Bytes, a scale for each row, and the columns that are left out for their outliers: none."""
+    value, threshold = args[0], args[1] if len(args) > 1 else 0.0
+    zero = torch.zeros((), dtype=torch.int8)
+    rows = torch.zeros(()).expand(value.numel() // value.shape[-1])
+    return zero.expand(value.shape), rows, torch.zeros(0, dtype=torch.int64) if threshold else None
+
+
+def _mixed_product(args: tuple[Any, ...]) -> tuple[Tensor, None]:
+    value, quantized, weight = args[:3]
+    return torch.zeros((), dtype=value.dtype).expand(*quantized.shape[:-1], weight.shape[0]), None
+
+
+# What operations return whose results have as many elements as there are columns with outliers (LLM.int8).
+OUTLIERS = "no column of an 8-bit product has outliers"
+WITHOUT_OUTLIERS: dict[str, Callable[[tuple[Any, ...]], Any]] = {
+    "bitsandbytes::int8_vectorwise_quant": _quantized_rows,
+    "bitsandbytes::int8_mixed_scaled_mm": _mixed_product,
 }
 
 

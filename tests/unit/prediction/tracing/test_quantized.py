@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from vramfit import Job
-from vramfit.prediction.tracing.quantized import WORKSPACES, flops_of_product
+from vramfit.prediction.tracing.quantized import WITHOUT_OUTLIERS, WORKSPACES, flops_of_product
 from vramfit.prediction.tracing.trace import trace_step
 
 M, K, N = 64, 512, 256  # rows, inputs, outputs
@@ -83,3 +83,12 @@ def test_layers_of_bitsandbytes(bits) -> None:
     assert quantize[bits // 8] in made
     product = ("bitsandbytes::gemm_4bit", N * K * 2), ("bitsandbytes::int8_scaled_mm", M * N * 4)
     assert product[bits // 8] in made
+
+
+def test_an_eight_bit_product_of_unknown_values_is_taken_to_have_no_outliers() -> None:
+    value, weight = (torch.empty(size, dtype=torch.half, device="meta") for size in ((M, K), (N, K)))
+    quantized, scales, columns = WITHOUT_OUTLIERS["bitsandbytes::int8_vectorwise_quant"]((value, 6.0))
+    assert (quantized.shape, quantized.dtype, scales.shape, columns.shape) == ((M, K), torch.int8, (M,), (0,))
+    assert WITHOUT_OUTLIERS["bitsandbytes::int8_vectorwise_quant"]((value,))[2] is None
+    product, _ = WITHOUT_OUTLIERS["bitsandbytes::int8_mixed_scaled_mm"]((value, quantized, weight, scales))
+    assert (product.shape, product.dtype) == ((M, N), torch.half)

@@ -1,0 +1,1 @@
+"""Training jobs of Hugging Face configurations: `hf:NAME` on the command line."""
