@@ -136,6 +136,7 @@ def copy_changed(split, number, change):
 FAULTS = {
     "missing_folder": lambda d: shutil.rmtree(d.root / "test"),
     "unreadable_film": lambda d: d.film(2).write_bytes(d.film(2).read_bytes()[:3000]),
+    "dark_film": lambda d: d.write(d.film(2), read_film(d.film(2)) // 8),
     "blank_film": lambda d: d.write(d.film(2), np.full_like(read_film(d.film(2)), 90)),
     "unknown_file": lambda d: (d.root / "train/Cephalograms/scan.gif").write_bytes(b"GIF89a"),
     "doubled_film": lambda d: copy_film(d, 3, d.film(3).with_suffix(".bmp")),

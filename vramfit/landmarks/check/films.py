@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from vramfit.errors import DataError
 from vramfit.landmarks.data.frames import moved_between
-from vramfit.landmarks.data.image import film_size, read_film
+from vramfit.landmarks.data.grey import is_dark, to_bytes
+from vramfit.landmarks.data.image import film_size, stored_film
 from vramfit.landmarks.data.issues import Finding, finding
 from vramfit.landmarks.data.marked import MarkedFilm
 from vramfit.landmarks.data.near_duplicates import directions, thumbnail, twins
@@ -24,7 +25,7 @@ _BLANK_SPREAD = 2.0
 class SeenFilm:
     """A film that was looked at: `size` (width, height), None if it cannot be read, for `fault` then says why.
 
-    `direction` is that of its thumbnail, as `near_duplicates.directions` gives it.
+    `direction` is that of its thumbnail, as `near_duplicates.directions` gives it; `dark` is `grey.is_dark` of it.
     """
 
     film: MarkedFilm
@@ -32,6 +33,7 @@ class SeenFilm:
     spread: float = 0.0
     direction: NDArray[np.float32] | None = None
     fault: str = ""
+    dark: bool = False
 
 
 def look(films: Sequence[MarkedFilm]) -> Iterator[SeenFilm]:
@@ -57,6 +59,8 @@ def film_findings(seen: SeenFilm, *, has_millimetres: bool = True) -> Iterator[F
         yield finding("huge_film", path, f"{width}x{height} pixels; decoding it takes long and much memory.")
     if seen.spread < _BLANK_SPREAD:
         yield finding("blank_film", path, "all pixels are nearly the same grey.")
+    if seen.dark:
+        yield finding("dark_film", path, "all that it shows is below a quarter of white; it is read brightened.")
 
 
 def repeated_films(films: Sequence[SeenFilm]) -> Iterator[Finding]:
@@ -97,10 +101,11 @@ def _same_ids(films: Sequence[MarkedFilm]) -> Iterator[Finding]:
 def _look(film: MarkedFilm) -> SeenFilm:
     try:
         film_size(film.path)  # notices a file that was cut short, which OpenCV fills with grey
-        pixels = read_film(film.path)
+        stored = stored_film(film.path)
     except DataError as error:
         fault = str(error).removeprefix(f"{film.path}: ").replace(" or use --skip-bad", "")
         return SeenFilm(film, fault=fault)
+    pixels, dark = to_bytes(stored), is_dark(stored)
     small = thumbnail(pixels)
     height, width = pixels.shape
-    return SeenFilm(film, (width, height), float(small.std()), directions(small[None])[0])
+    return SeenFilm(film, (width, height), float(small.std()), directions(small[None])[0], dark=dark)

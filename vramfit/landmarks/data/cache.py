@@ -29,7 +29,7 @@ from vramfit.landmarks.data.letterbox import Letterbox
 # Called with the films done and the films in all.
 Progress = Callable[[int, int], None]
 
-_LAYOUT = 2
+_LAYOUT = 3
 _OURS = re.compile(r"\w+-\d+x\d+-[0-9a-f]{20}\.(npy|json)")
 _OURS_HALF = re.compile(rf"\.{_OURS.pattern}\..*\.partial")
 _UNUSED_S = 30 * 24 * 3600

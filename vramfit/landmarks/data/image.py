@@ -41,7 +41,17 @@ _TAIL_BYTES = 1024
 
 
 def read_film(path: Path) -> NDArray[np.uint8]:
-    """The grey pixels of a film, uint8 HxW; more than 8 bits are spread over what the film shows, as `grey` says.
+    """The grey pixels of a film, uint8 HxW; dark ones and those of more than 8 bits are spread, as `grey` says.
+
+    Raises:
+        DataError: the file cannot be read or is no image.
+
+    """
+    return to_bytes(stored_film(path))
+
+
+def stored_film(path: Path) -> NDArray[np.generic]:
+    """The grey values of a film as they are stored, HxW.
 
     OpenCV's own reader fails on non-ASCII paths on Windows, so Python reads the bytes.
 
@@ -50,7 +60,7 @@ def read_film(path: Path) -> NDArray[np.uint8]:
 
     """
     if medical.is_medical(path):
-        return to_bytes(medical.pixels(path))
+        return medical.pixels(path)
     import cv2
 
     try:
@@ -62,7 +72,7 @@ def read_film(path: Path) -> NDArray[np.uint8]:
     pixels = cv2.imdecode(content, how) if content.size else None
     if pixels is None:
         raise DataError(f"{path}: the film is damaged or no image; replace the file or use --skip-bad.")
-    return to_bytes(pixels)
+    return np.asarray(pixels)
 
 
 def film_size(path: Path) -> tuple[int, int]:

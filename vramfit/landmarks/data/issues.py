@@ -12,6 +12,7 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "empty_split": ("error", "no film trains, or none validates: training needs both, or --folds"),
     "unreadable_film": ("error", "a film is damaged, cut short or no image"),
     "blank_film": ("error", "a film shows nothing"),
+    "dark_film": ("warning", "a film of 8 bits shows all that it shows in the lowest quarter of grey"),
     "huge_film": ("warning", "a film has more than 100 million pixels"),
     "wrong_size": ("error", "a film has another size than its set says, as after resizing"),
     "turned_film": ("error", "a film's EXIF tag says that it is to be shown turned or mirrored"),

@@ -18,8 +18,9 @@ KEY = "vramfit"
 FILE = "vramfit.json"
 
 GREY = (
-    "A film is one plane of 8-bit grey, as stored: colours become 0.299 R + 0.587 G + 0.114 B, more than 8 bits are "
-    "scaled so that the brightest pixel is 255, and an orientation tag is ignored."
+    "A film is one plane of 8-bit grey, as stored: colours become 0.299 R + 0.587 G + 0.114 B; more than 8 bits, and 8 "
+    "of which all but 1 % of what is not black is below 64, are spread so that the tissue's brightest pixel is 255; an "
+    "orientation tag is ignored."
 )
 LETTERBOX = (
     "With image_size H x W: scale = min(W / film_width, H / film_height); inner_width = max(1, round(film_width * "

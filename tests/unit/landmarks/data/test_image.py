@@ -8,7 +8,7 @@ import pytest
 
 from vramfit.errors import DataError
 from vramfit.landmarks.data import medical
-from vramfit.landmarks.data.grey import to_bytes
+from vramfit.landmarks.data.grey import is_dark, to_bytes
 from vramfit.landmarks.data.image import film_size, orientation, read_film
 
 
@@ -53,6 +53,24 @@ def test_an_offset_far_from_black_is_taken_away(film):
     assert (read.min(), read.max()) == (0, 255)
     assert to_bytes(np.full((4, 4), 700, dtype=np.uint16)).dtype == np.uint8
     assert to_bytes(film.astype(np.float32) / 255).max() == 255
+
+
+def test_a_dark_film_of_8_bits_is_spread_as_a_deep_one_and_others_are_left_alone(film):
+    dark = (film // 8).astype(np.uint8)
+    dark[:1, :4] = 255  # burned in
+    assert is_dark(dark)
+    read = to_bytes(dark)[2:]
+    assert read.max() == 255
+    # One factor for all of the film, to the rounding of a grey level.
+    np.testing.assert_allclose(read, dark[2:] * (255 / dark[2:].max()), atol=1)
+    for same in (film, film // 3 + 100, np.full((48, 40), 20, np.uint8), np.zeros((48, 40), np.uint8)):
+        assert not is_dark(same)
+        np.testing.assert_array_equal(to_bytes(same), same)
+
+
+def test_noise_around_black_is_not_made_a_picture():
+    noise = np.random.default_rng(0).integers(0, 5, (80, 80)).astype(np.uint8)
+    np.testing.assert_array_equal(to_bytes(noise), noise)
 
 
 def tagged(path, film, tag):
