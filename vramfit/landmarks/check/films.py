@@ -18,7 +18,7 @@ from vramfit.landmarks.data.marked import MarkedFilm
 from vramfit.landmarks.data.near_duplicates import directions, thumbnail, twins
 
 _HUGE_PIXELS = 100_000_000
-_BLANK_SPREAD = 2.0
+BLANK_SPREAD = 2.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def film_findings(seen: SeenFilm, *, has_millimetres: bool = True) -> Iterator[F
     width, height = seen.size
     if width * height > _HUGE_PIXELS:
         yield finding("huge_film", path, f"{width}x{height} pixels; decoding it takes long and much memory.")
-    if seen.spread < _BLANK_SPREAD:
+    if seen.spread < BLANK_SPREAD:
         yield finding("blank_film", path, "all pixels are nearly the same grey.")
     if seen.dark:
         yield finding("dark_film", path, "all that it shows is below a quarter of white; it is read brightened.")
@@ -66,7 +66,7 @@ def film_findings(seen: SeenFilm, *, has_millimetres: bool = True) -> Iterator[F
 def repeated_films(films: Sequence[SeenFilm]) -> Iterator[Finding]:
     """Films that are there twice, by id or by picture, within a split or across splits."""
     yield from _same_ids([seen.film for seen in films])
-    sound = [film for film in films if film.direction is not None and film.spread >= _BLANK_SPREAD]
+    sound = [film for film in films if film.direction is not None and film.spread >= BLANK_SPREAD]
     if not sound:
         return
     pictures = np.stack([seen.direction for seen in sound if seen.direction is not None])

@@ -1,6 +1,6 @@
 """What training refuses of a film set: every error of a check that points and headers alone can tell.
 
-Films shown twice are not among them: training says of a validation film that it was trained on, and goes on.
+What the pictures tell is refused by `pictures`, once they are decoded.
 """
 
 from collections.abc import Iterator
@@ -32,6 +32,25 @@ def screened(marked: MarkedSet) -> MarkedSet:
             faults.setdefault(owners[found.place], []).append(advised)
     films = (replace(film, faults=(*film.faults, *faults.get(place, ()))) for place, film in enumerate(marked.films))
     return replace(marked, films=tuple(films)) if faults else marked
+
+
+def require_whole(marked: MarkedSet, *, skip_bad: bool) -> MarkedSet:
+    """The set, if nothing is wrong with it beyond single films: splits, tables and entries that no film could be given.
+
+    With `skip_bad` what is wrong is added to the notes. A split that is not there is left to `of_split` to refuse.
+
+    Raises:
+        DataError: names the first, and how many more there are.
+
+    """
+    wrong = [found for found in marked.findings if found.severity == "error" and found.kind != "missing_folder"]
+    if not wrong:
+        return marked
+    said = f"{wrong[0].place}: {wrong[0].message.removesuffix('.')}"
+    more = f" ({len(wrong) - 1} more like it: `vramfit data check` lists them)" if len(wrong) > 1 else ""
+    if not skip_bad:
+        raise DataError(f"{said}{more}; correct it or use --skip-bad.")
+    return replace(marked, notes=(*marked.notes, f"Passed over: {said}{more}."))
 
 
 def _places(film: MarkedFilm) -> Iterator[str]:

@@ -97,6 +97,11 @@ class FilmCache:
         film_set = replace(self.film_set, films=films)
         return type(self)(self.path, film_set, self.image_size, [self.rows[place] for place in places])
 
+    def without(self, bad: Mapping[str, str]) -> Self:
+        """The same file less the films whose ids are keys of `bad`, listed as skipped; the values say why."""
+        rows = [row for row, film in zip(self.rows, self.film_set.films, strict=True) if film.id not in bad]
+        return type(self)(self.path, self.film_set.without(bad), self.image_size, rows)
+
     def image(self, index: int) -> NDArray[np.uint8]:
         """The uint8 HxW image of a film; read-only, straight from the file."""
         if self._images is None:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from vramfit.jobs.job import Batch, Job
-from vramfit.landmarks.check.screen import screened
+from vramfit.landmarks.check.pictures import sound_pictures
+from vramfit.landmarks.check.screen import require_whole, screened
 from vramfit.landmarks.data.cache import FilmCache
 from vramfit.landmarks.data.films import FilmSet, Landmark, Unit
 from vramfit.landmarks.data.folds import Fold, deal, pooled
@@ -173,7 +174,6 @@ class FilmTask(Task):
             return [*sets[0].notes, *_fold_note(self.fold, *sets), *self._leakage()]
         return [
             *sets[0].notes,
-            *self._leakage(),
             *(
                 f"Skipped {len(films.skipped)} films of '{films.split}': "
                 + "; ".join(f"{skipped.id} ({skipped.reason})" for skipped in films.skipped)
@@ -221,7 +221,7 @@ def open_films(
         UsageError: no such augmentation, or options that make no sense together.
 
     """
-    marked = screened(read_films(root, film_format))
+    marked = require_whole(screened(read_films(root, film_format)), skip_bad=skip_bad)
     splits = ("train", "valid") if fold is None else _to_be_dealt(marked)
     sets = [marked.of_split(split, annotator, skip_bad=skip_bad, landmarks=landmarks) for split in splits]
     options = make_options(len(sets[0].landmarks))
@@ -230,7 +230,10 @@ def open_films(
         progress = partial(on_films, films.split)
         return FilmCache.open(films, options.image_size, folder=cache_dir, skip_bad=skip_bad, progress=progress)
 
-    caches = [cached(films) for films in sets] if fold is None else _dealt(cached(pooled(sets)), fold)
+    # Copies of one film are dealt to one fold: they teach nothing false there.
+    caches = [cached(films) for films in sets] if fold is None else [cached(pooled(sets))]
+    caches = sound_pictures(caches, skip_bad=skip_bad, twice=fold is None)
+    caches = caches if fold is None else _dealt(caches[0], fold)
     return FilmTask(
         options,
         FilmSamples(FilmDataset(caches[0], preset(augmentation), seed=seed)),
