@@ -5,14 +5,20 @@ gradients, 14 bytes a logit in all. Here a backward pass goes through the tokens
 in the dtype of the logits: 4 bytes, and a part in float32.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from vramfit.jobs.batch import IGNORED
+from vramfit.jobs.wrapped_forward import WrappedForward
 
+_DEFAULTS = {"weight": None, "size_average": None, "ignore_index": IGNORED, "reduce": None, "label_smoothing": 0.0}
 # Logits of one part: 64 MiB in float32.
 _PART = 1 << 24
 
@@ -55,12 +61,44 @@ def causal_loss(
     return chunked_cross_entropy(logits.reshape(-1, vocab_size), targets, num_items_in_batch)
 
 
-def is_cross_entropy(loss: Any) -> bool:
-    """Whether a loss is torch's cross-entropy without weights or smoothing."""
-    if isinstance(loss, nn.CrossEntropyLoss):
-        plain = (loss.weight is None, loss.label_smoothing == 0, loss.reduction == "mean", loss.ignore_index == IGNORED)
-        return all(plain)
-    return loss is F.cross_entropy
+class InParts(TorchFunctionMode):
+    """Within it, torch's cross-entropy of NxV logits goes through the tokens in parts."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """The call, or its place taken."""
+        run = _cross_entropy if func is F.cross_entropy else func
+        return run(*args, **(kwargs or {}))
+
+
+@dataclass(frozen=True)
+class LossInParts:
+    """A loss whose cross-entropy goes through the tokens in parts; pickles where the loss does."""
+
+    loss: Callable[[Any, Any], Tensor]
+
+    def __call__(self, outputs: Any, targets: Any) -> Tensor:
+        """The loss."""
+        with InParts():
+            return self.loss(outputs, targets)
+
+
+class ForwardInParts(WrappedForward):
+    """The forward of a network that computes its loss: with cross-entropy in parts."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the network's own forward returns."""
+        with InParts():
+            return self.own(*args, **kwargs)
+
+
+def uses_cross_entropy(loss: Any) -> bool:
+    """Whether a loss is torch's cross-entropy, or a function whose code names it."""
+    if isinstance(loss, partial):
+        return uses_cross_entropy(loss.func)
+    names = getattr(getattr(loss, "__code__", None), "co_names", ())
+    return isinstance(loss, nn.CrossEntropyLoss) or loss is F.cross_entropy or "cross_entropy" in names
 
 
 def models_with_loss(model: nn.Module) -> list[Any]:
@@ -72,6 +110,16 @@ def _loss_function(part: Any) -> Any:
     """What transformers chose for a model with an output of its own; None for any other."""
     has_loss = hasattr(type(part), "loss_function") and part.get_output_embeddings() is not None
     return part.loss_function if has_loss else None
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Torch's function where anything is asked but the mean or the sum over rows that are not -100."""
+    others = {name: value for name, value in kwargs.items() if value != _DEFAULTS.get(name, ...)}
+    reduction = others.pop("reduction", "mean")
+    if args or others or logits.dim() != 2 or targets.dim() != 1 or reduction not in ("mean", "sum"):
+        plain: Tensor = F.cross_entropy(logits, targets, *args, **kwargs)
+        return plain
+    return chunked_cross_entropy(logits, targets, 1.0 if reduction == "sum" else None)
 
 
 class _SumOfCrossEntropy(torch.autograd.Function):

@@ -5,36 +5,31 @@ small stays; and a tensor that several operations keep goes to the host once.
 """
 
 import weakref
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vramfit.jobs.wrapped_forward import WrappedForward
+
 # A smaller tensor saves less than its copy costs.
 MINIMUM_BYTES = 1 << 18
 
 
-class Offloading:
+class Offloading(WrappedForward):
     """The forward of a network whose saved activations wait on the host, while gradients are computed.
-
-    An instance stands in for the network's `forward`; a deep copy of the network copies it along with the network.
 
     Known limitations: copies are not overlapped with computing, so a step takes longer by the time that the bytes take
     twice over the bus; the host needs as much free memory. What checkpointed parts recompute is not offloaded.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the network's own forward returns."""
-        forward = partial(type(self.model).forward, self.model)
         if not torch.is_grad_enabled():
-            return forward(*args, **kwargs)
+            return self.own(*args, **kwargs)
         luggage = _Luggage(self.model)
         with torch.autograd.graph.saved_tensors_hooks(luggage.pack, luggage.unpack):
-            return forward(*args, **kwargs)
+            return self.own(*args, **kwargs)
 
 
 class _Parked:

@@ -72,7 +72,7 @@ class LeverSearch:
         model = empty_model(job)
         self.batch_norm = has_batch_norm(model)
         self._recomputable = find_recomputable(model)
-        saving = levers_that_may_save(self.plain.job, model)
+        saving = levers_that_may_save(self.as_it_is.job, model)
         self._saving = [lever for lever in saving if not split or kind_of(lever.name).accumulates]
         # What a plan may hold for each byte of the card; every replay of a plan tells it better.
         self._planned_share: float | None = None

@@ -1,6 +1,7 @@
 """Levers that save memory at some cost: the same results, and as many bytes as the trace says."""
 
 import copy
+import inspect
 import pickle
 from dataclasses import replace
 from functools import partial
@@ -245,12 +246,66 @@ def test_tokens_that_do_not_count_have_no_gradient_and_the_mean_is_over_the_othe
     assert ours.grad[::3].eq(0).all()
 
 
-def test_other_losses_are_left_alone():
-    assert chunked_loss.is_cross_entropy(nn.CrossEntropyLoss())
-    for other in (nn.CrossEntropyLoss(label_smoothing=0.1), nn.CrossEntropyLoss(reduction="sum"), F.mse_loss, None):
-        assert not chunked_loss.is_cross_entropy(other)
+def own_loss(outputs, targets):
+    return F.cross_entropy(outputs.float(), targets.flatten())
+
+
+def test_cross_entropy_is_found_in_a_loss_of_ones_own():
+    for loss in (F.cross_entropy, nn.CrossEntropyLoss(), own_loss, partial(own_loss)):
+        assert chunked_loss.uses_cross_entropy(loss)
+    assert not chunked_loss.uses_cross_entropy(F.mse_loss)
+    logits, targets = torch.randn(40, 9), torch.randint(9, (40,))
+    assert pickle.loads(pickle.dumps(chunked_loss.LossInParts(own_loss)))(logits, targets) == pytest.approx(
+        float(own_loss(logits, targets)), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"label_smoothing": 0.1}, {"reduction": "none"}, {"weight": torch.rand(9)}, {"ignore_index": 3}, {}],
+)
+def test_what_has_no_form_in_parts_is_torchs_own(settings, monkeypatch):
+    logits, targets = torch.randn(40, 9), torch.randint(9, (40,))
+    plain = F.cross_entropy(logits, targets, **settings)
+    called = []
+    monkeypatch.setattr(chunked_loss, "chunked_cross_entropy", lambda *_: called.append(1) or plain)
+    with chunked_loss.InParts():
+        torch.testing.assert_close(nn.CrossEntropyLoss(**settings)(logits, targets), plain, rtol=0, atol=0)
+    assert bool(called) == (not settings)
+
+
+def test_images_with_a_class_a_pixel_and_sums_are_as_torch_has_them():
     images, classes = torch.randn(2, 5, 3, 3), torch.randint(5, (2, 3, 3))
-    torch.testing.assert_close(chunked_loss.chunked_cross_entropy(images, classes), F.cross_entropy(images, classes))
+    logits, targets = torch.randn(40, 9), torch.randint(9, (40,))
+    with chunked_loss.InParts():
+        ours = F.cross_entropy(images, classes), F.cross_entropy(logits, targets, reduction="sum")
+    theirs = F.cross_entropy(images, classes), F.cross_entropy(logits, targets, reduction="sum")
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
+class WithLoss(Network):
+    """Computes its loss itself, with torch's cross-entropy."""
+
+    def forward(self, tokens, classes):
+        return {"loss": F.cross_entropy(super().forward(tokens), classes)}
+
+
+def test_a_network_that_computes_its_loss_does_it_in_parts(small_parts, monkeypatch):
+    def network_with_loss():
+        torch.manual_seed(3)
+        return WithLoss()
+
+    job = make_job("chunked_loss,offload_activations", model=network_with_loss, loss=None)
+    plain = make_job(model=network_with_loss, loss=None)
+    called, sent = [], []
+    to_host, in_parts = offload.to_host, chunked_loss.chunked_cross_entropy
+    monkeypatch.setattr(offload, "to_host", lambda one: sent.append(1) or to_host(one))
+    monkeypatch.setattr(chunked_loss, "chunked_cross_entropy", lambda *all: called.append(1) or in_parts(*all))
+    losses = trained(job, steps=1)["loss"]
+    assert called
+    assert sent, "the two levers wrap one forward"
+    torch.testing.assert_close(losses, trained(plain, steps=1)["loss"], rtol=1e-6, atol=1e-6)
+    assert list(inspect.signature(Step(job, "cpu").model.forward).parameters) == ["tokens", "classes"]
 
 
 # -- checkpointing of a library's own -----------------------------------------------------------------------------
