@@ -13,10 +13,10 @@ def memory_band(used_bytes: int, spread_bytes: int, kind: MemoryKind, bands: Ban
     return max(0, round(used_bytes + low * scale)), round(used_bytes + high * scale)
 
 
-def verdict(band: Band, budget_bytes: int) -> Verdict:
+def band_verdict(band: Band, budget_bytes: int) -> Verdict:
     """`fits` if the high end of the band is within the budget, `risky` if the low end is, else `over_budget`.
 
-    Of what the card would hold if nothing had to be released; `TracePredictor._judged` has the last word.
+    Of what the card would hold if nothing had to be released; `TracePredictor._verdict` has the last word.
     """
     if band[1] <= budget_bytes:
         return Verdict.FITS

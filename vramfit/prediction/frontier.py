@@ -13,7 +13,7 @@ from vramfit.jobs.levers.registry import kind_of
 from vramfit.jobs.levers.text import describe_levers
 from vramfit.plan.choose import choose_trial, excess_of
 from vramfit.prediction.lever_search import Fitted, LeverSearch
-from vramfit.records import Lever, Record, Trial
+from vramfit.records import Lever, Record, Trial, Verdict
 from vramfit.units import format_gib, format_size
 
 _SIDE_MULTIPLE = 32
@@ -69,9 +69,9 @@ def _at_batch(search: LeverSearch, batch_size: int) -> Frontier:
     rows = [_row("as it is", _as_it_is(search, batch_size)), _row("free levers", search.without(batch_size))]
     rows += [_row(f"{setting}, everywhere", search.uniform(batch_size, setting)) for setting in _EVERYWHERE]
     cheapest = search.cheapest(batch_size)
-    if cheapest is not None and rows[1].trial.verdict != "fits":
+    if cheapest is not None and rows[1].trial.verdict is not Verdict.FITS:
         rows.append(_row("planned recomputation", cheapest))
-    if rows[1].trial.verdict != "fits":
+    if rows[1].trial.verdict is not Verdict.FITS:
         rows += [_row(_beside(fitted.levers, search.plain.job.levers), fitted) for fitted in search.saving(batch_size)]
     divided = _accumulated(search, batch_size)
     rows += [divided] if divided is not None else []
@@ -88,11 +88,11 @@ def _pick(
     batch_size: int,
 ) -> FrontierRow:
     """The plainest row that fits; else the fastest with one lever, or all; else the batch in parts."""
-    plain = next((row for row in rows[:2] if row.trial.verdict == "fits"), None)
+    plain = next((row for row in rows[:2] if row.trial.verdict is Verdict.FITS), None)
     if plain is not None:
         return plain
     planned = [row for row in rows if cheapest is not None and row.trial is cheapest.trial]
-    saving = [row for row in rows if row.trial.verdict == "fits" and _saves(row, search) and not _is_suggestion(row)]
+    saving = [row for row in rows if row.trial.verdict is Verdict.FITS and _saves(row, search) and not _is_suggestion(row)]
     if planned or saving:
         return min((*planned, *saving), key=lambda row: row.trial.step_time_s or 0.0)
     together = search.together(batch_size)
@@ -191,7 +191,7 @@ def _for(row: FrontierRow, search: LeverSearch) -> str:
 
 
 def _against(row: FrontierRow, picked: FrontierRow, *, batch_norm: bool) -> str:
-    if row.trial.verdict != "fits":
+    if row.trial.verdict is not Verdict.FITS:
         return excess_of(row.trial)
     if _is_suggestion(row) and not _is_suggestion(picked):
         return "would fit, and changes what is learned: name it with --levers if that is meant"

@@ -14,7 +14,7 @@ from vramfit.jobs.job import Job
 from vramfit.jobs.levers.apply import accumulates, allocator_options
 from vramfit.plan.search import CEILING
 from vramfit.prediction.allocator.allocator import Settings
-from vramfit.prediction.bands import memory_band, verdict
+from vramfit.prediction.bands import band_verdict, memory_band
 from vramfit.prediction.constants import CONSTANTS, MemoryKind
 from vramfit.prediction.largest_batch import LargestBatch
 from vramfit.prediction.overheads import context_bytes, kept_workspaces, memory_kind, passing_workspaces
@@ -202,7 +202,7 @@ class TracePredictor:
         return self._rehearsed(self.trace(micro_batch))
 
     def _rehearsed(self, trace: Trace) -> Trace:
-        """What a trial does beyond what was traced; nothing, unless a job's step is known."""
+        """A trace with what a trial does beside it: an accumulated step; nothing where only the traces are known."""
         return trace
 
     def _replay(self, trace: Trace, part: float, limit_bytes: int | None = None) -> Peaks:
@@ -230,7 +230,7 @@ class TracePredictor:
         return Trial(
             source="predicted",
             micro_batch=trace.micro_batch,
-            verdict=self._judged(band, rehearsed),
+            verdict=self._verdict(band, rehearsed),
             budget_bytes=self.budget.budget_bytes,
             peak_allocated_bytes=peaks.allocated_bytes,
             peak_reserved_bytes=reserved,
@@ -247,9 +247,9 @@ class TracePredictor:
         hidden = CONSTANTS.hidden
         return max(hidden.slack[kind], hidden.benchmark_slack) if self.cudnn_benchmark else hidden.slack[kind]
 
-    def _judged(self, band: Band, trace: Trace) -> Verdict:
+    def _verdict(self, band: Band, trace: Trace) -> Verdict:
         """The verdict of the band; `risky` where it is over budget and the steps still run with the cache released."""
-        judged = verdict(band, self.budget.budget_bytes)
+        judged = band_verdict(band, self.budget.budget_bytes)
         return Verdict.RISKY if judged is Verdict.OVER_BUDGET and self._runs_pressed(trace) else judged
 
     def _runs_pressed(self, trace: Trace) -> bool:

@@ -11,7 +11,7 @@ from vramfit.errors import UnknownCard, UsageError
 from vramfit.jobs.job import Job
 from vramfit.landmarks.model.job import landmark_job
 from vramfit.landmarks.model.options import LandmarkJobOptions
-from vramfit.prediction.bands import memory_band, verdict
+from vramfit.prediction.bands import band_verdict, memory_band
 from vramfit.prediction.constants import CONSTANTS
 from vramfit.prediction.overheads import context_bytes, convolution_workspaces, kept_workspaces
 from vramfit.prediction.predict import Predictor, card_budget
@@ -77,9 +77,9 @@ def test_nothing_fits() -> None:
 
 
 def test_verdicts_follow_the_band() -> None:
-    assert verdict((5, 7), 7) is Verdict.FITS
-    assert verdict((5, 7), 6) is Verdict.RISKY
-    assert verdict((5, 7), 4) is Verdict.OVER_BUDGET
+    assert band_verdict((5, 7), 7) is Verdict.FITS
+    assert band_verdict((5, 7), 6) is Verdict.RISKY
+    assert band_verdict((5, 7), 4) is Verdict.OVER_BUDGET
 
 
 def test_band_widens_with_what_is_not_known_of_workspaces() -> None:
