@@ -60,6 +60,7 @@ def succeeding(made, folder):
         ("probe",): (*small, "--batch-sizes", "2"),
         ("explain",): (*small, "--batch-size", "2"),
         ("run",): ("--gpu", "t4", "--steps", "2", "--", sys.executable, made["script"]),
+        ("check",): (*small, "--batch-size", "2", "--update", "--lock", str(folder / "vramfit.lock")),
         ("replay",): (str(SNAPSHOT),),
         ("train",): (
             *(*marked, "--model", "hrnet_w18_small", "--image-size", "64", "64", "--weights", "none", "--workers", "0"),

@@ -29,6 +29,7 @@ VERBS: tuple[str, ...] = (
     "cards",
     "explain",
     "run",
+    "check",
     "replay",
     "train",
     "evaluate",

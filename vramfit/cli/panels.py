@@ -54,7 +54,7 @@ PANELS: dict[str, tuple[str, ...]] = {
     ),
     "Output": (
         *("output", "export", "html", "json", "force", "save-dir", "log-dir", "log-images", "save-every", "keep"),
-        *("save-every-steps", "save-every-minutes", "to", "overlay", "measures"),
+        *("save-every-steps", "save-every-minutes", "to", "overlay", "measures", "lock", "update", "sarif", "annotate"),
     ),
 }
 _OTHERS = "Advanced"
