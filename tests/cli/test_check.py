@@ -1,6 +1,7 @@
 """`vramfit check`: what was accepted, what grew, and how it is told."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ def here(tmp_path, monkeypatch):
 
 
 def write(activation: str) -> None:
+    sys.modules.pop("work", None)  # as in a process of its own
     Path("work.py").write_text(SOURCE.format(activation=activation))
 
 

@@ -25,7 +25,9 @@ def check(
     *,
     model: Annotated[
         str | None,
-        typer.Option(help="A model's name, module:function or file.py:function; without it all that is locked."),
+        typer.Option(
+            help="A model's name, module:function or file.py:function; without it all that is locked.", metavar="NAME"
+        ),
     ] = None,
     image_size: ImageSize = None,
     batch_size: Annotated[
