@@ -92,7 +92,8 @@ def _pick(
     if plain is not None:
         return plain
     planned = [row for row in rows if cheapest is not None and row.trial is cheapest.trial]
-    saving = [row for row in rows if row.trial.verdict is Verdict.FITS and _saves(row, search) and not _is_suggestion(row)]
+    fitting = [row for row in rows if row.trial.verdict is Verdict.FITS]
+    saving = [row for row in fitting if _saves(row, search) and not _is_suggestion(row)]
     if planned or saving:
         return min((*planned, *saving), key=lambda row: row.trial.step_time_s or 0.0)
     together = search.together(batch_size)
