@@ -1,11 +1,12 @@
 """Runs every script of `benchmarks/scripts` unchanged under `vramfit run`, on a card that need not be here.
 
-    python benchmarks/run_scripts.py
+    python benchmarks/run_scripts.py [--only NAME,NAME] [--result NAME]
 
 For each: whether its steps were seen, the peak of its tensors, the time that it took (its imports included) and the
 host memory of its process. Needs transformers, accelerate, peft, diffusers, torchvision and pytorch-lightning.
 """
 
+import argparse
 import os
 import tempfile
 import time
@@ -19,7 +20,19 @@ from vramfit.script.run import watch_script
 from vramfit.units import MIB
 
 SCRIPTS = Path(__file__).resolve().parent / "scripts"
-ARGUMENTS = {"config_file": ("fit", "data.batch=8"), "timm_like": ("--amp", "--channels-last", "--model-ema")}
+COMMANDS = {
+    "ddp_torchrun": "torchrun --nproc_per_node 2 {script} --amp --sync-bn",
+}
+ARGUMENTS = {
+    "config_file": "fit data.batch=8",
+    "timm_like": "--amp --channels-last --model-ema",
+    "hf_language_model": "--output_dir out --do_train --per_device_train_batch_size 4 --gradient_accumulation_steps 2 "
+    "--eval_strategy epoch --bf16 --report_to none",
+    "accelerate_cv": "--mixed_precision fp16 --gradient_accumulation_steps 2",
+    "hydra_like": "data.batch_size=8",
+    "subcommands": "train --batch 8",
+    "torchvision_masks": "--amp",
+}
 CARD = "RTX 3070 Ti"
 
 
@@ -27,7 +40,8 @@ def watched(script):
     """One row of the result."""
     began = time.monotonic()
     try:
-        command = parse_command(["python", str(script), *ARGUMENTS.get(script.stem, ())])
+        line = COMMANDS.get(script.stem, "python {script}").format(script=script)
+        command = parse_command([*line.split(), *ARGUMENTS.get(script.stem, "").split()])
         outcome = watch_script(command, CARD, quiet=True)
     except VramfitError as error:
         return {"script": script.name, "refused": str(error)}
@@ -45,17 +59,24 @@ def watched(script):
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--result", default="run_scripts")
+    options = parser.parse_args()
+    only = [name for name in options.only.split(",") if name]
     began, rows = time.perf_counter(), []
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         for script in sorted(SCRIPTS.glob("*.py")):
+            if only and script.stem not in only:
+                continue
             rows.append(watched(script))
             print(rows[-1], flush=True)
         touched = sorted(path.name for path in Path(folder).iterdir())
         os.chdir(SCRIPTS)
     seen = sum("refused" not in row for row in rows)
     result = {"card": CARD, "scripts": len(rows), "seen": seen, "files_left": touched, "rows": rows}
-    end("run_scripts", result, began, sound=seen == len(rows) and not touched)
+    end(options.result, result, began, sound=seen == len(rows) and not touched)
 
 
 if __name__ == "__main__":

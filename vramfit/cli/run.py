@@ -1,6 +1,7 @@
 """`vramfit run`: a training script as it is, and what it takes of a card."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,6 +59,14 @@ def run(
             metavar="OPTION",
         ),
     ] = None,
+    levers: Annotated[
+        str,
+        typer.Option(
+            help="Pulled from outside the script: auto for those that cost nothing and then, if it does not fit, "
+            "recomputation; or a list such as channels_last,recompute=block.",
+            metavar="LIST",
+        ),
+    ] = "none",
     whole_run: Annotated[
         bool,
         typer.Option(
@@ -88,8 +97,9 @@ def run(
     from vramfit.cards import card_name
     from vramfit.script.accumulation import accumulation_option
     from vramfit.script.command import parse_command
+    from vramfit.script.levers import choices_of
     from vramfit.script.run import TIMEOUT_S
-    from vramfit.script.source import RunRequest, open_source
+    from vramfit.script.source import RunRequest, answer_with, open_source
 
     asked = RunRequest(
         command=parse_command(command),
@@ -100,7 +110,10 @@ def run(
         timeout_s=timeout or (None if whole_run else TIMEOUT_S),
         whole_run=whole_run,
     )
-    source = open_source(asked, _say)
+    choices = choices_of(levers)
+    if not find:
+        _report(answer_with(asked, choices, _say), export, as_json=as_json, whole_run=whole_run)
+        return
     if effective_batch and not accumulation:
         accumulation = accumulation_option(asked.command)
         if accumulation is None:
@@ -108,10 +121,8 @@ def run(
                 f"'{asked.command.name}' shows no option for accumulation steps, which --effective-batch sets; "
                 "name it, such as --accumulation gradient-accumulation-steps."
             )
-    answer = source.largest(maximum, effective_batch, accumulation) if find else source.answer()
-    _report(answer, export, as_json=as_json)
-    if whole_run and answer.profile.trials[0].verdict == "oom":
-        raise OutOfMemory(f"the script ran out of memory: {answer.profile.trials[0].note}.")
+    source = open_source(replace(asked, command=replace(asked.command, levers=choices[0])), _say)
+    _report(source.largest(maximum, effective_batch, accumulation), export, as_json=as_json)
 
 
 def _check(find: str | None, maximum: int | None, effective_batch: int | None, accumulation: str | None) -> None:
@@ -127,7 +138,7 @@ def _say(trial: "Trial") -> None:
         typer.echo(f"batch {trial.micro_batch}: {format_size(trial.device_used_bytes)}, {trial.verdict}", err=True)
 
 
-def _report(answer: "ScriptAnswer", export: Path | None, *, as_json: bool) -> None:
+def _report(answer: "ScriptAnswer", export: Path | None, *, as_json: bool, whole_run: bool = False) -> None:
     written = [write_result(export, answer.profile.to_json(), "Profile")] if export is not None else []
     if as_json:
         typer.echo(answer.model_dump_json(indent=2, exclude={"peak": {"timeline"}}))
@@ -136,3 +147,5 @@ def _report(answer: "ScriptAnswer", export: Path | None, *, as_json: bool) -> No
 
         show_script(answer)
     tell(written, as_json=as_json)
+    if whole_run and answer.profile.trials[0].verdict == "oom":
+        raise OutOfMemory(f"the script ran out of memory: {answer.profile.trials[0].note}.")

@@ -4,6 +4,7 @@ import shlex
 import sys
 from typing import TextIO
 
+from vramfit.jobs.levers.text import describe_levers
 from vramfit.report.explain import modules_table, words
 from vramfit.report.table import budget_sentence, headline, make_table, plan_sentence, show, trial_table
 from vramfit.script.answer import ScriptAnswer
@@ -28,4 +29,6 @@ def show_script(answer: ScriptAnswer, file: TextIO | None = None) -> None:
     if answer.peak:
         print(file=file)
         show(modules_table(answer.peak), file)
-    print("", f"Train with: {shlex.join(answer.command)}", sep="\n", file=file)
+    levers = describe_levers(profile.plan.levers)
+    outside = f"vramfit run --whole-run --levers {levers} -- " if profile.plan.levers else ""
+    print("", f"Train with: {outside}{shlex.join(answer.command)}", sep="\n", file=file)

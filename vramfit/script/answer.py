@@ -1,6 +1,7 @@
 """From a watched script to an answer: a trial, where its peak comes, and what was taken for granted."""
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -8,8 +9,10 @@ from vramfit._version import __version__
 from vramfit.cards import Card
 from vramfit.choices import Amp
 from vramfit.errors import NothingFits, NotTraceable, ScriptFailed, UsageError
+from vramfit.jobs.levers.text import parse_levers
 from vramfit.measure.machine import read_machine
 from vramfit.plan.search import CEILING
+from vramfit.prediction.allocator.allocator import Settings
 from vramfit.prediction.explain import Explanation, explain_trial
 from vramfit.prediction.largest_batch import LargestBatch
 from vramfit.prediction.predict import TracePredictor
@@ -18,6 +21,7 @@ from vramfit.prediction.trace_series import TraceSeries
 from vramfit.prediction.tracing.trace import order_frees
 from vramfit.records import Budget, Bytes, JobKey, Machine, Plan, Profile, Record, Schedule, Trial, Verdict
 from vramfit.script.command import Command
+from vramfit.script.levers import allocator_environment
 from vramfit.script.outcome import Outcome
 from vramfit.units import MIB, format_size
 
@@ -67,7 +71,8 @@ class ScriptPredictor:
 
     def _predictor_of(self, traces: TraceSeries) -> TracePredictor:
         beside = NCCL_BYTES[1] if self.command.world_size > 1 else 0
-        return TracePredictor(traces, self.card, self.budget, beside_bytes=beside)
+        settings, _ = Settings.parse_known(allocator_environment(self.command, os.environ))
+        return TracePredictor(traces, self.card, self.budget, settings=settings, beside_bytes=beside)
 
     def answer(self) -> ScriptAnswer:
         """The command as it stands.
@@ -184,6 +189,7 @@ def write_down(
     peak: Explanation | None = None,
 ) -> ScriptAnswer:
     """The answer from what became of a script: of its trace where it was predicted, else of what was measured."""
+    plan = plan.model_copy(update={"levers": parse_levers(",".join(outcome.levers))})
     trace, measured = outcome.trace or Trace(plan.micro_batch), outcome.measured
     return ScriptAnswer(
         command=tuple(command.words()),
@@ -282,6 +288,8 @@ def _job_key(command: Command, trace: Trace, outcome: Outcome) -> JobKey:
 def _notes(outcome: Outcome, trace: Trace) -> list[str]:
     validated = " and a validation" if outcome.validated else ", and no validation"
     notes = [f"Seen: {outcome.steps_made} optimizer steps{validated}, in {outcome.seconds:.0f} s.", *outcome.notes]
+    if outcome.levers:
+        notes.append(f"Levers pulled from outside the script: {', '.join(outcome.levers)}.")
     samples = (outcome.measured.samples if outcome.measured else trace.samples).values()
     if len(set(samples)) > 1:
         most, least = max(samples), min(samples)

@@ -7,9 +7,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from vramfit.errors import UsageError
+
+if TYPE_CHECKING:
+    from vramfit.records import Lever
 
 _PYTHON = re.compile(r"python(\d+(\.\d+)?)?(\.exe)?$|py(\.exe)?$")
 # Options of Python itself, which change nothing of what a script takes; those in the second row have a value.
@@ -23,7 +26,7 @@ class Command:
     """A Python program: a file or a module, and its arguments.
 
     `launcher` are the words before it where another program starts it, in `world_size` processes; `environment` are
-    settings of its own, by name.
+    settings of its own, by name, and `settings` the words that gave them. `levers` are pulled from outside as it runs.
     """
 
     kind: Literal["file", "module"]
@@ -33,6 +36,7 @@ class Command:
     environment: tuple[tuple[str, str], ...] = ()
     world_size: int = 1
     settings: tuple[str, ...] = ()
+    levers: tuple["Lever", ...] = ()
 
     @property
     def name(self) -> str:

@@ -86,6 +86,12 @@ def _questions(card: Card) -> dict[str, Any]:
         "get_arch_list": lambda: [f"sm_{major}{minor}"],
         "is_bf16_supported": lambda including_emulation=True: including_emulation or major >= 8,
         "can_device_access_peer": lambda device, peer: False,
+        "is_current_stream_capturing": lambda: False,
+        "get_allocator_backend": lambda: "native",
+        "get_per_process_memory_fraction": lambda device=None: 1.0,
+        "get_sync_debug_mode": lambda: 0,
+        "list_gpu_processes": lambda device=None: "",
+        "clock_rate": lambda device=None: 1500,
         "utilization": lambda device=None: 0,
         "temperature": lambda device=None: 40,
         "power_draw": lambda device=None: 100_000,
@@ -139,7 +145,7 @@ def _actions() -> dict[str, Any]:
     """What a script does to a card that changes no memory of its own."""
     idle = ("synchronize", "empty_cache", "set_device", "ipc_collect", "init", "_lazy_init", "_lazy_call")
     statistics = ("reset_peak_memory_stats", "reset_max_memory_allocated", "reset_max_memory_cached")
-    more = ("reset_accumulated_memory_stats", "set_per_process_memory_fraction", "set_stream")
+    more = ("reset_accumulated_memory_stats", "set_per_process_memory_fraction", "set_stream", "set_sync_debug_mode")
     seeds = ("manual_seed", "manual_seed_all", "seed", "seed_all", "set_rng_state", "set_rng_state_all")
     return {
         **dict.fromkeys((*idle, *statistics, *more, *seeds), _nothing),

@@ -71,7 +71,8 @@ class _Watched(_SingleProcessDataLoaderIter):
     def __next__(self) -> Any:
         """The next batch, unless nothing more is wanted."""
         observer = self._observer
-        if observer.phase in ("backward", "optimizer") or observer.steps_made > self._steps_before:
+        learned = observer.phase in ("backward", "optimizer") or observer.steps_made > self._steps_before
+        if learned and self._taken:
             self._training.add(self._loader)
         trains = self._loader in self._training and torch.is_grad_enabled()
         validates = not trains and (observer.done or observer.validating or not torch.is_grad_enabled())

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 
 from vramfit.prediction.tracing.host_access import swap
 from vramfit.script.card_recorder import CardRecorder
+from vramfit.script.frameworks import validate_next
 from vramfit.script.recorder import ScriptRecorder
 
 # Of several optimizers (a GAN's) one may step more often than another; so many times more is waited for.
@@ -44,6 +45,7 @@ class Observer:
         self._finish = finish
         self._stepped: WeakKeyDictionary[Optimizer, int] = WeakKeyDictionary()
         self._trained: WeakSet[nn.Module] = WeakSet()
+        self.on_network: Callable[[nn.Module], None] = lambda _: None  # called before a network first learns
         self._names: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
         self._depth = 0
         self._samples = 0  # of the step so far
@@ -133,7 +135,7 @@ class Observer:
             return  # checkpointed, and run again
         if torch.is_grad_enabled():
             self._begin_training(module, inputs)
-        elif module in self._trained:
+        elif module in self._trained or (self.loader_ended and not module.training):
             self._begin_validation()
         else:
             recorder.phase = "forward"  # a frozen network, such as a teacher
@@ -141,7 +143,9 @@ class Observer:
     def _begin_training(self, module: nn.Module, inputs: Any) -> None:
         if self.done and (not self.loader_ended or self.steps_made > self.steps + _PREFETCHED):
             self._finish()
-        self._trained.add(module)
+        if module not in self._trained:
+            self.on_network(module)
+            self._trained.add(module)
         self._count(inputs)
         marks = list(self.recorder.trace.marks)
         if not marks or "validation" in marks[-1]:
@@ -208,6 +212,7 @@ class Observer:
         self.steps_made = max(self.steps_made, self._stepped[optimizer])
         if self._all_made():
             self._done_at = self._done_at or time.monotonic()
+            validate_next()
         if is_first:
             self._end_step()
 

@@ -2,7 +2,7 @@
 
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -64,7 +64,8 @@ class Outcome:
 
     `ending`: all was seen that was asked; the script ended by itself before; it failed by its own fault; it did what
     cannot be followed, or ran out of the card's memory, as `error` says. `seconds` are those from its first line on;
-    `written` are files that it would have written, and did in the scratch folder alone.
+    `written` are files that it would have written, and did in the scratch folder alone; `levers` those of the command
+    that changed something.
     """
 
     ending: Ending
@@ -79,7 +80,8 @@ class Outcome:
     seconds: float = 0.0
     host_peak_bytes: int = 0
     written: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    levers: tuple[str, ...] = ()
 
     def save(self, folder: Path) -> None:
         """Hand it to the process that waits."""

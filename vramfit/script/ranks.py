@@ -38,7 +38,8 @@ def first_of_ranks(on_card: InPlace) -> Iterator[None]:
         swap(stack, dist.distributed_c10d, "init_process_group", group.start)
         for name, replacement in group.answers().items():
             for owner in (dist, dist.distributed_c10d):
-                swap(stack, owner, name, replacement)
+                if hasattr(owner, name):  # names differ by the version of torch
+                    swap(stack, owner, name, replacement)
         swap(stack, parallel, "_verify_param_shape_across_processes", lambda *_, **__: None)
         swap(stack, parallel, "_sync_module_states", lambda *_, **__: None)
         for name in ("__init__", "_pre_forward"):
@@ -115,6 +116,7 @@ class _Group:
             "monitored_barrier": lambda *_, **__: None,
             "all_gather": _all_gather,
             "all_gather_into_tensor": _all_gather_into,
+            "all_gather_single": _all_gather_into,
             "all_gather_object": _all_gather_object,
             "gather_object": _gather_object,
             "broadcast_object_list": lambda *_, **__: None,

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vramfit.allocator_environment import NAMES
 from vramfit.errors import NotTraceable, ScriptFailed
 from vramfit.measure.visible import VISIBLE, visible_entry
 from vramfit.script.command import Command
+from vramfit.script.levers import allocator_environment
 from vramfit.script.outcome import REQUEST, OnCard, Outcome, Request
 
 TIMEOUT_S = 600.0
@@ -71,6 +73,8 @@ def watch_script(
             pickle.dump(Request(command, card, steps, scratch, on_card), file)
         environment = _environment(scratch, os.environ, whole_run=whole_run)
         environment.update(command.environment)
+        if options := allocator_environment(command, os.environ):
+            environment.update(dict.fromkeys(NAMES, options))
         if not whole_run:
             environment[VISIBLE] = visible_entry(0, os.environ) if on_card else ""
         said = _run(scratch, environment, quiet=quiet, whole_run=whole_run, timeout_s=timeout_s)

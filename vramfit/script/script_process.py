@@ -19,6 +19,7 @@ import torch
 from vramfit.errors import NotTraceable
 from vramfit.prediction.tracing.assumptions import NeedsValues
 from vramfit.script.command import Command
+from vramfit.script.levers import OutsideLevers
 from vramfit.script.observer import Observer
 from vramfit.script.outcome import Ending, Outcome, Request
 from vramfit.script.scratch_files import ScratchFiles
@@ -37,12 +38,14 @@ class ScriptProcess(ABC):
     def __init__(self, request: Request) -> None:
         self.request = request
         self.files = ScratchFiles(request.scratch)
+        self.levers = OutsideLevers(request.command.levers)
         self._began = time.monotonic()
 
     def run(self) -> NoReturn:
         """Run the script, and end this process."""
         try:
-            with self.surroundings():
+            with self.surroundings(), self.levers.on_optimizers():
+                self.observer.on_network = self.levers.on_network
                 execute(self.request.command)
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
@@ -85,6 +88,7 @@ class ScriptProcess(ABC):
             host_peak_bytes=_host_peak_bytes(),
             written=self.files.written,
             notes=(note,) if note else (),
+            levers=tuple(self.levers.pulled),
         )
         self.seen(outcome).save(self.request.scratch)
         self.leave(exit_code)

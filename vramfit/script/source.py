@@ -1,24 +1,25 @@
 """Where the answer on a script comes from: the card that is here, or one that need not be."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from vramfit.cards import Card, find_card
 from vramfit.errors import NothingFits, NotTraceable, NoUsableGpu, UnknownCard
+from vramfit.jobs.levers.text import describe_levers
 from vramfit.measure.budget import read_budget
 from vramfit.measure.device import Device
 from vramfit.measure.memory import CardMemory, open_cuda_memory
 from vramfit.prediction.predict import card_budget
 from vramfit.probe.backend import DEFAULT_CARD, card_here
 from vramfit.probe.request import ProbeRequest
-from vramfit.records import Budget, Trial
-from vramfit.script.answer import ScriptPredictor
+from vramfit.records import Budget, Lever, Trial, Verdict
+from vramfit.script.answer import ScriptAnswer, ScriptPredictor
 from vramfit.script.command import Command
 from vramfit.script.measured_answer import ScriptMeasurer
 from vramfit.script.outcome import OnCard, Outcome
 from vramfit.script.run import TIMEOUT_S, watch_script
-from vramfit.units import NO_LIMITS, MemoryLimits
+from vramfit.units import NO_LIMITS, MemoryLimits, format_size
 
 OnTrial = Callable[[Trial], None]
 
@@ -43,6 +44,25 @@ class RunRequest:
         """One run of the command, or of it with another value; of a search nothing is shown."""
         quiet = self.option is not None
         return watch_script(line, card, steps=self.steps, quiet=quiet, timeout_s=self.timeout_s, on_card=on_card)
+
+
+def answer_with(request: RunRequest, choices: Sequence[tuple[Lever, ...]], on_trial: OnTrial) -> ScriptAnswer:
+    """The command as it stands under the first of some sets of levers with which it fits; else under the last.
+
+    Raises:
+        As `open_source`, and as what it opens.
+
+    """
+    said: list[str] = []
+    for levers in choices:
+        asked = replace(request, command=replace(request.command, levers=levers))
+        answer = open_source(asked, on_trial).answer()
+        (trial,) = answer.profile.trials
+        if trial.verdict is Verdict.FITS:
+            break
+        said.append(f"With {describe_levers(levers)} it takes {format_size(trial.device_used_bytes)}: {trial.verdict}.")
+    notes = (*answer.profile.notes, *(said[:-1] if len(said) == len(choices) else said))
+    return answer.model_copy(update={"profile": answer.profile.model_copy(update={"notes": notes})})
 
 
 def open_source(request: RunRequest, on_trial: OnTrial) -> ScriptPredictor | ScriptMeasurer:

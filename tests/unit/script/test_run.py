@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from textwrap import dedent
@@ -12,12 +13,13 @@ import torch
 from torch import nn
 
 from vramfit.cards import find_card
-from vramfit.errors import NotTraceable, ScriptFailed
+from vramfit.errors import NotTraceable, ScriptFailed, UsageError
 from vramfit.jobs.job import Job
 from vramfit.prediction.predict import card_budget
 from vramfit.prediction.tracing.trace import trace_step
 from vramfit.script.answer import ScriptPredictor
 from vramfit.script.command import Command, parse_command
+from vramfit.script.levers import choices_of
 from vramfit.script.run import watch_script
 
 CARD = "RTX 3070 Ti"
@@ -232,15 +234,23 @@ torch.cuda.set_device(rank)
 assert (dist.get_rank(), dist.get_world_size(), dist.get_backend()) == (0, 4, "nccl")
 data = TensorDataset(torch.randn(64, 512))
 loader = DataLoader(data, 4, sampler=DistributedSampler(data))
-model = torch.nn.Linear(512, 4096).cuda(rank)
+model = torch.nn.Sequential(torch.nn.Linear(512, 4096), torch.nn.BatchNorm1d(4096)).cuda(rank)
+model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
 model = DistributedDataParallel(model, device_ids=[rank])
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 for epoch in range(9):
-    for (x,) in loader:
+    model.train()
+    for number, (x,) in enumerate(loader):
         loss = model(x.cuda(rank)).pow(2).mean()
         loss.backward()
-        optimizer.step()
+        if number % 2:
+            optimizer.step()
+            optimizer.zero_grad()
         dist.all_reduce(loss)
+    model.eval()
+    for (x,) in DataLoader(data, 4):  # asked for with gradients on, as some trainers do
+        with torch.no_grad():
+            model(x.cuda(rank))
     every = [torch.zeros_like(loss) for _ in range(4)]
     dist.all_gather(every, loss.detach())
     names = [None] * 4
@@ -253,12 +263,43 @@ for epoch in range(9):
 def test_a_rank_of_several_holds_weights_gradients_and_the_buckets_of_ddp(here):
     (here / "train.py").write_text(RANKS)
     outcome = watch_script(parse_command(["torchrun", "--nproc_per_node", "4", "train.py"]), CARD, quiet=True)
-    weights = 4 * 513 * 4096
-    assert outcome.steps_made == 3
+    weights = 4 * 515 * 4096
+    assert (outcome.steps_made, outcome.validated) == (3, True)
+    assert set(outcome.trace.samples.values()) == {8}
     alive = outcome.trace.allocated_bytes()
     set_up = alive[outcome.trace.marks["step 1"] - 1]
     assert set_up == pytest.approx(2 * weights, rel=0.01)  # the weights, and buckets for their gradients
-    assert alive[outcome.trace.marks["step 3"] - 1] >= 3 * weights
+    assert outcome.trace.peak_bytes >= 3 * weights
+
+
+LEVERS = """
+import torch
+from torch import nn
+model = nn.Sequential(
+    *(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Upsample(scale_factor=1.5)) for _ in range(2))
+).cuda()
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+while True:
+    with torch.autocast("cuda", dtype=torch.float16):
+        loss = model(torch.randn(4, 8, 32, 32, device="cuda")).float().pow(2).mean()
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+def test_levers_are_pulled_from_outside_and_told(here):
+    (here / "train.py").write_text(LEVERS)
+    command = replace(parse_command(["python", "train.py"]), levers=choices_of("auto")[2])
+    outcome = watch_script(command, CARD, quiet=True)
+    pulled = {"expandable_segments", "fused_optimizer", "half_upsample", "channels_last", "recompute=block"}
+    assert set(outcome.levers) == pulled - ({"expandable_segments"} if sys.platform == "win32" else set())
+    late = [one for one in outcome.trace.operations if one.position >= outcome.trace.marks["step 2"]]
+    assert any("fused_adamw" in one.name for one in late)
+    assert all(one.convolution.channels_last for one in late if one.convolution)
+    assert {one.dtype for one in late if "upsample" in one.name} == {"float16"}
+    with pytest.raises(UsageError, match="amp needs a change"):
+        choices_of("amp=fp16")
 
 
 def test_a_scripts_own_error_is_its_own(here):

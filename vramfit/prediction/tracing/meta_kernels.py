@@ -48,6 +48,40 @@ def _grouped_mm(
     return a.new_empty([rows, columns], dtype=out_dtype or a.dtype)
 
 
+def _batch_norm_stats(value: Tensor, _: float) -> tuple[Tensor, Tensor]:
+    """Mean and inverse deviation of each channel (batch_norm_stats_cuda in Normalization.cu), as below."""
+    return _channels(value), _channels(value)
+
+
+def _batch_norm_gather(value: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return _channels(value), _channels(value)
+
+
+def _batch_norm_elemt(value: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(value)
+
+
+def _batch_norm_backward_reduce(gradient: Tensor, *rest: Any) -> tuple[Tensor | None, ...]:
+    """Sums over each channel: of the gradient, of its product with the input, and the gradients of weight and bias.
+
+    `rest` are the input, its mean and inverse deviation, the weight, and which of the results are wanted.
+    """
+    weight, wants_input, wants_weight, wants_bias = rest[3:]
+    sums = _channels(gradient) if wants_input else None
+    products = _channels(gradient) if wants_input else None
+    shape = _channels(gradient) if weight is None else weight
+    return sums, products, *(torch.empty_like(shape) if wanted else None for wanted in (wants_weight, wants_bias))
+
+
+def _batch_norm_backward_elemt(gradient: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(gradient)
+
+
+def _channels(value: Tensor) -> Tensor:
+    """A number for each channel, of half precision in float32."""
+    return value.new_empty(value.shape[1], dtype=torch.float32 if value.dtype in _HALF else value.dtype)
+
+
 # What a card runs for them could not be compared: a CPU's results are taken, and a prediction says so.
 UNKNOWN = {
     "geqrf",
@@ -83,4 +117,9 @@ META_KERNELS: dict[Any, Callable[..., Any]] = {
     _ATEN.log_sigmoid_forward.default: _log_sigmoid,
     _ATEN._fused_rms_norm.default: _rms_norm,
     _ATEN._grouped_mm.default: _grouped_mm,
+    _ATEN.batch_norm_stats.default: _batch_norm_stats,
+    _ATEN.batch_norm_gather_stats_with_counts.default: _batch_norm_gather,
+    _ATEN.batch_norm_elemt.default: _batch_norm_elemt,
+    _ATEN.batch_norm_backward_reduce.default: _batch_norm_backward_reduce,
+    _ATEN.batch_norm_backward_elemt.default: _batch_norm_backward_elemt,
 }
