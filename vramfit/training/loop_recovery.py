@@ -1,20 +1,26 @@
 """What `vramfit train` does when the card runs out, for a loop of one's own: the same samples again, in parts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from vramfit.jobs.batch import batch_size, part_of
-from vramfit.jobs.step import Precision, Step
-from vramfit.records import OomEvent
-from vramfit.training.recovery import Recovery
+from vramfit.errors import UsageError
+from vramfit.jobs.batch import batch_size, split
+from vramfit.jobs.job import Batch
+from vramfit.jobs.ranks import Ranks
+from vramfit.jobs.step import AveragedModel, Precision
+from vramfit.records import OomEvent, Phase
+from vramfit.training.recovery import StepRecovery
 
-Batch = Any
-_ADVICE = "use a smaller model or smaller samples, or free memory on the card"
-_WHOLE = 1 << 40  # no batch has so many samples: it is taken whole until it does not fit
+Loss = Callable[[Batch], Tensor]
+Weight = Callable[[Batch], float]
+ADVICE = "use a smaller model or smaller samples, or free memory on the card"
+WHOLE = 1 << 40  # no batch has so many samples: it is taken whole until it does not fit
 
 
 class RecoveringStep:
@@ -23,14 +29,12 @@ class RecoveringStep:
     `micro_batch` is what it has come down to, None as long as batches are taken whole; `events` is every OOM.
     """
 
-    def __init__(
-        self, step: "_LoopStep", weight: Callable[[Batch], float], on_event: Callable[[OomEvent], None]
-    ) -> None:
+    def __init__(self, step: "_LoopStep", ranks: Ranks, on_event: Callable[[OomEvent], None]) -> None:
         self.events: list[OomEvent] = []
         self._on_event = on_event
         self._step = step
-        self._weight = weight
-        self._recovery = Recovery(step, _WHOLE, on_event=self._note, advice=_ADVICE)
+        self._ranks = ranks
+        self._recovery = StepRecovery(step, WHOLE, ranks=ranks, on_event=self._note, advice=ADVICE)
         self._taken = 0
 
     @property
@@ -38,8 +42,8 @@ class RecoveringStep:
         """Samples of one forward and backward pass."""
         return self._recovery.micro_batch if self._recovery.larger else None
 
-    def __call__(self, batch: Batch, loss: Callable[[Batch], Tensor]) -> Tensor:
-        """One optimizer step; the mean loss of the batch, on the card.
+    def __call__(self, batch: Batch, loss: Loss) -> Tensor:
+        """One optimizer step; the mean loss of the batch, of all ranks' batches, on the card.
 
         Args:
             batch: tensors, or tuples, lists and dicts of them, whose first dimension counts samples.
@@ -49,15 +53,13 @@ class RecoveringStep:
             OutOfMemory: a single sample does not fit.
 
         """
-        samples = batch_size(batch)
         self._taken += 1
         self._recovery.position = (1, self._taken)
-        self._step.take = lambda place: part_of(batch, place)
-        self._step.loss, self._step.weight = loss, self._weight
+        self._step.loss = loss
         try:
-            return self._recovery.train(torch.arange(samples), samples)
+            return self._recovery.take(batch, self._share(batch))
         finally:
-            self._step.take = self._step.loss = None
+            self._step.loss = None
 
     def __enter__(self) -> Self:
         return self
@@ -65,6 +67,14 @@ class RecoveringStep:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+    def _share(self, batch: Batch) -> float:
+        """This rank's part of what the mean over all ranks is over."""
+        if self._ranks.world_size == 1:
+            return 1.0
+        weights = self._ranks.gather(float(self._step.weight(batch)))
+        total = sum(weights)
+        return weights[self._ranks.rank] / total if total else 1 / len(weights)
 
     def _note(self, event: OomEvent) -> None:
         self.events.append(event)
@@ -77,7 +87,7 @@ def recovering(
     *,
     scaler: torch.amp.GradScaler | None = None,
     clip_norm: float | None = None,
-    weight: Callable[[Batch], float] = batch_size,
+    weight: Weight = batch_size,
     on_event: Callable[[OomEvent], None] = lambda _: None,
 ) -> RecoveringStep:
     """Optimizer steps that take the same samples again, in smaller micro-batches, where the card runs out of memory.
@@ -85,8 +95,12 @@ def recovering(
     A step that fails leaves no trace: weights, optimizer state, scaler, buffers (BatchNorm's) and random states are
     put back, and the gradient of the parts is that of the whole batch's mean. Gradients are dropped after each step.
 
+    With a network in DistributedDataParallel every rank must take each step: a rank that fails is heard by all before
+    gradients are reduced, and all split alike. The gradient is that of the mean over all ranks' batches, each weighed
+    by `weight`; BatchNorm's statistics are averaged.
+
     Args:
-        model: the network that learns; of several an `nn.ModuleList`.
+        model: the network that learns, in DistributedDataParallel or not; of several an `nn.ModuleList`.
         optimizer: steps it; its `zero_grad` is called after each step.
         scaler: of mixed precision.
         clip_norm: the most that the gradients' norm may be, None for no limit.
@@ -94,8 +108,8 @@ def recovering(
         on_event: is told of each OOM.
 
     Known limitations:
-        One process: gradients of several ranks are not reduced, and a network in DistributedDataParallel is refused.
-        BatchNorm's statistics, and what dropout draws, are those of the parts.
+        Networks whose parameters are sharded (FSDP) are refused. BatchNorm's statistics, and what dropout draws, are
+        those of the parts.
 
     >>> from torch import nn, optim, randn
     >>> model = nn.Linear(4, 1)
@@ -107,14 +121,27 @@ def recovering(
     (0, None, [])
 
     Raises:
-        UsageError: the network has no parameters that learn, or is spread over several processes.
+        UsageError: the network has no parameters that learn, or they are sharded.
 
     """
-    return RecoveringStep(_LoopStep(model, optimizer, scaler, clip_norm), weight, on_event)
+    replicas = [module for module in model.modules() if isinstance(module, DistributedDataParallel)]
+    step = _LoopStep(model, optimizer, scaler, clip_norm, weight=weight, replicas=replicas)
+    return RecoveringStep(step, Ranks.here() if replicas else Ranks(), on_event)
 
 
-class _LoopStep(Step):
-    """A step whose forward pass is the caller's; its batches are positions in the caller's own."""
+@contextmanager
+def without_reduction(replicas: list[DistributedDataParallel]) -> Iterator[None]:
+    """Forward and backward of networks with no communication inside, where a rank that fails would be waited for."""
+    with ExitStack() as stack:
+        for replica in replicas:
+            stack.enter_context(replica.no_sync())
+            # The first forward pass would send the first rank's buffers all the same.
+            replica.require_forward_param_sync = False
+        yield
+
+
+class _LoopStep:
+    """A step whose forward pass is the caller's, as a recovery asks for one."""
 
     def __init__(
         self,
@@ -122,31 +149,31 @@ class _LoopStep(Step):
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler | None,
         clip_norm: float | None,
+        *,
+        weight: Weight,
+        replicas: list[DistributedDataParallel],
     ) -> None:
-        learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        _check(model, learning)
-        self.phase = "forward"
-        self.device = learning[0].device
-        self.model, self.optimizer, self.average = model, optimizer, None
+        self._learning = learning_parameters(model)
+        self.phase: Phase = "forward"
+        self.device = self._learning[0].device
+        self.model, self.optimizer = model, optimizer
+        self.average: AveragedModel | None = None
         self.precision = Precision(None, scaler or torch.amp.GradScaler(self.device.type, enabled=False))
-        self.take: Callable[[slice], Batch] | None = None
-        self.loss: Callable[[Batch], Tensor] | None = None
-        self.weight: Callable[[Batch], float] = batch_size
+        self.loss: Loss | None = None
+        self.weight = weight
         self._clip_norm = clip_norm
-        self._learning = learning
+        self._replicas = replicas
 
-    def backward(self, batch: Tensor, micro_batch: int) -> Tensor:
-        """Accumulate the gradient of the mean loss over the positions in `batch`."""
-        assert self.take is not None
+    def backward(self, batch: Batch, micro_batch: int) -> Tensor:
+        """Accumulate the gradient of the mean loss over a batch."""
         assert self.loss is not None
-        total = float(self.weight(self.take(slice(0, len(batch)))))
         mean = torch.zeros((), device=self.device)
-        for start in range(0, len(batch), micro_batch):
-            part = self.take(slice(start, start + micro_batch))
+        for part, share in weighed_parts(batch, micro_batch, self.weight):
             self.phase = "forward"
-            loss = self.loss(part) * (float(self.weight(part)) / total)
-            self.phase = "backward"
-            self.precision.scaler.scale(loss).backward()
+            with without_reduction(self._replicas):
+                loss = self.loss(part) * share
+                self.phase = "backward"
+                self.precision.scaler.scale(loss).backward()
             mean = mean + loss.detach()
         return mean
 
@@ -162,10 +189,28 @@ class _LoopStep(Step):
         self.optimizer.zero_grad(set_to_none=True)
 
 
-def _check(model: nn.Module, learning: Sequence[nn.Parameter]) -> None:
-    from vramfit.errors import UsageError
+def weighed_parts(batch: Batch, micro_batch: int, weight: Weight) -> Iterator[tuple[Batch, float]]:
+    """A batch in parts of at most `micro_batch` samples, each with its share of what the batch's mean is over."""
+    samples = batch_size(batch)
+    if samples <= micro_batch:
+        yield batch, 1.0
+        return
+    total = float(weight(batch))
+    for part in split(batch, micro_batch):
+        yield part, float(weight(part)) / total if total else batch_size(part) / samples
 
+
+def learning_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters of a network that learn.
+
+    Raises:
+        UsageError: there are none, or they are sharded.
+
+    """
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not learning:
         raise UsageError("the network has no parameters that learn; unfreeze some, or give the one that is trained.")
-    if any(isinstance(one, nn.parallel.DistributedDataParallel) for one in model.modules()):
-        raise UsageError("recovering works within one process; give the network without DistributedDataParallel.")
+    sharded = ("FullyShardedDataParallel", "FSDPModule")
+    if any(kind.__name__ in sharded for module in model.modules() for kind in type(module).__mro__):
+        raise UsageError("recovering needs whole parameters on every rank; give the network without FSDP, or in DDP.")
+    return learning

@@ -7,7 +7,7 @@ effective batch, the order of samples and the gradient they give stay what they 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,7 +19,23 @@ from vramfit.jobs.ranks import Ranks
 from vramfit.jobs.step import Step
 from vramfit.oom import is_out_of_memory, release_memory
 from vramfit.records import OomEvent, Phase
-from vramfit.training.rollback import Rollback
+from vramfit.training.rollback import Recordable, Rollback
+
+Made = TypeVar("Made")
+
+
+class Recoverable(Recordable, Protocol):
+    """What a recovery asks of a step beyond what a rollback copies: its two halves."""
+
+    phase: Phase
+
+    def backward(self, batch: Batch, micro_batch: int) -> Tensor:
+        """Accumulate the gradient of a batch's mean loss in parts of so many samples; the mean, on the device."""
+        ...
+
+    def update(self) -> None:
+        """Step the optimizer, and drop the gradients."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -36,16 +52,37 @@ def even_micro_batch(samples: int, micro_batch: int) -> int:
     return -(-samples // parts)
 
 
-class Recovery:
+def made_again(make: Callable[[], Made], what: str) -> Made:
+    """What `make` makes, with a second try once memory is released: the first may have found another's leavings.
+
+    Raises:
+        OutOfMemory: the second try fails too.
+
+    """
+    for last in (False, True):
+        try:
+            return make()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            words = str(error).strip().splitlines() or [type(error).__name__]
+            message = f"out of memory before the first step, for {what} ({words[0][:200]}); free memory on the card."
+        release_memory()
+        if last:
+            raise OutOfMemory(message)
+    raise AssertionError
+
+
+class StepRecovery:
     """Takes a step's batches in micro-batches that fit, and smaller ones once they do not.
 
-    `micro_batch` and `validation_batch` are what it has come down to, `larger` the micro-batches that it came down
-    from, the last one last; `position` is (epoch, step) for the events.
+    `micro_batch` is what it has come down to, `larger` the micro-batches that it came down from, the last one last;
+    `position` is (epoch, step) for the events.
     """
 
     def __init__(
         self,
-        step: Step,
+        step: Recoverable,
         micro_batch: int,
         *,
         ranks: Ranks | None = None,
@@ -55,7 +92,6 @@ class Recovery:
         self._advice = advice
         self.step = step
         self.micro_batch = micro_batch
-        self.validation_batch = micro_batch
         self.larger: list[int] = []
         self.ranks = ranks or Ranks()
         self.position = (0, 0)
@@ -68,35 +104,21 @@ class Recovery:
             OutOfMemory: a single sample does not fit.
 
         """
-        weight = batch_size(batch) / total if batch is not None else 0.0
+        return self.take(batch, batch_size(batch) / total if batch is not None else 0.0)
+
+    def take(self, batch: Batch | None, weight: float) -> Tensor:
+        """As `train`, with this rank's share of what the mean is over in place of its samples.
+
+        Raises:
+            OutOfMemory: a single sample does not fit.
+
+        """
         while True:
             loss, failure = self._attempt(batch, weight)
             if loss is not None:
                 return loss
             release_memory()
             self._shrink(failure, batch)
-
-    def validate(self, batch: Batch) -> Iterator[tuple[Any, Tensor, slice]]:
-        """Outputs and mean loss of each part of a batch, and the part's place in it.
-
-        Raises:
-            OutOfMemory: a single sample does not fit.
-
-        """
-        done, total = 0, batch_size(batch)
-        while done < total:
-            size = min(self.validation_batch, total - done)
-            result, failure = self._validate(batch, slice(done, done + size))
-            if failure is not None:
-                release_memory()
-                self.validation_batch = self._halved(failure, size)
-                continue
-            yield *result, slice(done, done + size)
-            done += size
-
-    def grow_back(self) -> None:
-        """Take the micro-batch of before the last OOM again; validation, which gains nothing by it, stays as it is."""
-        self.micro_batch = self.larger.pop()
 
     def _attempt(self, batch: Batch | None, weight: float) -> tuple[Tensor | None, Failure | None]:
         """The loss of a step that every rank took, or no loss and, on a rank where it failed, why; then undone."""
@@ -142,14 +164,6 @@ class Recovery:
     def _parameters(self) -> list[torch.nn.Parameter]:
         return [parameter for parameter in self.step.model.parameters() if parameter.requires_grad]
 
-    def _validate(self, batch: Batch, place: slice) -> tuple[Any, Failure | None]:
-        self.step.phase = "validation"
-        try:
-            return self.step.validate(part_of(batch, place)), None
-        except Exception as error:
-            failure = self._failure_of(error)
-        return None, failure
-
     def _failure_of(self, error: Exception) -> Failure:
         """What an OOM was, in words that hold no tensor; any other error goes on its way."""
         if not is_out_of_memory(error):
@@ -163,7 +177,6 @@ class Recovery:
         smaller = self._halved(failure, self.ranks.minimum(tried))
         self.larger.append(self.micro_batch)
         self.micro_batch = smaller
-        self.validation_batch = min(self.validation_batch, self.micro_batch)
 
     def _halved(self, failure: Failure, micro_batch: int) -> int:
         epoch, step = self.position
@@ -182,3 +195,47 @@ class Recovery:
         )
         self._on_event(event)
         return event.micro_batch_after
+
+
+class Recovery(StepRecovery):
+    """The recovery of a run, which validates too; `validation_batch` is what that has come down to."""
+
+    step: Step
+
+    def __init__(self, step: Step, micro_batch: int, **told: Any) -> None:
+        super().__init__(step, micro_batch, **told)
+        self.validation_batch = micro_batch
+
+    def validate(self, batch: Batch) -> Iterator[tuple[Any, Tensor, slice]]:
+        """Outputs and mean loss of each part of a batch, and the part's place in it.
+
+        Raises:
+            OutOfMemory: a single sample does not fit.
+
+        """
+        done, total = 0, batch_size(batch)
+        while done < total:
+            size = min(self.validation_batch, total - done)
+            result, failure = self._validate(batch, slice(done, done + size))
+            if failure is not None:
+                release_memory()
+                self.validation_batch = self._halved(failure, size)
+                continue
+            yield *result, slice(done, done + size)
+            done += size
+
+    def grow_back(self) -> None:
+        """Take the micro-batch of before the last OOM again; validation, which gains nothing by it, stays as it is."""
+        self.micro_batch = self.larger.pop()
+
+    def _validate(self, batch: Batch, place: slice) -> tuple[Any, Failure | None]:
+        self.step.phase = "validation"
+        try:
+            return self.step.validate(part_of(batch, place)), None
+        except Exception as error:
+            failure = self._failure_of(error)
+        return None, failure
+
+    def _shrink(self, failure: Failure | None, batch: Batch | None) -> None:
+        super()._shrink(failure, batch)
+        self.validation_batch = min(self.validation_batch, self.micro_batch)

@@ -11,19 +11,30 @@ Two copies, each taken as late as it can be:
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vramfit.jobs.random_state import random_state, set_random_state
-from vramfit.jobs.step import Step
+from vramfit.jobs.step import AveragedModel, Precision
 from vramfit.measure.memory import room_bytes
+
+
+class Recordable(Protocol):
+    """A step as far as a rollback knows it."""
+
+    device: torch.device
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: AveragedModel | None
+    precision: Precision
 
 
 class Rollback:
     """The two copies of one step, and the way back."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: Recordable) -> None:
         """Copy what the forward pass moves.
 
         Raises:
@@ -74,7 +85,7 @@ def _copy(to: list[Tensor], source: list[Tensor]) -> None:
 class _Weights:
     """Parameters, optimizer state, averaged weights and scaler."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: Recordable) -> None:
         self.step = step
         self.state = {parameter: dict(mine) for parameter, mine in step.optimizer.state.items()}
         self.averaged = step.average.steps if step.average is not None else 0
@@ -95,7 +106,7 @@ class _Weights:
         _forget_unscaling(self.step.precision.scaler, optimizer)
 
 
-def _moved_tensors(step: Step) -> list[Tensor]:
+def _moved_tensors(step: Recordable) -> list[Tensor]:
     average = step.average.model.state_dict().values() if step.average is not None else ()
     scaler = step.precision.scaler
     state = [value for mine in step.optimizer.state.values() for value in mine.values() if isinstance(value, Tensor)]

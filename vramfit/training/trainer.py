@@ -24,6 +24,7 @@ from vramfit.training.loader_tuning import choose_loader_settings
 from vramfit.training.loop import Loop
 from vramfit.training.memory_limit import limit_memory
 from vramfit.training.profile_writer import ProfileWriter
+from vramfit.training.recovery import made_again
 from vramfit.training.resume import Resumed, read_resumed
 from vramfit.training.run_folders import PROFILE, log_folder, make_room, require_folders
 from vramfit.training.run_options import RunOptions
@@ -172,8 +173,12 @@ class _Launch:
 
     def _step(self) -> tuple[Step, list[str]]:
         """The step with its first weights, the same on all ranks; random states are seeded before and after."""
-        _seed(self.options.seed)
-        step = Step(self.job, self.device)
+
+        def build() -> Step:
+            _seed(self.options.seed)
+            return Step(self.job, self.device)
+
+        step = made_again(build, "the network and its weights")
         notes = []
         if self.resumed is not None:
             self.resumed.require_model_of(self.job)

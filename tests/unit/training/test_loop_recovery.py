@@ -116,3 +116,18 @@ def test_nothing_that_learns_is_refused():
     model = small.network().requires_grad_(False)
     with pytest.raises(UsageError, match="no parameters that learn"):
         vramfit.recovering(model, small.sgd([nn.Parameter(torch.zeros(1))]))
+
+
+def test_parts_without_anything_to_weigh_count_their_samples():
+    model = small.network()
+    step = vramfit.recovering(model, small.sgd(model.parameters()), weight=lambda part: 0)
+    calls = []
+
+    def loss(part):
+        calls.append(len(part[0]))
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return small.squared_error(model(part[0]), part[1])
+
+    assert step(small.batch(4), loss).isfinite()
+    assert calls == [4, 2, 2]

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vramfit.errors import OutOfMemory
 from vramfit.jobs.step import Step
-from vramfit.training.recovery import Recovery, even_micro_batch
+from vramfit.training.recovery import Recovery, even_micro_batch, made_again
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -112,3 +112,26 @@ def test_validation_recovers_without_a_sample_lost():
 @pytest.mark.parametrize(("samples", "most", "even"), [(7, 6, 4), (6, 6, 6), (6, 4, 3), (5, 1, 1), (2, 6, 2)])
 def test_parts_are_even(samples, most, even):
     assert even_micro_batch(samples, most) == even
+
+
+def test_building_is_tried_again_once():
+    def building(failures):
+        def build():
+            if failures:
+                failures.pop()
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return "built"
+
+        return made_again(build, "the network and its weights")
+
+    assert building([]) == building([1]) == "built"
+    with pytest.raises(OutOfMemory, match="before the first step, for the network and its weights"):
+        building([1, 2])
+
+
+def test_another_error_of_building_passes():
+    def build():
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        made_again(build, "the network")
