@@ -43,8 +43,8 @@ class Rollback:
         """
         self._step = step
         self._random = random_state(step.device)
-        self._buffers = _Copies(list(step.model.buffers()))
-        self._weights: _Weights | None = None
+        self._buffers = Copies(list(step.model.buffers()))
+        self._weights: WeightCopies | None = None
 
     def before_optimizer(self) -> None:
         """Copy what the optimizer moves.
@@ -53,7 +53,7 @@ class Rollback:
             RuntimeError: out of memory; nothing of it has changed yet.
 
         """
-        self._weights = _Weights(self._step)
+        self._weights = WeightCopies(self._step)
 
     def restore(self) -> None:
         """Put everything back as it was before the step, and drop its gradients."""
@@ -65,13 +65,21 @@ class Rollback:
         set_random_state(self._random, self._step.device)
 
 
-class _Copies:
+class Copies:
+    """Copies of tensors, beside them where the card has room and else on the host."""
+
     def __init__(self, tensors: Sequence[Tensor], *, on_host: bool = False) -> None:
         self.tensors = list(tensors)
         self.copies = [torch.empty_like(tensor, device="cpu" if on_host else None) for tensor in self.tensors]
         _copy(self.copies, self.tensors)
 
+    @classmethod
+    def where_room_is(cls, tensors: Sequence[Tensor], device: torch.device) -> "Copies":
+        """On the card if they fit into what torch holds or may take, else on the host."""
+        return cls(tensors, on_host=not _fits_in_cache(tensors, device))
+
     def restore(self) -> None:
+        """Write the tensors as they were."""
         _copy(self.tensors, self.copies)
 
 
@@ -82,17 +90,17 @@ def _copy(to: list[Tensor], source: list[Tensor]) -> None:
         torch._foreach_copy_(to, source)
 
 
-class _Weights:
+class WeightCopies:
     """Parameters, optimizer state, averaged weights and scaler."""
 
     def __init__(self, step: Recordable) -> None:
         self.step = step
         self.state = {parameter: dict(mine) for parameter, mine in step.optimizer.state.items()}
         self.averaged = step.average.steps if step.average is not None else 0
-        tensors = _moved_tensors(step)
-        self.copies = _Copies(tensors, on_host=not _fits_in_cache(tensors, step.device))
+        self.copies = Copies.where_room_is(_moved_tensors(step), step.device)
 
     def restore(self) -> None:
+        """Put all of it back, and forget state that was made since."""
         optimizer = self.step.optimizer
         for parameter in list(optimizer.state):
             if parameter in self.state:

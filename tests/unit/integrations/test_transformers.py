@@ -1,0 +1,197 @@
+"""Hugging Face's Trainer with `FitCallback`: an OOM changes no weight, whatever is accumulated and counted."""
+
+import contextlib
+import functools
+import gc
+import itertools
+
+import pytest
+import torch
+from faults import FaultAt
+from torch import nn
+
+import vramfit
+
+transformers = pytest.importorskip("transformers")
+pytest.importorskip("accelerate")
+pytestmark = [pytest.mark.integrations, pytest.mark.filterwarnings("ignore")]
+
+SAMPLES, BATCH = 20, 6
+
+
+class Numbers(torch.utils.data.Dataset):
+    """Samples with labels of which some are not valid."""
+
+    def __init__(self, *, classes):
+        generator = torch.Generator().manual_seed(3)
+        self.x = torch.randn(SAMPLES, 4, generator=generator, dtype=torch.float64)
+        self.y = torch.randint(0, 3, (SAMPLES, 5), generator=generator)
+        self.y[::3, 2:] = -100
+        self.classes = classes
+
+    def __len__(self):
+        return SAMPLES
+
+    def __getitem__(self, index):
+        return {"x": self.x[index], "labels": self.y[index] if self.classes else self.x[index].mean()}
+
+
+class Network(nn.Module):
+    """Its loss is a mean, or a sum over `num_items_in_batch` where that is given."""
+
+    def __init__(self, *, counts):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 15)).double()
+        if counts:
+            self.forward = self.forward_counting
+
+    def forward(self, x, labels):
+        return self.outputs(x, labels)
+
+    def forward_counting(self, x, labels, num_items_in_batch=None, **kwargs):
+        return self.outputs(x, labels, num_items_in_batch)
+
+    def outputs(self, x, labels, items=None):
+        logits = self.layers(x)
+        if labels.is_floating_point():
+            return {"loss": ((logits.mean(1) - labels) ** 2).mean(), "logits": logits}
+        each = nn.functional.cross_entropy(logits.view(-1, 3), labels.flatten(), reduction="sum", ignore_index=-100)
+        return {"loss": each / ((labels != -100).sum() if items is None else items), "logits": logits}
+
+
+@pytest.fixture
+def train(tmp_path):
+    """Train three steps; the callback, the Trainer and the weights."""
+
+    def run(*, limit=None, fault_at=None, accumulation=1, counts=False, classes=True, callback=None, **options):
+        callback = callback or fit_callback()
+        model = Network(counts=counts)
+        if limit is not None:
+            limit(model)
+        arguments = transformers.TrainingArguments(
+            output_dir=tmp_path,
+            max_steps=3,
+            per_device_train_batch_size=BATCH,
+            gradient_accumulation_steps=accumulation,
+            learning_rate=0.05,
+            max_grad_norm=0.3,
+            use_cpu=True,
+            report_to=[],
+            save_strategy="no",
+            disable_tqdm=True,
+            logging_strategy="no",
+            **options,
+        )
+        data = Numbers(classes=classes)
+        callbacks = [callback] if fault_at is None else [callback, failing(fault_at)]
+        trainer = transformers.Trainer(model, arguments, train_dataset=data, eval_dataset=data, callbacks=callbacks)
+        trainer.train()
+        return callback, trainer, [parameter.detach().clone() for parameter in model.parameters()]
+
+    return run
+
+
+def failing(k):
+    """A callback after `FitCallback`: the second step runs out of memory at its operation k."""
+    from vramfit.integrations.transformers import _calling_trainer
+
+    class Failing(transformers.TrainerCallback):
+        def on_train_begin(self, args, state, control, **given):
+            trainer = _calling_trainer()
+            fault = FaultAt(k)
+
+            def faulty(act):
+                @functools.wraps(act)
+                def acted(*given, **named):
+                    with fault if trainer.state.global_step == 1 else contextlib.nullcontext():
+                        return act(*given, **named)
+
+                return acted
+
+            trainer.training_step = faulty(trainer.training_step)
+            trainer._clip_grad_norm = faulty(trainer._clip_grad_norm)
+            trainer.optimizer.step = faulty(trainer.optimizer.step)
+
+    return Failing()
+
+
+def fit_callback(**told):
+    from vramfit.integrations.transformers import FitCallback
+
+    return FitCallback(**told)
+
+
+def difference(mine, theirs):
+    return max(float((one - other).abs().max()) for one, other in zip(mine, theirs, strict=True))
+
+
+def limited(most, *, fail_after=0):
+    """A network whose forward pass runs out of memory beyond so many samples, once some passes have gone well."""
+    passes = itertools.count()
+
+    def limit(model):
+        def check(module, given):
+            if next(passes) >= fail_after and len(given[0]) > most:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+
+        model.layers.register_forward_pre_hook(check)
+
+    return limit
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+@pytest.mark.parametrize(("counts", "classes"), [(False, False), (False, True), (True, True)])
+def test_smaller_micro_batches_learn_the_same(train, accumulation, counts, classes):
+    told = {"accumulation": accumulation, "counts": counts, "classes": classes}
+    whole, _, weights = train(**told)
+    callback, trainer, again = train(limit=limited(2, fail_after=accumulation + 1), **told)
+    assert (whole.micro_batch, whole.events) == (None, [])
+    assert callback.micro_batch == 2
+    assert [event.micro_batch_after for event in callback.events] == [3, 2]
+    assert difference(weights, again) < 1e-12
+    assert trainer.state.train_batch_size == BATCH
+
+
+@pytest.mark.parametrize(("accumulation", "operations"), [(1, range(0, 330, 23)), (2, range(5, 480, 41))])
+def test_a_fault_at_any_operation_changes_no_weight(train, accumulation, operations):
+    gc.collect()
+    gc.freeze()
+    _, _, weights = train(accumulation=accumulation)
+    phases = set()
+    for k in operations:
+        callback, _, again = train(accumulation=accumulation, fault_at=k)
+        assert difference(weights, again) < 1e-12, k
+        phases |= {event.phase for event in callback.events}
+    assert phases == {"forward", "backward", "optimizer"}
+
+
+def test_an_evaluation_that_does_not_fit_is_taken_in_halves(train):
+    _, trainer, _ = train(per_device_eval_batch_size=8)
+    whole = trainer.predict(trainer.eval_dataset)
+    limited(3)(trainer.model)
+    halved = trainer.predict(trainer.eval_dataset)
+    assert halved.predictions == pytest.approx(whole.predictions, abs=1e-12)
+    assert (halved.label_ids == whole.label_ids).all()
+    assert halved.metrics["test_loss"] == pytest.approx(whole.metrics["test_loss"], rel=1e-6)
+
+
+def test_a_single_sample_that_does_not_fit_is_said(train):
+    with pytest.raises(vramfit.OutOfMemory, match="micro-batch of 1"):
+        train(limit=limited(0))
+
+
+def test_what_cannot_be_recovered_is_refused(train):
+    with pytest.raises(vramfit.UsageError, match="does not work with auto_find_batch_size"):
+        train(auto_find_batch_size=True)
+    with pytest.raises(vramfit.UsageError, match="reserve_bytes is of a CUDA card"):
+        train(callback=fit_callback(reserve_bytes=1))
+
+
+def test_events_are_told_and_another_training_goes_on_with_what_fits(train, caplog):
+    told = []
+    callback, trainer, _ = train(limit=limited(2), callback=fit_callback(on_event=told.append))
+    assert told == callback.events
+    assert "ran out of memory with a micro-batch of 6; it goes on with 3" in caplog.text
+    trainer.train()
+    assert callback.events == told

@@ -1,0 +1,170 @@
+"""Recovery inside another trainer's step: its own forward and backward passes, on parts of its batch.
+
+Other trainers accumulate gradients over several batches. What earlier batches left is laid aside while a batch is
+taken, so that a failure can drop what it made, and added once the batch has worked.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from vramfit.errors import UsageError
+from vramfit.jobs.batch import IGNORED, batch_size, map_tensors, tensors_in
+from vramfit.jobs.job import Batch
+from vramfit.jobs.ranks import Ranks
+from vramfit.jobs.step import AveragedModel, Precision
+from vramfit.oom import release_memory
+from vramfit.records import OomEvent, Phase
+from vramfit.training.loop_recovery import ADVICE, WHOLE, learning_parameters
+from vramfit.training.recovery import Failure, StepRecovery
+from vramfit.training.rollback import Rollback
+
+OnEvent = Callable[[OomEvent], None]
+Made = TypeVar("Made")
+
+
+class TrainerStep:
+    """A step of another trainer as a recovery asks for one; its subclasses say how the two halves are taken.
+
+    `updates` says whether the optimizer steps after the batch at hand, which `update` must then do.
+    """
+
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None = None
+    ) -> None:
+        self.learning = learning_parameters(model)
+        self._earlier: list[Tensor | None] = []
+        self.phase: Phase = "forward"
+        self.device = self.learning[0].device
+        self.model, self.optimizer = model, optimizer
+        self.average: AveragedModel | None = None
+        self.precision = Precision(None, scaler or torch.amp.GradScaler(self.device.type, enabled=False))
+        self.updates = False
+        self.samples = 1
+
+    def backward(self, batch: Batch, micro_batch: int) -> Tensor:
+        """Accumulate the gradient of the batch's loss as the trainer scales it; the loss, on the device."""
+        raise NotImplementedError
+
+    def update(self) -> None:
+        """Add what earlier batches left."""
+        for parameter, earlier in zip(self.learning, self._earlier, strict=True):
+            if earlier is not None:
+                parameter.grad = earlier if parameter.grad is None else parameter.grad + earlier
+
+    def lay_aside(self) -> None:
+        """Keep the gradients of earlier batches from what the next one makes."""
+        self._earlier = [parameter.grad for parameter in self.learning]
+        for parameter in self.learning:
+            parameter.grad = None
+
+    def forget(self) -> None:
+        """Let go of the gradients of earlier batches."""
+        self._earlier = []
+
+
+class TrainerRecovery(StepRecovery):
+    """Takes the batches of another trainer, whole until one does not fit."""
+
+    def __init__(
+        self, step: TrainerStep, ranks: Ranks, on_event: Callable[[OomEvent], None], micro_batch: int | None = None
+    ) -> None:
+        super().__init__(step, micro_batch or WHOLE, ranks=ranks, on_event=on_event, advice=ADVICE)
+        self.trainer_step = step
+
+    def take_next(self, batch: Batch, position: tuple[int, int]) -> Tensor:
+        """One batch of a trainer that is at (epoch, step); the mean loss over ranks.
+
+        Raises:
+            OutOfMemory: a single sample does not fit.
+
+        """
+        self.position = position
+        self.trainer_step.samples = batch_size(batch)
+        self.trainer_step.lay_aside()
+        try:
+            return self.take(batch, 1 / self.ranks.world_size)
+        finally:
+            self.trainer_step.forget()
+
+    def tell_repeated(self, failure: Failure) -> None:
+        """Tell of an OOM after which nothing has to be smaller."""
+        epoch, step = self.position
+        size = min(self.micro_batch, self.trainer_step.samples)
+        sizes = {"micro_batch_before": size, "micro_batch_after": size}
+        self._on_event(OomEvent(epoch=epoch, step=step, phase=failure.phase, message=failure.message, **sizes))
+
+    def _update(self, rollback: Rollback) -> Failure | None:
+        if self.trainer_step.updates:
+            return super()._update(rollback)
+        try:
+            self.trainer_step.update()  # moves no weight
+        except Exception as error:
+            return self._failure_of(error)
+        return None
+
+
+class Restorable(Protocol):
+    """Copies that can be written back."""
+
+    def restore(self) -> None:
+        """Put everything back."""
+        ...
+
+
+def again(recovery: TrainerRecovery, act: Callable[[], Made], keep: Callable[[], Restorable]) -> Made:
+    """What `act` returns, with a second try, from what `keep` copied, where it runs out of memory.
+
+    By then the activations are gone, and their memory is handed back before it.
+    """
+    kept: Restorable | None = None
+    recovery.trainer_step.phase = "optimizer"
+    try:
+        kept = keep()
+        return act()
+    except Exception as error:
+        failure = recovery._failure_of(error)
+    release_memory()
+    if kept is not None:
+        kept.restore()
+    recovery.tell_repeated(failure)
+    return act()
+
+
+def samples_of(batch: Batch, place: slice) -> Batch:
+    """Some of a batch's samples, as views; tensors that do not count samples first stay whole."""
+    samples = batch_size(batch)
+    return map_tensors(lambda value: value[place] if value.dim() and len(value) == samples else value, batch)
+
+
+def terms_of(labels: Iterable[Tensor], samples: int) -> float:
+    """What a mean loss is over: the classes among labels that are not -100, or else the samples."""
+    classes = [value for value in labels if value.dtype in (torch.int64, torch.int32)]
+    known = sum(int((value != IGNORED).sum()) for value in classes)
+    return float(known if classes else samples)
+
+
+def keep_free(reserve_bytes: int, device: torch.device) -> None:
+    """Limit torch to what a card has free but for a reserve, in bytes; an allocation beyond fails and is recovered.
+
+    Raises:
+        UsageError: there is no card, or not so much free.
+
+    """
+    if not reserve_bytes:
+        return
+    if device.type != "cuda":
+        raise UsageError(f"reserve_bytes is of a CUDA card, and training is on {device.type}; leave it out.")
+    free, total = torch.cuda.mem_get_info(device)
+    allowed = free + torch.cuda.memory_reserved(device) - reserve_bytes
+    if allowed <= 0:
+        raise UsageError(f"reserve_bytes is {reserve_bytes}, and the card has {free} free; reserve less.")
+    torch.cuda.set_per_process_memory_fraction(allowed / total, device)
+
+
+def can_be_split(batch: Batch) -> bool:
+    """Whether a batch has a tensor whose first dimension may count samples."""
+    tensors = tensors_in(batch)
+    return bool(tensors) and tensors[0].dim() > 0
