@@ -31,6 +31,6 @@ def cards(
         print_json({"cards": [card.model_dump(mode="json") for card in found]})
         return
     from vramfit.report.cards import cards_table
-    from vramfit.report.table import show
+    from vramfit.report.terminal import show
 
     show(cards_table(found))

@@ -7,7 +7,7 @@ import typer
 
 from vramfit.cli.arguments import IMAGE_SIZE
 from vramfit.cli.options import OUTPUT, AsJson, FilmFormat, OutputOption, SkipBad, one_path
-from vramfit.cli.results import print_json, require_free, tell, write_result
+from vramfit.cli.results import next_step, print_json, require_free, tell, write_result
 from vramfit.landmarks.training.options import Augmentation
 from vramfit.units import parse_image_size
 
@@ -46,6 +46,12 @@ def check(
     else:
         _tell(report)
     tell(written, as_json=as_json)
+    todo = (
+        "mend what is an error, then check again"
+        if report.errors
+        else f"vramfit train --dataset-path {path} --auto-batch"
+    )
+    next_step(todo if html or not report.findings else f"{todo}; --html check.html shows each film", as_json=as_json)
     if report.errors:
         raise typer.Exit(7)
 
@@ -94,6 +100,7 @@ def preview(
         print_json({"output": output, "films": len(cache), "augmentation": augmentation})
     else:
         typer.echo(f"Wrote {output}: {len(cache)} films, each as it is and {changes} ({augmentation}).")
+    next_step(f"vramfit train --dataset-path {path} --augmentation {augmentation} --auto-batch", as_json=as_json)
 
 
 @app.command()
@@ -127,6 +134,7 @@ def convert(
     for note in done.notes:
         typer.echo(note)
     typer.echo(f"Wrote {target}: {_counted(done.films, 'film')}, {len(marked.landmarks)} landmarks, as {to}.")
+    next_step(f"vramfit data check {target}", as_json=as_json)
 
 
 def _page(report: "CheckReport", path: Path, film_format: str | None) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vramfit.cli.options import AsJson, OutputOption, one_path
-from vramfit.cli.results import print_json
+from vramfit.cli.results import next_step, print_json, without_next_steps
 from vramfit.errors import CannotWrite, VramfitError
 from vramfit.units import format_duration
 
@@ -36,7 +36,7 @@ def demo(
     started = time.monotonic()
     steps = _steps(folder, epochs)
     # A document is all that stdout gets, so what the steps say goes to stderr.
-    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+    with redirect_stdout(sys.stderr) if as_json else nullcontext(), without_next_steps():
         for number, (title, words) in enumerate(steps, start=1):
             typer.echo(f"\n[{number}/{len(steps)}] {title}\n$ vramfit {' '.join(words)}\n")
             _run(words)
@@ -50,6 +50,9 @@ def demo(
     typer.echo(f"\nDone in {format_duration(duration_s)}. Everything lies in {folder}:")
     for place, meaning in _places(folder):
         typer.echo(f"  {place!s:<{_widest(folder)}}  {meaning}")
+    next_step(
+        f"open {folder / 'evaluation.html'}, then vramfit data check FOLDER on films of your own", as_json=as_json
+    )
 
 
 def _steps(folder: Path, epochs: int) -> list[tuple[str, list[str]]]:

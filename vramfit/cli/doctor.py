@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vramfit.cli.options import AsJson
+from vramfit.cli.progress import working
+from vramfit.cli.results import next_step
 from vramfit.units import format_size
 
 if TYPE_CHECKING:
@@ -22,12 +24,15 @@ def doctor(*, as_json: AsJson = False) -> None:
     """
     import json
 
-    report = examine()
+    with working("looking at this machine"):
+        report = examine()
     if as_json:
         typer.echo(json.dumps(report, indent=2))
         return
     for line in _lines(report):
         typer.echo(line)
+    todo = "vramfit probe measures what fits" if report["cards"] else "vramfit probe --gpu CARD predicts what would fit"
+    next_step(todo, as_json=as_json)
 
 
 def examine() -> dict[str, Any]:

@@ -18,7 +18,8 @@ from vramfit.cli.options import (
     Views,
     one_path,
 )
-from vramfit.cli.results import require_free, tell, write_result
+from vramfit.cli.progress import film_progress, tell_oom
+from vramfit.cli.results import next_step, require_free, tell, write_result
 from vramfit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ def evaluate(
         cache_dir=cache_dir,
         calibrate=calibrate,
     )
-    judged, comparison = _judge(one_path(checkpoint_file, checkpoint, "--checkpoint"), compare, options)
+    trained = one_path(checkpoint_file, checkpoint, "--checkpoint")
+    judged, comparison = _judge(trained, compare, options)
     document = (comparison or judged.report).model_dump_json(indent=2) + "\n"
     written = [write_result(export, document, "Evaluation")] if export is not None else []
     written += [write_result(html, _page(judged, comparison), "Report")] if html is not None else []
@@ -98,6 +100,9 @@ def evaluate(
     else:
         _show(judged, comparison)
     tell(written, as_json=as_json)
+    shown = f"vramfit infer {trained} FILMS -o found marks films that nobody has marked"
+    page = "" if html else "; --html report.html draws the worst films"
+    next_step(f"{shown}{page}", as_json=as_json)
 
 
 def _symbols(landmarks: str | None) -> tuple[str, ...] | None:
@@ -110,11 +115,10 @@ def _symbols(landmarks: str | None) -> tuple[str, ...] | None:
 
 
 def _judge(checkpoint: Path, compare: Path | None, options: "EvaluationOptions") -> "tuple[Judged, Comparison | None]":
-    from vramfit.cli.progress import film_progress, tell_oom
-    from vramfit.landmarks.evaluation.compare import compare_checkpoints
-    from vramfit.landmarks.evaluation.evaluate import judge_checkpoint
-
     with film_progress() as progress:
+        from vramfit.landmarks.evaluation.compare import compare_checkpoints
+        from vramfit.landmarks.evaluation.evaluate import judge_checkpoint
+
         if compare is None:
             return judge_checkpoint(checkpoint, options, progress=progress, on_event=tell_oom), None
         return compare_checkpoints(checkpoint, compare, options, progress=progress, on_event=tell_oom)

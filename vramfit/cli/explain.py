@@ -28,7 +28,8 @@ from vramfit.cli.options import (
     uses_free,
 )
 from vramfit.cli.probe_request import named_levers
-from vramfit.cli.results import require_free, tell, write_result
+from vramfit.cli.progress import working
+from vramfit.cli.results import next_step, require_free, tell, write_result
 from vramfit.errors import UsageError
 from vramfit.jobs.hub.options import HubOptions
 
@@ -101,18 +102,19 @@ def explain(
         return
     if no_names:
         raise UsageError("--no-names is of a snapshot; name its file.")
-    from vramfit.cli.models import named_job
-    from vramfit.jobs.levers.apply import settled
-    from vramfit.jobs.levers.text import levers_sentence
-    from vramfit.prediction.explain import explain_trial
-    from vramfit.prediction.predict import Predictor, card_budget
+    with working(f"tracing {model}"):
+        from vramfit.cli.models import named_job
+        from vramfit.jobs.levers.apply import settled
+        from vramfit.jobs.levers.text import levers_sentence
+        from vramfit.prediction.explain import explain_trial
+        from vramfit.prediction.predict import Predictor, card_budget
 
-    hub = HubOptions.parse(seq_len=seq_len, lora=lora, load_in=load_in)
-    job = named_job(model, image_size=read_size(image_size), amp=amp, channels_last=channels_last, hub=hub)
-    card = card_for(name := card_name(gpu, mig=mig, memory=memory))
-    job = _with_levers(job, levers, name, batch_size, own=is_factory(model))
-    predictor = Predictor(job, card, card_budget(card))
-    explanation = explain_trial(predictor, batch_size or _largest(predictor))
+        hub = HubOptions.parse(seq_len=seq_len, lora=lora, load_in=load_in)
+        job = named_job(model, image_size=read_size(image_size), amp=amp, channels_last=channels_last, hub=hub)
+        card = card_for(name := card_name(gpu, mig=mig, memory=memory))
+        job = _with_levers(job, levers, name, batch_size, own=is_factory(model))
+        predictor = Predictor(job, card, card_budget(card))
+        explanation = explain_trial(predictor, batch_size or _largest(predictor))
     title = _title(job, card, explanation.micro_batch)
     written = []
     if html is not None:
@@ -123,6 +125,8 @@ def explain(
     note = " ".join(notes) or None
     _report(explanation, predictor.trial(explanation.micro_batch), title=title, note=note, as_json=as_json)
     tell(written, as_json=as_json)
+    drawn = "" if html else "--html step.html draws the step from moment to moment; "
+    next_step(f"{drawn}--levers auto shows the same step with what makes it fit", as_json=as_json)
 
 
 def _with_levers(job: "Job", levers: str | None, gpu: str | None, batch_size: int | None, *, own: bool) -> "Job":
@@ -193,7 +197,7 @@ def _title(job: "Job", card: "Card", micro_batch: int) -> str:
 
 def _report(explanation: "Explanation", trial: "Trial", *, title: str, note: str | None, as_json: bool) -> None:
     from vramfit.report.explain import modules_table, parts_table, shortage, words
-    from vramfit.report.table import show
+    from vramfit.report.terminal import say, show
 
     if as_json:
         document = {
@@ -205,7 +209,7 @@ def _report(explanation: "Explanation", trial: "Trial", *, title: str, note: str
         typer.echo(json.dumps(document, indent=2))
         return
     said = [words(explanation), shortage(trial), note]
-    typer.echo("\n".join([title, *filter(None, said), ""]))
+    say(title, *filter(None, said), "")
     show(parts_table(explanation))
-    typer.echo()
+    say("")
     show(modules_table(explanation))

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from vramfit.cli.options import OUTPUT, AsJson, Checkpoint, CheckpointOption, one_path
-from vramfit.cli.results import print_json
+from vramfit.cli.progress import working
+from vramfit.cli.results import next_step, print_json
 from vramfit.errors import UsageError
 
 
@@ -33,12 +34,15 @@ def export(
     from vramfit.landmarks.export.export import export_network, format_of
     from vramfit.landmarks.model.trained_network import load_trained
     from vramfit.landmarks.report.export import export_document, export_lines
+    from vramfit.report.terminal import say
 
     trained = one_path(checkpoint_file, checkpoint, "--checkpoint")
     path = output or trained.with_suffix(f".{to}")
     file_format = format_of(path, to)
-    exported = export_network(load_trained(trained, "cpu"), path, file_format, force=force)
+    with working(f"writing {path.name}"):
+        exported = export_network(load_trained(trained, "cpu"), path, file_format, force=force)
     if as_json:
         print_json(export_document(exported))
     else:
-        typer.echo("\n".join(export_lines(exported)))
+        say(*export_lines(exported))
+    next_step("docs/export.md has the page of numpy that feeds the file and reads its points", as_json=as_json)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 import sys
 
 import typer
@@ -23,10 +24,19 @@ def tell(error: Exception, *, as_json: bool = False) -> int:
         typer.echo(error.format_message(), err=True)  # type: ignore[attr-defined]  # click's: here a whole help text
         return int(error.exit_code)  # type: ignore[attr-defined]  # as above
     sentence, code = explain(error)
-    typer.echo(f"vramfit: {sentence}", err=True)
+    _say(f"vramfit: {sentence}")
     if as_json:
         tell_json(sentence, code)
     return code
+
+
+def _say(line: str) -> None:
+    """On stderr, wrapped between words where that is a terminal."""
+    if sys.stderr.isatty():
+        from vramfit.report.terminal import wrapped
+
+        line = wrapped(line, shutil.get_terminal_size().columns)
+    typer.echo(line, err=True)
 
 
 def tell_json(sentence: str, exit_code: int) -> None:

@@ -18,7 +18,7 @@ from vramfit.cli.options import (
     Views,
     one_path,
 )
-from vramfit.cli.results import print_json
+from vramfit.cli.results import next_step, print_json
 from vramfit.errors import CannotWrite, UsageError
 
 if TYPE_CHECKING:
@@ -150,6 +150,8 @@ def infer(
         )
     else:
         typer.echo(f"Films: {len(done)}, {len(trained.landmarks)} landmarks on each; written to {output}")
+    again = "" if measures else "; --measures adds SNA, SNB and the other angles"
+    next_step(f"look at {outputs.folder / OVERLAYS if overlay else output}{again}", as_json=as_json)
 
 
 def _chosen(trained: "Trained", films: "FilmSet", method: "Method", *, as_json: bool) -> int:

@@ -12,6 +12,7 @@ from vramfit.cli.options import (
     BATCH,
     DEFAULT_MODEL,
     OUTPUT,
+    TIMM,
     AsJson,
     CardMemory,
     ChannelsLast,
@@ -29,7 +30,8 @@ from vramfit.cli.options import (
 )
 from vramfit.cli.probe_lengths import BATCH_AXIS, answer_axis
 from vramfit.cli.probe_request import Case, cases_of, named_cards, named_levers, sizes_to_try
-from vramfit.cli.results import require_free, tell, write_result
+from vramfit.cli.progress import working
+from vramfit.cli.results import next_step, require_free, tell, write_result
 from vramfit.errors import NothingFits, UsageError
 from vramfit.jobs.hub.options import HubOptions
 from vramfit.probe.request import MemoryLimits, ProbeRequest
@@ -194,14 +196,17 @@ def _check_axis(axis: str, lengths: str | None, html: Path | None, cases: list[C
 
 
 def _one(case: Case, *, export: Path | None, html: Path | None, as_json: bool) -> None:
-    from vramfit.report.table import show, show_profile, trial_table
-
     trials: list[Trial] = []
-    frontier = case.frontier()
+    with working(f"probing {case.model}"):
+        from vramfit.report.table import show_profile, trial_table
+        from vramfit.report.terminal import show
+
+        frontier = case.frontier()
     if frontier is not None and not as_json:
         _show_frontier(frontier, case.schedule())
     try:
-        profile = case.answer(_watch(trials), frontier)
+        with working(f"probing {case.model}") as told:
+            profile = case.answer(_watch(trials, told), frontier)
     except NothingFits:
         if trials and not as_json:
             show(trial_table(trials, None, case.request.schedule))
@@ -213,6 +218,16 @@ def _one(case: Case, *, export: Path | None, html: Path | None, as_json: bool) -
     else:
         show_profile(profile)
     tell(written, as_json=as_json)
+    next_step(_after(case, export), as_json=as_json)
+
+
+def _after(case: Case, export: Path | None) -> str:
+    """The command that goes on from a plan."""
+    if case.is_factory:
+        return f"vramfit explain --model {case.model} shows where the memory goes"
+    task = f"--task classify --model {case.model} " if case.model.startswith(TIMM) else ""
+    train = f"vramfit train {task}--dataset-path FOLDER --profile {export or 'plan.json'}"
+    return train if export else f"the same with -o plan.json keeps the plan, then {train}"
 
 
 def _page(profile: "Profile", frontier: "Frontier | None") -> str:
@@ -237,13 +252,12 @@ def _one_document(profile: "Profile", frontier: "Frontier | None") -> str:
 
 
 def _several(cases: list[Case], *, label: str, files: Mapping[str, Path], html: Path | None, as_json: bool) -> None:
-    from vramfit.report.plans import plan_sentences, shared_remarks
-    from vramfit.report.table import plan_table, show
+    with working(f"probing {label}") as told:
+        from vramfit.report.plans import plan_sentences, shared_remarks
+        from vramfit.report.table import plan_table
+        from vramfit.report.terminal import say, show
 
-    results: list[tuple[Case, Profile | None]] = []
-    for case in cases:
-        _progress(f"{label} {case.label}")
-        results.append((case, _or_nothing(case)))
+        results = [(case, _or_nothing(case, told)) for case in cases]
     found = [(case.label, profile) for case, profile in results if profile is not None]
     written = [write_result(files[name], profile.to_json(), "Profile") for name, profile in found if files]
     if html is not None and found:
@@ -255,8 +269,9 @@ def _several(cases: list[Case], *, label: str, files: Mapping[str, Path], html: 
     if as_json:
         typer.echo(_document(label, results))
     else:
-        print("", *plan_sentences(found), *shared_remarks(found), sep="\n")
+        say("", *plan_sentences(found), *shared_remarks(found))
     tell(written, as_json=as_json)
+    next_step(f"probe one {label} alone for every batch, and with -o plan.json to keep its plan", as_json=as_json)
 
 
 def _cases_page(label: str, results: "list[tuple[Case, Profile | None]]") -> str:
@@ -265,11 +280,13 @@ def _cases_page(label: str, results: "list[tuple[Case, Profile | None]]") -> str
     return cases_page(label, [(case.label, profile) for case, profile in results])
 
 
-def _or_nothing(case: Case) -> "Profile | None":
+def _or_nothing(case: Case, told: Callable[[str], None]) -> "Profile | None":
+    told(case.label)
     try:
-        return case.answer(_watch([]))
+        return case.answer(_watch([], lambda word: told(f"{case.label}, {word}")))
     except NothingFits as error:
-        _progress(str(error))
+        if sys.stderr.isatty():
+            typer.echo(f"{case.label}: {error}", err=True)
         return None
 
 
@@ -283,17 +300,12 @@ def _document(label: str, results: "list[tuple[Case, Profile | None]]") -> str:
     return json.dumps({"cases": cases}, indent=2)
 
 
-def _watch(trials: "list[Trial]") -> "Callable[[Trial], None]":
-    """Keeps every trial, and tells a person at a terminal of each."""
+def _watch(trials: "list[Trial]", told: Callable[[str], None]) -> "Callable[[Trial], None]":
+    """Keeps every trial, and tells of each."""
 
     def on_trial(trial: "Trial") -> None:
         trials.append(trial)
         verdict = trial.verdict.value.replace("_", " ")
-        _progress(f"{trial.source} batch {trial.micro_batch}: {format_size(trial.device_used_bytes)}, {verdict}")
+        told(f"{trial.source} batch {trial.micro_batch}, {format_size(trial.device_used_bytes)}, {verdict}")
 
     return on_trial
-
-
-def _progress(line: str) -> None:
-    if sys.stderr.isatty():
-        typer.echo(line, err=True)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vramfit.cli.options import AsJson, OutputOption, one_path
-from vramfit.cli.results import print_json, require_free, write_result
+from vramfit.cli.progress import working
+from vramfit.cli.results import next_step, print_json, require_free, write_result
 from vramfit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def list_profiles(*, as_json: AsJson = False) -> None:
     """List the profiles that vramfit ships."""
     import json
 
-    from vramfit.report.table import profile_list, show
+    from vramfit.report.table import profile_list
+    from vramfit.report.terminal import show
     from vramfit.shipped import load_profile, shipped_profiles
 
     files = shipped_profiles()
@@ -42,12 +44,14 @@ def list_profiles(*, as_json: AsJson = False) -> None:
         typer.echo(json.dumps({"profiles": {name: str(file) for name, file in files.items()}}, indent=2))
     else:
         show(profile_list(profiles))
+        next_step("vramfit profile show NAME; vramfit train --profile NAME --dataset-path FOLDER", as_json=as_json)
 
 
 @app.command("show")
 def show_one(name: Name, *, as_json: AsJson = False) -> None:
     """Show one profile: the job, the budget, the trials and the plan."""
     from vramfit.report.table import origin_sentence, show_profile
+    from vramfit.report.terminal import say
     from vramfit.shipped import load_profile
 
     profile = load_profile(name)
@@ -55,7 +59,8 @@ def show_one(name: Name, *, as_json: AsJson = False) -> None:
         typer.echo(profile.to_json(), nl=False)
         return
     show_profile(profile)
-    typer.echo(origin_sentence(profile))
+    say(origin_sentence(profile))
+    next_step(f"vramfit profile verify {name} on the card itself", as_json=as_json)
 
 
 @app.command("diff")
@@ -64,7 +69,7 @@ def diff(first: First, second: Second, *, as_json: AsJson = False) -> None:
     import json
 
     from vramfit.report.profile_difference import difference_table
-    from vramfit.report.table import show
+    from vramfit.report.terminal import show
     from vramfit.shipped import load_profile
 
     profiles = load_profile(first), load_profile(second)
@@ -101,6 +106,7 @@ def export(
         print_json({"profile": name, "output": target})
     else:
         typer.echo(written)
+    next_step(f"vramfit train --profile {target} --dataset-path FOLDER", as_json=as_json)
 
 
 @app.command("verify")
@@ -120,11 +126,13 @@ def verify(
     """
     from vramfit.errors import ProfileError
     from vramfit.records import Verdict
-    from vramfit.report.table import show, trial_table
+    from vramfit.report.table import trial_table
+    from vramfit.report.terminal import show
     from vramfit.shipped import load_profile
 
     profile = load_profile(name)
-    reasons, trial = _judged(profile, model)
+    with working(f"verifying {name}"):
+        reasons, trial = _judged(profile, model)
     refused = trial is not None and trial.verdict is not Verdict.FITS
     if not as_json:
         for reason in reasons:
@@ -142,6 +150,7 @@ def verify(
         typer.echo(f"The profile holds: batch {trial.micro_batch} fits.")
     elif holds:
         typer.echo("The profile holds: it was made on this card, with this driver and this torch.")
+    next_step(f"vramfit train --profile {name} --dataset-path FOLDER", as_json=as_json)
 
 
 def _judged(profile: "Profile", model: str | None) -> "tuple[tuple[str, ...], Trial | None]":

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from vramfit.cli.options import AsJson
+from vramfit.cli.progress import working
+from vramfit.cli.results import next_step
 from vramfit.units import parse_size
 
 
@@ -29,16 +31,19 @@ def replay(
 
     Needs no GPU. The file is read as plain data; nothing in it is run.
     """
-    from vramfit.prediction.snapshots.compare import compare
-    from vramfit.prediction.snapshots.snapshot import load_snapshot
-    from vramfit.report.replay import comparison_table, document, sentences
-    from vramfit.report.table import show
-
     limit_bytes = parse_size(vram) if vram else None
-    comparison = compare(load_snapshot(snapshot), alloc_conf, limit_bytes)
+    with working(f"replaying {snapshot.name}"):
+        from vramfit.prediction.snapshots.compare import compare
+        from vramfit.prediction.snapshots.snapshot import load_snapshot
+        from vramfit.report.replay import comparison_table, document, sentences
+        from vramfit.report.terminal import say, show
+
+        comparison = compare(load_snapshot(snapshot), alloc_conf, limit_bytes)
     if as_json:
         typer.echo(json.dumps(document(comparison), indent=2))
         return
     show(comparison_table(comparison))
-    for sentence in sentences(comparison):
-        typer.echo(sentence)
+    say(*sentences(comparison))
+    if alloc_conf is None:
+        again = f"vramfit replay {snapshot} --alloc-conf expandable_segments:True"
+        next_step(f"{again} shows what other settings would have taken", as_json=as_json)

@@ -1,13 +1,17 @@
 """Files that a verb writes beside what it prints: never over another one unasked, and each told of."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from vramfit.errors import CannotWrite, UsageError
+
+_TOLD = ContextVar("next steps are told", default=True)
 
 
 def require_free(*files: Path | None, force: bool) -> None:
@@ -40,6 +44,22 @@ def write_result(file: Path, content: str, what: str) -> str:
 def print_json(document: Mapping[str, Any]) -> None:
     """Print one JSON document; paths and dates as text."""
     typer.echo(json.dumps(document, indent=2, default=str))
+
+
+def next_step(line: str, *, as_json: bool) -> None:
+    """Say on stderr what one would do next; nothing beside a document, or where a verb is a step of another one."""
+    if _TOLD.get() and not as_json:
+        typer.echo(f"Next: {line}", err=True)
+
+
+@contextmanager
+def without_next_steps() -> Iterator[None]:
+    """For verbs that are run one after the other, so that the next step is no question."""
+    before = _TOLD.set(False)
+    try:
+        yield
+    finally:
+        _TOLD.reset(before)
 
 
 def tell(sentences: Iterable[str], *, as_json: bool) -> None:

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from vramfit.cli.options import AsJson, OutputOption, one_path
-from vramfit.cli.results import print_json
+from vramfit.cli.progress import working
+from vramfit.cli.results import next_step, print_json
 
 
 def sample(
@@ -26,8 +27,10 @@ def sample(
     """Make a small film set in 'Aariz layout: drawn lateral skulls, 29 landmarks, two raters, three machines."""
     from vramfit.landmarks.sample.make import make_sample
 
-    made = make_sample(one_path(folder, output, "--output"), films=films, height=height, seed=seed)
+    with working("drawing films"):
+        made = make_sample(one_path(folder, output, "--output"), films=films, height=height, seed=seed)
     if as_json:
         print_json({"folder": made, "films": films})
     else:
         typer.echo(f"Made {films} films of drawn skulls in {made}; they are for trying things, not for medicine.")
+    next_step(f"vramfit data check {made}, then vramfit train --dataset-path {made} --auto-batch", as_json=as_json)

@@ -9,7 +9,8 @@ import typer
 from vramfit.cli.config import config_text
 from vramfit.cli.from_options import read, takes
 from vramfit.cli.options import AsJson
-from vramfit.cli.results import print_json
+from vramfit.cli.progress import working
+from vramfit.cli.results import next_step, print_json
 from vramfit.cli.tasks import FLAG, LANDMARKS, TaskKind
 from vramfit.errors import UsageError
 from vramfit.landmarks.training.options import LandmarkOptions
@@ -71,6 +72,7 @@ def verb_of(kind: TaskKind) -> Callable[..., None]:
         summary = run(chosen)
         if as_json:
             print_json(summary.document())
+        next_step(_after(chosen), as_json=as_json)
 
     train.__doc__ = _HELP.format(summary=kind.summary)
     return train
@@ -80,20 +82,29 @@ train = verb_of(LANDMARKS)
 
 
 def _run(kind: TaskKind, options: RunOptions, *, log_images: int, as_json: bool) -> "RunSummary":
-    from vramfit.report.console import ConsoleListener
-    from vramfit.report.tracking import TensorBoardListener
-    from vramfit.training.run_file import RunFile
+    with working("loading torch"):
+        from vramfit.report.console import ConsoleListener
+        from vramfit.report.tracking import TensorBoardListener
+        from vramfit.training.run_file import RunFile
 
+        train_task = kind.load()
     # A document is all that stdout gets.
     console = ConsoleListener(stderr=as_json)
     amp = getattr(options, "amp", None) or "off"
     more = {FLAG.removeprefix("--"): kind.name, "log-images": log_images, "amp": amp}
     try:
-        train_task = kind.load()
         listeners = [RunFile(options.save_dir, config_text(options, more)), console, TensorBoardListener(log_images)]
         return train_task(options, listeners)  # type: ignore[no-any-return]
     finally:
         console.close()
+
+
+def _after(options: RunOptions) -> str:
+    """The command that judges what was trained, or that shows its curves."""
+    if isinstance(options, LandmarkOptions):
+        best = options.save_dir / "checkpoint_best.pth"
+        return f"vramfit evaluate {best} --dataset-path {options.dataset_path} --html report.html"
+    return f"tensorboard --logdir {options.log_dir}"
 
 
 def _run_folds(options: LandmarkOptions, run: "Callable[[LandmarkOptions], RunSummary]", *, as_json: bool) -> None:

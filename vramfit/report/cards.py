@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from vramfit.cards import Card
-from vramfit.report.table import gib, make_table
+from vramfit.report.table import gib
+from vramfit.report.terminal import make_table
 
 _COLUMNS = (
     "card",

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from vramfit.records import EpochRecord, GrowBack, OomEvent
 from vramfit.report.table import step_cell
+from vramfit.report.terminal import wrapped
 from vramfit.training.listeners import Listener, RunStart, RunSummary
 from vramfit.training.listeners import Progress as StepProgress
 from vramfit.units import format_duration, format_size
@@ -82,8 +83,9 @@ class ConsoleListener(Listener):
             )
 
     def on_epoch(self, record: EpochRecord) -> None:
-        """One line."""
-        self._print(epoch_line(record, self._epochs, self._metric_words(record.metrics)))
+        """One line, of what fits where it is a terminal's."""
+        width = self._console.width if self._console.is_terminal else None
+        self._print(epoch_line(record, self._epochs, self._metric_words(record.metrics), width))
 
     def on_event(self, event: OomEvent) -> None:
         """What ran out, and what happens now."""
@@ -123,7 +125,8 @@ class ConsoleListener(Listener):
         self._bar.start()
 
     def _print(self, line: str) -> None:
-        self._console.print(line)
+        terminal = self._console.is_terminal
+        self._console.print(wrapped(line, self._console.width) if terminal else line)
         self._last_line = time.monotonic()
 
 
@@ -147,20 +150,33 @@ def progress_line(progress: StepProgress, epochs: int) -> str:
     )
 
 
-def epoch_line(record: EpochRecord, epochs: int, metrics: Sequence[str] = ()) -> str:
-    """One epoch in one line, `metrics` in words; what was not measured is left out."""
+def epoch_line(record: EpochRecord, epochs: int, metrics: Sequence[str] = (), width: int | None = None) -> str:
+    """One epoch in one line, `metrics` in words; what was not measured is left out.
+
+    A line of limited `width` leaves out what matters least: TensorBoard and the checkpoint have all of it.
+    """
+    oom = f"{len(record.oom_events)} OOM, micro-batch {record.micro_batch}" if record.oom_events else ""
+    used = f"VRAM {format_size(record.device_used_bytes)}" if record.device_used_bytes is not None else ""
+    # How little each matters; 0 always stays.
     parts = [
-        f"epoch {record.epoch}/{epochs}",
-        f"loss {record.loss:.4f}",
-        f"LR {record.learning_rate:.2e}",
-        *metrics,
-        f"{record.images_per_s:.1f} images/s",
-        f"data wait {100 * record.data_wait_share:.0f} %",
-        _vram(record),
-        format_duration(record.duration_s),
-        f"{len(record.oom_events)} OOM, micro-batch {record.micro_batch}" if record.oom_events else "",
+        (0, f"epoch {record.epoch}/{epochs}"),
+        (0, f"loss {record.loss:.4f}"),
+        (7, f"LR {record.learning_rate:.2e}"),
+        *((1 if place == 0 else 6, words) for place, words in enumerate(metrics)),
+        (4, f"{record.images_per_s:.1f} images/s"),
+        (5, f"data wait {100 * record.data_wait_share:.0f} %"),
+        (3, _vram(record) if width is None else used),
+        (2, format_duration(record.duration_s)),
+        (1, oom),
     ]
-    return " | ".join(part for part in parts if part)
+    parts = [part for part in parts if part[1]]
+    while width is not None and len(_line(parts)) > width and max(parts)[0] > 0:
+        parts.remove(max(parts))
+    return _line(parts)
+
+
+def _line(parts: Sequence[tuple[int, str]]) -> str:
+    return " | ".join(words for _, words in parts)
 
 
 def event_sentence(event: OomEvent) -> str:

@@ -11,7 +11,8 @@ from rich.table import Table
 from vramfit.jobs.levers.text import short_levers
 from vramfit.prediction.frontier import Frontier, FrontierRow
 from vramfit.records import Schedule
-from vramfit.report.table import MARK, RISKS, device_cell, epoch_cell, gib, make_table, show, step_cell
+from vramfit.report.table import MARK, RISKS, device_cell, epoch_cell, gib, step_cell
+from vramfit.report.terminal import make_table, say, show
 
 _FIGURES = ("choice", "batch", "x steps", "device\nGiB", "headroom\nGiB", "risk", "step\ntime")
 _EPOCH = "time per\nepoch"
@@ -49,7 +50,7 @@ def show_frontier(frontier: Frontier, schedule: Schedule, file: TextIO | None = 
     """Print the figures, the levers and reason of each row, and the pick with its reason in a sentence."""
     file = file or sys.stdout
     show(numbered_figures(frontier, schedule), file)
-    print("", *legend(frontier), "", choice_sentence(frontier), "", sep="\n", file=file)
+    say("", *legend(frontier), "", choice_sentence(frontier), "", file=file)
 
 
 def choice_sentence(frontier: Frontier) -> str:

@@ -9,17 +9,8 @@ from rich.table import Table
 from vramfit.plan.length_plan import LengthPlan, ProvenLength
 from vramfit.plan.lengths import Length, name_of
 from vramfit.records import Trial, Verdict
-from vramfit.report.table import (
-    MARK,
-    RISKS,
-    assumptions_of,
-    budget_sentence,
-    device_cell,
-    gib,
-    make_table,
-    show,
-    step_cell,
-)
+from vramfit.report.table import MARK, RISKS, assumptions_of, budget_sentence, device_cell, gib, step_cell
+from vramfit.report.terminal import make_table, say, show
 from vramfit.units import format_duration
 
 # What the numbers of a length count, by axis.
@@ -77,10 +68,10 @@ def show_lengths(plan: LengthPlan, batch: int | None = None, file: TextIO | None
     """Print the budget, the table and what follows from it; `batch` is the loader's fixed batch, if it has one."""
     file = file or sys.stdout
     where = plan.machine.card or "this machine"
-    print(f"{plan.job.model} {plan.job.optimizer} on {where} ({plan.source})", file=file)
-    print(budget_sentence(plan.budget), "", sep="\n", file=file)
+    say(f"{plan.job.model} {plan.job.optimizer} on {where} ({plan.source})", file=file)
+    say(budget_sentence(plan.budget), "", file=file)
     show(length_table(plan), file)
-    print("", *length_sentences(plan, batch), sep="\n", file=file)
+    say("", *length_sentences(plan, batch), file=file)
 
 
 def show_longest(
@@ -103,7 +94,7 @@ def show_longest(
             style="bold" if length == answer else None,
         )
     show(table, file)
-    print("", f"Longest: {unit} {name_of(answer)} at batch {trials[0][1].micro_batch}.", *notes, sep="\n", file=file)
+    say("", f"Longest: {unit} {name_of(answer)} at batch {trials[0][1].micro_batch}.", *notes, file=file)
 
 
 def _gain(plan: LengthPlan) -> str:

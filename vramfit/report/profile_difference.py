@@ -6,7 +6,8 @@ from rich.table import Table
 
 from vramfit.jobs.levers.text import short_levers
 from vramfit.records import Profile, Trial
-from vramfit.report.table import RISKS, device_cell, make_table, step_cell
+from vramfit.report.table import RISKS, device_cell, step_cell
+from vramfit.report.terminal import make_table
 from vramfit.units import format_size
 
 

@@ -6,7 +6,8 @@ from typing import TextIO
 
 from vramfit.jobs.levers.text import describe_levers
 from vramfit.report.explain import modules_table, words
-from vramfit.report.table import budget_sentence, headline, make_table, plan_sentence, show, trial_table
+from vramfit.report.table import budget_sentence, headline, plan_sentence, trial_table
+from vramfit.report.terminal import make_table, say, show
 from vramfit.script.answer import ScriptAnswer
 from vramfit.units import GIB
 
@@ -17,18 +18,18 @@ def show_script(answer: ScriptAnswer, file: TextIO | None = None) -> None:
     """Print an answer: the trials, the plan, the peak by phase and by module, and the command to train with."""
     file = file or sys.stdout
     profile = answer.profile
-    print(headline(profile), budget_sentence(profile.budget), "", sep="\n", file=file)
+    say(headline(profile), budget_sentence(profile.budget), "", file=file)
     show(trial_table(profile.trials, profile.plan.micro_batch, None), file)
-    print("", plan_sentence(profile), *((_BAND,) if answer.peak else ()), *profile.notes, "", sep="\n", file=file)
+    say("", plan_sentence(profile), *((_BAND,) if answer.peak else ()), *profile.notes, "", file=file)
     if answer.peak:
-        print(words(answer.peak), "", sep="\n", file=file)
+        say(words(answer.peak), "", file=file)
     phases = make_table(("phase", "tensors\nGiB"))
     for phase, size in answer.phases.items():
         phases.add_row(phase, f"{size / GIB:.3f}")
     show(phases, file)
     if answer.peak:
-        print(file=file)
+        say("", file=file)
         show(modules_table(answer.peak), file)
     levers = describe_levers(profile.plan.levers)
     outside = f"vramfit run --whole-run --levers {levers} -- " if profile.plan.levers else ""
-    print("", f"Train with: {outside}{shlex.join(answer.command)}", sep="\n", file=file)
+    print(f"\nTrain with: {outside}{shlex.join(answer.command)}", file=file)  # in one line, to be copied

@@ -1,30 +1,20 @@
-"""Tables of trials and of plans, for a terminal, a pipe and a bug report.
+"""Tables of trials and of plans, for a terminal, a pipe and a bug report."""
 
-On a terminal rich draws them; anywhere else they are aligned plain text at their natural width: no boxes, nothing cut.
-"""
-
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import copy
-from dataclasses import replace
-from io import StringIO
-from typing import Any, TextIO
+from typing import TextIO
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console, RenderableType
-from rich.table import Column, Table
+from rich.table import Table
+from rich.text import Text
 
 from vramfit.cards import find_card
 from vramfit.errors import UnknownCard
 from vramfit.jobs.levers.apply import settled_key
 from vramfit.jobs.levers.text import levers_sentence
 from vramfit.records import Budget, Profile, Schedule, Trial, Verdict
+from vramfit.report.terminal import make_table, say, show, with_columns
 from vramfit.units import GIB, format_duration, format_duration_range, format_size
 
 MARK = "> "
-_NATURAL_WIDTH = 2000
-# Names of films, machines and landmarks are the user's: brackets and colons in them are no markup of rich.
-_AS_WRITTEN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
 RISKS: dict[Verdict, str] = {
     Verdict.FITS: "fits",
     Verdict.RISKY: "risky",
@@ -33,10 +23,11 @@ RISKS: dict[Verdict, str] = {
     Verdict.SPILLED: "spills to RAM",
     Verdict.FAILED: "failed",
 }
+# The words stay for who sees no colours, or wants none (NO_COLOR).
+_COLOURS = {Verdict.FITS: "green", Verdict.RISKY: "yellow"}
 _PLAN_COLUMNS = ("device\nGiB", "headroom\nGiB", "risk", "step\ntime", "time per\nepoch", "total", "source")
 _OF_SCHEDULE = ("time per\nepoch", "total")
 _TRIAL_COLUMNS = ("batch", "allocated\nGiB", "reserved\nGiB", *_PLAN_COLUMNS)
-_LEFT = ("landmark", "choice", "levers", "why", "risk", "source", "image", "card", "name", "model", "torch", "made")
 
 
 def trial_table(trials: Sequence[Trial], chosen: int | None, schedule: Schedule | None) -> Table:
@@ -50,7 +41,7 @@ def trial_table(trials: Sequence[Trial], chosen: int | None, schedule: Schedule 
         marked = trial.micro_batch == chosen
         cells = _trial_cells(trial, schedule or Schedule(), marked)
         table.add_row(*cells, style="bold" if marked else None)
-    return table if schedule else _of_columns(table, [one for one in table.columns if one.header not in _OF_SCHEDULE])
+    return table if schedule else with_columns(table, [one for one in table.columns if one.header not in _OF_SCHEDULE])
 
 
 def plan_table(label: str, plans: Sequence[tuple[str, Profile | None]]) -> Table:
@@ -141,10 +132,9 @@ def plan_sentence(profile: Profile) -> str:
 
 def show_profile(profile: Profile, file: TextIO | None = None) -> None:
     """Print a whole profile: what was probed, the budget, the trials, the plan and why, and what to keep in mind."""
-    file = file or sys.stdout
-    print(headline(profile), budget_sentence(profile.budget), "", sep="\n", file=file)
+    say(headline(profile), budget_sentence(profile.budget), "", file=file)
     show(trial_table(profile.trials, profile.plan.micro_batch, profile.schedule), file)
-    print("", plan_sentence(profile), *remarks(profile), sep="\n", file=file)
+    say("", plan_sentence(profile), *remarks(profile), file=file)
 
 
 def origin_sentence(profile: Profile) -> str:
@@ -212,56 +202,7 @@ def _time_sentence(profile: Profile) -> str:
     return f"Times: {length}, the longer of steps and loading; {rate}: {limit}."
 
 
-def show(table: Table, file: TextIO | None = None) -> None:
-    """Print a table as suits the stream: drawn on a terminal, plain text elsewhere."""
-    file = file or sys.stdout
-    if not file.isatty():
-        file.write(plain_text(table))
-        return
-    console = Console(file=file, **_AS_WRITTEN)
-    for part in drawn_for(table, console):
-        console.print(part)
-
-
-def drawn_for(table: Table, console: Console) -> list[Table]:
-    """The table, or on a terminal too narrow for it two tables: memory first, then time."""
-    if console.measure(table, options=console.options.update(width=_NATURAL_WIDTH)).maximum <= console.width:
-        return [table]
-    cut = next((place + 1 for place, column in enumerate(table.columns) if column.header == "risk"), None)
-    if cut is None:
-        return [table]
-    return [_of_columns(table, table.columns[:cut]), _of_columns(table, [table.columns[0], *table.columns[cut:]])]
-
-
-def plain_text(table: Table) -> str:
-    """A table as aligned lines at its natural width, ending in a newline."""
-    plain = _of_columns(table, [replace(column, header=_one_line(column.header)) for column in table.columns])
-    plain.box, plain.padding = None, (0, 2, 0, 0)
-    console = Console(file=StringIO(), width=_NATURAL_WIDTH, color_system=None, force_terminal=False, **_AS_WRITTEN)
-    with console.capture() as capture:
-        console.print(plain)
-    return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
-
-
-def make_table(columns: Sequence[str]) -> Table:
-    """An empty table in the house's form; words to the left, figures to the right."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    for column in columns:
-        table.add_column(column, justify="left" if column in _LEFT else "right", overflow="fold")
-    return table
-
-
-def _of_columns(table: Table, columns: list[Column]) -> Table:
-    part = copy(table)
-    part.columns = columns
-    return part
-
-
-def _one_line(header: RenderableType) -> str:
-    return str(header).replace("\n", " ")
-
-
-def _trial_cells(trial: Trial, schedule: Schedule, marked: bool) -> tuple[str, ...]:
+def _trial_cells(trial: Trial, schedule: Schedule, marked: bool) -> tuple[str | Text, ...]:
     return (
         f"{MARK if marked else ''}{trial.micro_batch}",
         gib(trial.peak_allocated_bytes),
@@ -270,18 +211,23 @@ def _trial_cells(trial: Trial, schedule: Schedule, marked: bool) -> tuple[str, .
     )
 
 
-def _plan_cells(profile: Profile | None) -> tuple[str, ...]:
+def _plan_cells(profile: Profile | None) -> tuple[str | Text, ...]:
     trial = profile.trial(profile.plan.micro_batch) if profile else None
     if profile is None or trial is None:
         return ("-", "-", "-", "nothing fits", "-", "-", "-", "")
     return (str(profile.plan.micro_batch), *_figures(trial, profile.schedule))
 
 
-def _figures(trial: Trial, schedule: Schedule) -> tuple[str, ...]:
+def risk_cell(trial: Trial) -> Text:
+    """The verdict in a word, coloured on a terminal."""
+    return Text(RISKS[trial.verdict], _COLOURS.get(trial.verdict, "red"))
+
+
+def _figures(trial: Trial, schedule: Schedule) -> tuple[str | Text, ...]:
     return (
         device_cell(trial),
         gib(trial.headroom_bytes, signed=True),
-        RISKS[trial.verdict],
+        risk_cell(trial),
         step_cell(trial),
         epoch_cell(trial, schedule),
         epoch_cell(trial, schedule, schedule.epochs),

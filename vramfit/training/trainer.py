@@ -122,6 +122,7 @@ def run(source: TaskSource, options: RunOptions, listeners: Sequence[Listener] =
         device = choose_device(options.device, ranks)
         task = source.open(resumed, _teller(told))
         job = _with_levers(task.job, options)
+        _teller(told)("planning the batch for the card", 0, 1)
         wanted = options.batch_size or (resumed.content["effective_batch"] if resumed else None)
         decision = decide(job, options, device, ranks, samples=len(task.training), effective=wanted)
         launch = _Launch(task, replace(job, levers=decision.levers), options, ranks, device, resumed, datetime.now())

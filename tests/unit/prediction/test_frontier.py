@@ -9,7 +9,7 @@ from vramfit.prediction.frontier import find_frontier
 from vramfit.prediction.lever_search import Fitted
 from vramfit.records import Lever, Schedule, Trial, Verdict
 from vramfit.report.frontier import frontier_table, show_frontier
-from vramfit.report.table import plain_text
+from vramfit.report.terminal import plain_text
 from vramfit.units import GIB
 
 BUDGET = 8 * GIB

@@ -39,6 +39,15 @@ def test_an_epoch_on_a_card_has_its_memory_and_its_ooms():
     assert line.endswith("1 OOM, micro-batch 3")
 
 
+def test_an_epoch_fits_the_width_and_keeps_what_matters():
+    line = epoch_line(ON_CARD, 200, ["MRE 1.50 mm", "SDR@2.0mm 81.2 % SDR@2.5mm 90.0 %"], width=80)
+    assert len(line) <= 80
+    for words in ("epoch 2/200", "loss", "MRE 1.50 mm", "1 OOM, micro-batch 3"):
+        assert words in line
+    assert "LR" not in line
+    assert epoch_line(ON_CPU, 200, width=200) == epoch_line(ON_CPU, 200)
+
+
 def test_off_a_terminal_all_is_plain_lines():
     console, out = listener()
     console.on_data("decoding films of 'train'", 1, 8)

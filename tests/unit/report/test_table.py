@@ -8,6 +8,7 @@ from rich.console import Console
 
 from vramfit.records import Budget, Lever, Loading, Machine, Plan, Schedule, Verdict
 from vramfit.report import table as tables
+from vramfit.report import terminal
 from vramfit.units import GIB
 
 
@@ -18,7 +19,7 @@ class Terminal(StringIO):
 
 def drawn(width: int) -> str:
     console = Console(file=StringIO(), width=width, color_system=None, force_terminal=True)
-    for part in tables.drawn_for(tables.trial_table([make_trial(6)], 6, Schedule()), console):
+    for part in terminal.drawn_for(tables.trial_table([make_trial(6)], 6, Schedule()), console):
         console.print(part)
     return console.file.getvalue()
 
@@ -40,7 +41,7 @@ def test_epoch_time_is_that_of_loading_where_loading_takes_longer():
 
 
 def test_one_row_holds_every_figure():
-    text = tables.plain_text(tables.trial_table([make_trial(6)], 6, Schedule(images=700, epochs=200)))
+    text = terminal.plain_text(tables.trial_table([make_trial(6)], 6, Schedule(images=700, epochs=200)))
     row = text.splitlines()[1].split()
     assert row == [
         *(">", "6", "6.00", "6.10", "6.40", "(5.76-7.04)", "+1.10", "fits", "240", "ms", "28.0", "s"),
@@ -51,7 +52,7 @@ def test_one_row_holds_every_figure():
 @pytest.mark.parametrize("verdict", list(Verdict))
 def test_every_verdict_has_a_risk(verdict):
     words = {Verdict.OOM: "out of memory", Verdict.SPILLED: "spills to RAM", Verdict.OVER_BUDGET: "over budget"}
-    text = tables.plain_text(tables.trial_table([make_trial(1, verdict=verdict)], None, Schedule()))
+    text = terminal.plain_text(tables.trial_table([make_trial(1, verdict=verdict)], None, Schedule()))
     assert words.get(verdict, verdict.value) in text
 
 
@@ -65,7 +66,7 @@ def test_what_was_not_read_is_a_dash_and_emulation_is_said():
         device_used_bytes=None,
         device_used_band_bytes=None,
     )
-    text = tables.plain_text(tables.trial_table([trial], None, Schedule()))
+    text = terminal.plain_text(tables.trial_table([trial], None, Schedule()))
     assert "measured, emulated" in text
     assert text.splitlines()[1].split().count("-") == 5
 
@@ -81,19 +82,19 @@ def test_no_figure_is_lost_at_any_width(width):
 
 def test_a_terminal_gets_rules_and_a_pipe_none(monkeypatch):
     monkeypatch.setenv("COLUMNS", "150")
-    terminal, pipe = Terminal(), StringIO()
-    for file in (terminal, pipe):
-        tables.show(tables.trial_table([make_trial(6)], 6, Schedule()), file)
-    assert "\u2500" in terminal.getvalue()
+    drawn_on, pipe = Terminal(), StringIO()
+    for file in (drawn_on, pipe):
+        terminal.show(tables.trial_table([make_trial(6)], 6, Schedule()), file)
+    assert "\u2500" in drawn_on.getvalue()
     assert pipe.getvalue().isascii()
 
 
 @pytest.mark.parametrize("stream", [StringIO, Terminal])
 def test_names_are_shown_as_they_are_written(stream):
-    table = tables.make_table(("name",))
+    table = terminal.make_table(("name",))
     table.add_row("Ceph [old] [/x] :skull:")
     file = stream()
-    tables.show(table, file)
+    terminal.show(table, file)
     assert "Ceph [old] [/x] :skull:" in file.getvalue()
 
 
@@ -146,7 +147,7 @@ def test_every_predicted_time_has_its_range():
     assert tables.epoch_cell(trial, schedule, 1000) == "2 h 47 min (1 h 23-4 h 10)"
     slow = schedule.model_copy(update={"loading": Loading(worker_images_per_s=8, workers=1)})
     assert tables.epoch_cell(trial, slow) == "12.5 s (12-15 s)"
-    text = tables.plain_text(tables.trial_table([trial], 2, schedule))
+    text = terminal.plain_text(tables.trial_table([trial], 2, schedule))
     for cell in ("200 ms (100-300 ms)", "10.0 s (5-15 s)", "2 h 47 min (1 h 23-4 h 10)"):
         assert cell in text
     assert tables.step_cell(trial.model_copy(update={"step_time_band_s": None})) == "200 ms"

@@ -10,7 +10,7 @@ from vramfit.prediction.explain import explain
 from vramfit.prediction.timeline import KINDS, Hidden
 from vramfit.prediction.trace_records import StorageRecord, Trace
 from vramfit.report.explain import PART_NAMES, modules_table, parts_table, words
-from vramfit.report.table import plain_text
+from vramfit.report.terminal import plain_text
 from vramfit.report.timeline import _COLOURS, timeline_page
 from vramfit.units import GIB, MIB
 

@@ -21,7 +21,7 @@ from vramfit.landmarks.data.issues import KINDS, Finding
 from vramfit.landmarks.data.marked import MarkedFilm, MarkedSet
 from vramfit.report.page import figure, page, paragraphs
 from vramfit.report.page import table as drawn
-from vramfit.report.table import make_table
+from vramfit.report.terminal import make_table
 
 _FILMS, _SAMPLES, _TOLD = 12, 4, 40
 _SIDE, _QUALITY = 560, 80

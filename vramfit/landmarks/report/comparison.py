@@ -10,7 +10,7 @@ from vramfit.landmarks.evaluation.compare import Comparison, Difference
 from vramfit.landmarks.evaluation.evaluate import EvaluationReport
 from vramfit.landmarks.evaluation.statistics import FEW_FILMS
 from vramfit.landmarks.report.evaluation import cautions, counted, headlines, interval, mm, remarks, result
-from vramfit.report.table import make_table, show
+from vramfit.report.terminal import make_table, say, show
 
 _LEVEL = 0.05
 _FIGURES = "MRE +- SD: mean and standard deviation of the radial error."
@@ -20,10 +20,10 @@ def show_comparison(comparison: Comparison, file: TextIO | None = None) -> None:
     """Print both results, the difference between them, the table of landmarks and what to keep in mind."""
     file = file or sys.stdout
     for name, report in (("First", comparison.first), ("Second", comparison.second)):
-        print(f"{name}: {headlines(report)[0]}", f"  MRE {result(report)}", sep="\n", file=file)
-    print(*headlines(comparison.first)[1:], verdict(comparison), "", sep="\n", file=file)
+        say(f"{name}: {headlines(report)[0]}", f"  MRE {result(report)}", file=file)
+    say(*headlines(comparison.first)[1:], verdict(comparison), "", file=file)
     show(comparison_table(comparison), file)
-    print("", _FIGURES, *method(comparison), *_of_both(comparison, cautions), sep="\n", file=file)
+    say("", _FIGURES, *method(comparison), *_of_both(comparison, cautions), file=file)
 
 
 def verdict(comparison: Comparison) -> str:

@@ -14,7 +14,7 @@ from vramfit.landmarks.evaluation.measures import MEASURES
 from vramfit.landmarks.evaluation.metrics import Evaluation, PixelSizes, Scores, limits, sdr_at
 from vramfit.landmarks.evaluation.relative import SIGMA
 from vramfit.landmarks.evaluation.statistics import FEW_FILMS
-from vramfit.report.table import show
+from vramfit.report.terminal import say, show
 
 _NAMED = 3
 # Landmarks that move less than this between films move less than raters can place them.
@@ -24,14 +24,14 @@ _STILL_MM, _STILL_PX = 0.5, 0.5
 def show_evaluation(report: EvaluationReport, file: TextIO | None = None) -> None:
     """Print a whole evaluation: what was judged by what, the result, and the tables."""
     file = file or sys.stdout
-    print(*headlines(report), f"MRE {result(report)}", "", sep="\n", file=file)
+    say(*headlines(report), f"MRE {result(report)}", "", file=file)
     tables = [summary_table(report), landmark_table(report), machine_table(report)]
     tables += [measure_table(report)] if report.measures else []
     tables += [certainty_table(report.certainty, report.unit)] if report.certainty else []
     for table in tables:
         show(table, file)
-        print(file=file)
-    print(*remarks(report), f"Worst films: {_worst(report)}.", sep="\n", file=file)
+        say("", file=file)
+    say(*remarks(report), f"Worst films: {_worst(report)}.", file=file)
 
 
 def headlines(report: EvaluationReport) -> list[str]:

@@ -8,7 +8,7 @@ from made_reports import make_report
 
 from vramfit.landmarks.evaluation.compare import compare
 from vramfit.landmarks.report.comparison import comparison_table, p_value, show_comparison, verdict
-from vramfit.report.table import plain_text
+from vramfit.report.terminal import plain_text
 
 
 @pytest.fixture
