@@ -3,8 +3,6 @@
 import sys
 from io import StringIO
 
-import pytest
-
 from vramfit.cli.progress import film_progress, working
 from vramfit.cli.results import next_step, without_next_steps
 
@@ -14,15 +12,10 @@ class Terminal(StringIO):
         return True
 
 
-@pytest.fixture
-def terminal(monkeypatch):
+def test_a_wait_is_told_from_its_beginning_and_cleaned_away(monkeypatch):
+    terminal = Terminal()
     monkeypatch.setenv("TERM", "xterm")
-    stream = Terminal()
-    monkeypatch.setattr(sys, "stderr", stream)
-    return stream
-
-
-def test_a_wait_is_told_from_its_beginning_and_cleaned_away(terminal):
+    monkeypatch.setattr(sys, "stderr", terminal)  # here, for pytest sets it anew between a fixture and its test
     with working("probing hrnet") as told:
         assert "probing hrnet" in terminal.getvalue()
         told("batch 4, fits")
