@@ -173,7 +173,7 @@ def _report(kept: "LockFile", now: "dict[str, LockedJob]", grown: "list[Growth]"
         print_json({"passed": not grown, "grown": [one.model_dump(mode="json") for one in grown], "jobs": jobs})
         return
     from vramfit.report.lock import lock_table, newer_versions
-    from vramfit.report.table import show
+    from vramfit.report.terminal import show
 
     show(lock_table(kept.jobs, now))
     said = [str(growth) for growth in grown] or (["No peak grew."] if set(now) & set(kept.jobs) else [])

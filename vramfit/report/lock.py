@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from rich.table import Table
 
 from vramfit.lock.lock_file import LockedJob
-from vramfit.report.table import make_table
+from vramfit.report.terminal import make_table
 from vramfit.units import GIB
 
 

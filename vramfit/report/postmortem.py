@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from vramfit.postmortem.explain import AllocatorPart, KindPart, LinePart, Postmortem, heading
-from vramfit.report.table import show
+from vramfit.report.terminal import show
 from vramfit.units import GIB, MIB, format_size
 
 # What the allocator's parts are called to readers.
