@@ -17,6 +17,7 @@ from typing import Any
 import pynvml
 
 from vramfit.errors import NoUsableGpu
+from vramfit.measure.cuda_build import install_command
 from vramfit.measure.visible import is_ordered_by_bus, visible_entry
 
 _DRIVER_MODELS = {0: "WDDM", 1: "TCC", 2: "MCDM"}
@@ -192,11 +193,25 @@ def _require_cuda(index: int) -> None:
     import torch
 
     if torch.version.cuda is None:
-        raise NoUsableGpu("This torch is built without CUDA; install a CUDA build, or predict with --gpu NAME.")
+        raise NoUsableGpu(f"This torch is built without CUDA; {_how_to_get_cuda()}predict with --gpu NAME.")
     if not torch.cuda.is_available():
         raise NoUsableGpu("No usable NVIDIA GPU or driver is here; predict for a card with --gpu NAME.")
     if index >= torch.cuda.device_count():
         raise NoUsableGpu(f"There is no device {index}; CUDA shows {torch.cuda.device_count()}.")
+
+
+def _how_to_get_cuda() -> str:
+    """The first half of an advice: what gives the first card that the driver shows a torch with CUDA."""
+    try:
+        pynvml.nvmlInit()
+        card = NvmlDevice(0, pynvml.nvmlDeviceGetHandleByIndex(0))
+    except (pynvml.NVMLError, OSError):
+        return "no NVIDIA driver shows a card, so "
+    version = _ask(pynvml.nvmlSystemGetCudaDriverVersion)
+    command = install_command(card.compute_capability, None if version is None else divmod(version // 10, 100))
+    if command is None:
+        return f"for the {card.name} here update its driver ({card.driver_version}), then install a CUDA build, or "
+    return f"for the {card.name} here run `{command}`, or "
 
 
 def _handle(index: int, entry: str, environment: Mapping[str, str]) -> Any:

@@ -8,6 +8,7 @@ import torch
 
 from vramfit.errors import NoUsableGpu
 from vramfit.measure import device as module
+from vramfit.measure.cuda_build import install_command
 from vramfit.measure.device import CudaDevice, local_device
 from vramfit.units import GIB, MIB
 
@@ -59,6 +60,12 @@ class Driver:
         if version is None:
             return SimpleNamespace(total=total, free=total - GIB - 200 * MIB, used=GIB + 200 * MIB)
         return SimpleNamespace(total=total, reserved=200 * MIB, free=total - GIB - 200 * MIB, used=GIB)
+
+    def nvmlDeviceGetCudaComputeCapability(self, handle):
+        return (8, 6)
+
+    def nvmlSystemGetCudaDriverVersion(self):
+        return 12080
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle):
         return [SimpleNamespace(pid=7, usedGpuMemory=None)]
@@ -215,6 +222,45 @@ def test_a_driver_that_does_not_say_may_spill_on_windows(driver, monkeypatch, sy
     card = local_device(0, {})
     assert card.driver_model is None
     assert card.can_spill == spills
+
+
+@pytest.mark.parametrize(
+    ("refuse", "said"),
+    [
+        ((), r"for the RTX 3070 Ti here run `pip install .*/whl/cu128`, or predict with --gpu NAME\."),
+        (("nvmlSystemGetCudaDriverVersion",), r"/whl/cu130`"),
+        (("nvmlInit",), r"no NVIDIA driver shows a card, so predict with --gpu NAME\."),
+    ],
+)
+def test_torch_without_cuda_beside_a_card_is_told_the_command(driver, monkeypatch, refuse, said):
+    driver(Driver(refuse=refuse))
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(NoUsableGpu, match=said):
+        local_device(0, {})
+
+
+def test_driver_that_is_too_old_is_to_be_updated(driver, monkeypatch):
+    made = driver(Driver())
+    monkeypatch.setattr(made, "nvmlSystemGetCudaDriverVersion", lambda: 11080, raising=False)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(NoUsableGpu, match=r"update its driver \(580\.95\)"):
+        local_device(0, {})
+
+
+@pytest.mark.parametrize(
+    ("capability", "driver_cuda", "build"),
+    [
+        ((8, 6), (13, 0), "cu130"),
+        ((12, 0), (12, 9), "cu128"),
+        ((6, 1), (13, 0), "cu126"),
+        ((7, 5), (12, 2), "cu126"),
+        ((12, 0), (12, 6), None),
+        ((8, 6), (11, 8), None),
+    ],
+)
+def test_build_is_one_that_card_and_driver_both_run(capability, driver_cuda, build):
+    command = install_command(capability, driver_cuda)
+    assert command is None if build is None else command.endswith(build)
 
 
 def test_no_gpu_says_what_is_missing(monkeypatch):
