@@ -37,6 +37,8 @@ PANELS: dict[str, tuple[str, ...]] = {
             "fresh",
             "mode",
             "objective",
+            "price",
+            "price-per-hour",
             "find",
             "maximum",
             "accumulation",

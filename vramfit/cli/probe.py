@@ -32,6 +32,7 @@ from vramfit.cli.probe_lengths import BATCH_AXIS, answer_axis
 from vramfit.cli.probe_request import Case, cases_of, named_cards, named_levers, sizes_to_try
 from vramfit.cli.progress import working
 from vramfit.cli.results import next_step, require_free, tell, write_result
+from vramfit.cli.which_card import answer_which_card, asks_which_card
 from vramfit.errors import NothingFits, UsageError
 from vramfit.jobs.hub.options import HubOptions
 from vramfit.probe.request import MemoryLimits, ProbeRequest
@@ -57,10 +58,24 @@ def probe(
     ] = None,
     gpu: Annotated[
         list[str] | None,
-        typer.Option(help="A card that need not be here, such as rtx3070ti: predicts. Repeatable.", metavar="CARD"),
+        typer.Option(
+            help="A card that need not be here, such as rtx3070ti: predicts. Repeatable. all, '>=12GB' or a list with "
+            "commas asks which card.",
+            metavar="CARD",
+        ),
     ] = None,
     mig: Mig = None,
     memory: CardMemory = None,
+    price: Annotated[
+        Path | None,
+        typer.Option(
+            help="Prices an hour, as CSV (card,price_per_hour) or JSON: which card is cheapest.", metavar="FILE"
+        ),
+    ] = None,
+    price_per_hour: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="MONEY", help="The price an hour of the cards named: what a run costs."),
+    ] = None,
     reserve: Annotated[
         str | None, typer.Option(help="What the desktop takes of the card, such as 600MB.", metavar="SIZE")
     ] = None,
@@ -168,7 +183,15 @@ def probe(
         channels_last=channels_last,
         levers=named_levers(levers),
     )
-    cases = cases_of(case, image_sizes, named_cards(gpu or [], mig=mig, memory=memory))
+    gpus = named_cards(gpu or [], mig=mig, memory=memory)
+    if asks_which_card(gpus, price, price_per_hour):
+        if image_sizes is not None or axis != BATCH_AXIS or export is not None:
+            raise UsageError("which card is asked of one job: leave out --image-sizes, --axis and --export.")
+        answer_which_card(
+            case, gpus, price=price, price_per_hour=price_per_hour, html=html, force=force, as_json=as_json
+        )
+        return
+    cases = cases_of(case, image_sizes, gpus)
     _check_axis(axis, lengths, html, cases)
     if len(cases) == 1:
         require_free(export, html, force=force)

@@ -4,6 +4,7 @@ Sizes in bytes, times in seconds. A prediction is the middle of a 90 % band, and
 """
 
 import os
+from dataclasses import dataclass
 from functools import partial
 
 from vramfit.allocator_environment import with_options
@@ -19,7 +20,7 @@ from vramfit.prediction.constants import CONSTANTS, MemoryKind
 from vramfit.prediction.largest_batch import LargestBatch
 from vramfit.prediction.overheads import context_bytes, kept_workspaces, memory_kind, passing_workspaces
 from vramfit.prediction.replay_trace import Peaks, Spread, replay_trace
-from vramfit.prediction.roofline import step_time_s
+from vramfit.prediction.roofline import Work, work_of, work_time_s
 from vramfit.prediction.trace_records import Trace
 from vramfit.prediction.trace_series import TraceSeries
 from vramfit.prediction.tracing.trace import trace_step
@@ -109,6 +110,17 @@ def allocator_note(job: Job) -> str:
     """What is to be said of an allocator that is set otherwise than is predicted; empty for nothing."""
     _, unknown = allocator_settings(job)
     return f"the allocator's option {unknown} is not predicted: figures are those without it" if unknown else ""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is kept of a trace of one micro-batch: its peaks on a card, and the work of its fullest steps."""
+
+    micro_batch: int
+    peaks: Spread
+    kind: MemoryKind
+    steps: tuple[Work, ...]
+    assumptions: tuple[str, ...]
 
 
 class TracePredictor:
@@ -218,18 +230,32 @@ class TracePredictor:
     def trial_of(self, trace: Trace) -> Trial:
         """The trial of a trace, however it was made."""
         rehearsed = self._rehearsed(trace)
-        peaks = Spread.of([self._replay(rehearsed, part) for part in CONSTANTS.hidden.replayed_parts])
+        return self.trial_from(self.figures_of(trace, rehearsed), rehearsed)
+
+    def figures_of(self, trace: Trace, rehearsed: Trace | None = None) -> Figures:
+        """What a trace, and its `rehearsed` form, say of memory and time."""
+        rehearsed = rehearsed or self._rehearsed(trace)
+        return Figures(
+            micro_batch=trace.micro_batch,
+            peaks=Spread.of([self._replay(rehearsed, part) for part in CONSTANTS.hidden.replayed_parts]),
+            kind=memory_kind(rehearsed.operations),
+            steps=tuple(work_of(trace.part(name)) for name in trace.fullest_steps),
+            assumptions=tuple(trace.assumptions),
+        )
+
+    def trial_from(self, figures: Figures, rehearsed: Trace | None = None) -> Trial:
+        """The trial of figures; without the trace that was rehearsed no trial is `risky` for running when pressed."""
+        peaks, kind = figures.peaks, figures.kind
         context = context_bytes(self.card)
-        kind = memory_kind(rehearsed.operations)
         reserved = round(peaks.reserved_bytes * self._slack(kind))
         used = reserved + context
         bands = CONSTANTS.bands
         low, high = memory_band(used, peaks.spread_bytes, kind)
         band = low, high + self.beside_bytes
-        time_s = max(step_time_s(trace.part(name), self.card) for name in trace.fullest_steps)
+        time_s = max(work_time_s(work, self.card) for work in figures.steps)
         return Trial(
             source="predicted",
-            micro_batch=trace.micro_batch,
+            micro_batch=figures.micro_batch,
             verdict=self._verdict(band, rehearsed),
             budget_bytes=self.budget.budget_bytes,
             peak_allocated_bytes=peaks.allocated_bytes,
@@ -239,7 +265,7 @@ class TracePredictor:
             device_used_band_bytes=band,
             step_time_s=time_s,
             step_time_band_s=(time_s * bands.time[0], time_s * bands.time[1]),
-            assumptions=tuple(trace.assumptions),
+            assumptions=figures.assumptions,
         )
 
     def _slack(self, kind: MemoryKind) -> float:
@@ -247,10 +273,12 @@ class TracePredictor:
         hidden = CONSTANTS.hidden
         return max(hidden.slack[kind], hidden.benchmark_slack) if self.cudnn_benchmark else hidden.slack[kind]
 
-    def _verdict(self, band: Band, trace: Trace) -> Verdict:
+    def _verdict(self, band: Band, trace: Trace | None) -> Verdict:
         """The verdict of the band; `risky` where it is over budget and the steps still run with the cache released."""
         judged = band_verdict(band, self.budget.budget_bytes)
-        return Verdict.RISKY if judged is Verdict.OVER_BUDGET and self._runs_pressed(trace) else judged
+        if judged is Verdict.OVER_BUDGET and trace is not None and self._runs_pressed(trace):
+            return Verdict.RISKY
+        return judged
 
     def _runs_pressed(self, trace: Trace) -> bool:
         """Whether the steps run at all: with the least workspace, and what is cached released whenever it must be.

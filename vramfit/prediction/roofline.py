@@ -9,17 +9,36 @@ tensor cores alone; elsewhere a convolution is timed as in NCHW order, at best.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 from vramfit.cards import Card
 from vramfit.prediction.constants import CONSTANTS, TimeConstants
 from vramfit.prediction.trace_records import FROM_HOST, TO_HOST, Convolution, OperationRecord
 
+# Operations that take the same time on any card, each once and with how often it comes.
+Work = tuple[tuple[OperationRecord, int], ...]
+
+
+def work_of(operations: Iterable[OperationRecord]) -> Work:
+    """What of a step its time depends on: a network repeats few operations many times."""
+    alike: dict[tuple[Any, ...], tuple[OperationRecord, int]] = {}
+    for operation in operations:
+        moved = operation.read_bytes + operation.written_bytes
+        key = (operation.name, operation.dtype, operation.flops, moved, operation.convolution)
+        first, times = alike.get(key, (operation, 0))
+        alike[key] = first, times + 1
+    return tuple(alike.values())
+
 
 def step_time_s(operations: Iterable[OperationRecord], card: Card, constants: TimeConstants = CONSTANTS.time) -> float:
     """Seconds that one optimizer step's operations take on a card."""
-    operations = list(operations)
-    work = sum(operation_s(operation, card, constants) for operation in operations)
-    return max(work, len(operations) * constants.launch_s)
+    return work_time_s(work_of(operations), card, constants)
+
+
+def work_time_s(work: Work, card: Card, constants: TimeConstants = CONSTANTS.time) -> float:
+    """Seconds that a step's work takes on a card."""
+    busy = sum(times * operation_s(operation, card, constants) for operation, times in work)
+    return max(busy, sum(times for _, times in work) * constants.launch_s)
 
 
 def operation_s(operation: OperationRecord, card: Card, constants: TimeConstants = CONSTANTS.time) -> float:

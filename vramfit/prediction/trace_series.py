@@ -22,6 +22,7 @@ class TraceSeries:
         self._make = make
         self._made: dict[int, Trace] = {}
         self.curve: TraceCurve | None = None
+        self.curves = 0  # how many there were
         self._proven = 0  # the largest micro-batch that the curve was drawn through, or met
 
     def direct(self, micro_batch: int) -> Trace:
@@ -60,6 +61,7 @@ class TraceSeries:
             self._proven = max(self._proven, trace.micro_batch)
             return
         self.curve = self._through(trace)
+        self.curves += 1
         self._proven = max((one.micro_batch for one in self.curve.traces), default=0) if self.curve else 0
 
     def _through(self, newest: Trace) -> TraceCurve | None:

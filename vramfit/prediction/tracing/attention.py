@@ -28,9 +28,11 @@ _FLASH_ALIGNED = 8
 _MASK_ALIGNED = 8
 _CUDNN_WIDEST = 128
 _LAST_CUDNN_BEHIND_FLASH = 91500
-_AMPERE, _HOPPER, _BLACKWELL = 8, 9, 10
+_AMPERE = 8
+# Major versions, Hopper and Blackwell of data centers, on which torch prefers cuDNN's attention.
+CUDNN_ATTENTION = (9, 10)
 # Their shared memory is too small for FlashAttention's backward pass of wide heads.
-_SMALL_SHARED_MEMORY = ((8, 6), (8, 7), (8, 9), (12, 0), (12, 1))
+SMALL_SHARED_MEMORY = ((8, 6), (8, 7), (8, 9), (12, 0), (12, 1))
 _FLASH_WIDEST_SMALL = 192
 
 
@@ -88,7 +90,7 @@ class Attention:
         return self._kernel(call)(call, scale)
 
     def _kernel(self, call: _Call) -> Callable[[_Call, float | None], Tensor]:
-        prefers_cudnn = self.capability[0] in (_HOPPER, _BLACKWELL) and _cudnn_is_preferred()
+        prefers_cudnn = self.capability[0] in CUDNN_ATTENTION and _cudnn_is_preferred()
         if prefers_cudnn and self._takes_cudnn(call):
             return _run_cudnn
         if self._takes_flash(call):
@@ -124,7 +126,7 @@ class Attention:
         )
 
     def _flash_trains(self, call: _Call) -> bool:
-        if not call.needs_grad or self.capability not in _SMALL_SHARED_MEMORY:
+        if not call.needs_grad or self.capability not in SMALL_SHARED_MEMORY:
             return True
         return call.width <= _FLASH_WIDEST_SMALL or (call.dropout == 0 and call.width > 224)
 

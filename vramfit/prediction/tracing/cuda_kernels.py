@@ -6,12 +6,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vramfit.prediction.tracing.attention import Attention
+from vramfit.prediction.tracing.attention import CUDNN_ATTENTION, SMALL_SHARED_MEMORY, Attention
 from vramfit.prediction.tracing.recurrent import recurrent_kernels
+from vramfit.prediction.tracing.workspaces import MUCH_SHARED_MEMORY
 
 _ATEN = torch.ops.aten
 # The compute capability that is taken where none is given: that of GeForce RTX 30.
 AMPERE = (8, 6)
+
+
+def kernel_class(capability: tuple[int, int]) -> tuple[int | bool, ...]:
+    """What decides the kernels of a trace: cards of one class leave the same trace of any job."""
+    return (
+        min(max(capability[0], 6), 8),
+        capability[0] in CUDNN_ATTENTION,
+        capability in SMALL_SHARED_MEMORY,
+        capability in MUCH_SHARED_MEMORY,
+    )
 
 
 def cuda_kernels(capability: tuple[int, int]) -> dict[str, Callable[..., Any]]:

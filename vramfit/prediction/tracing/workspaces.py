@@ -26,7 +26,7 @@ _FLASH_ROWS = 128  # queries are summed in blocks of as many
 # What the memory-efficient kernel holds of a row's output in registers.
 _EFFICIENT_IN_REGISTERS = 128
 # These can give the memory-efficient backward pass blocks of 128 queries where a head is wider than 64.
-_MUCH_SHARED_MEMORY = ((8, 0), (9, 0), (10, 0), (10, 3))
+MUCH_SHARED_MEMORY = ((8, 0), (9, 0), (10, 0), (10, 3))
 Rule = Callable[[tuple[Any, ...], tuple[int, int]], list[int]]
 
 
@@ -77,7 +77,7 @@ def _efficient_sums(query: Tensor, value: Tensor, capability: tuple[int, int]) -
     """Sums of the gradients in float32: of all queries, and of one block of keys where a head fills no registers."""
     batch, heads, queries, width = query.shape
     widest = max(width, value.shape[-1])
-    block = 128 if widest > 64 and capability in _MUCH_SHARED_MEMORY else 64
+    block = 128 if widest > 64 and capability in MUCH_SHARED_MEMORY else 64
     columns = 128 if block == 128 and widest <= 128 else 64
     of_queries = _rounded(queries, block) * _rounded(width, columns)
     in_registers = widest <= block

@@ -1,0 +1,73 @@
+"""`vramfit probe --gpu all`, a selection or a list: which card."""
+
+import json
+
+import pytest
+
+JOB = """
+from functools import partial
+import torch
+from torch import nn, optim
+import vramfit
+
+def job():
+    return vramfit.Job(
+        model=lambda: nn.Sequential(nn.Linear(512, 8192), nn.ReLU(), nn.Linear(8192, 10)),
+        batch=lambda n: (torch.randn(n, 512), torch.randn(n, 10)),
+        loss=nn.functional.mse_loss,
+        optimizer=partial(optim.AdamW, lr=1e-3),
+        amp=None,
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    file = tmp_path_factory.mktemp("job") / "which_card_job.py"
+    file.write_text(JOB)
+    return f"{file}:job"
+
+
+def test_a_list_of_cards_is_compared(vramfit, model, tmp_path):
+    page = tmp_path / "cards.html"
+    answer = vramfit("probe", "--model", model, "--gpu", "rtx3060,rtx4090", "--html", str(page))
+    assert answer.code == 0
+    assert "The fastest that holds it: RTX 4090" in answer.out
+    assert "The smallest that holds it: RTX 3060" in answer.out
+    assert "<svg" in page.read_text(encoding="utf-8")
+
+
+def test_a_selection_and_a_price_are_one_document(vramfit, model):
+    words = ("--gpu", ">=16GB <=24GB ampere desktop", "--price-per-hour", "0.3", "--json")
+    document = json.loads(vramfit("probe", "--model", model, *words).out)
+    names = {card["card"] for card in document["cards"]}
+    assert names == {"RTX 3090", "RTX 3090 Ti", "RTX 3080 Ti 20GB"}
+    assert document["picks"]["smallest"] == "RTX 3080 Ti 20GB"
+    for card in document["cards"]:
+        assert card["cost"] == pytest.approx(0.3 * card["run_time_s"] / 3600)
+        assert card["verdict"] == "fits"
+
+
+def test_prices_alone_name_the_cards(vramfit, model, tmp_path):
+    prices = tmp_path / "prices.csv"
+    prices.write_text("card,price_per_hour\nT4,0.2\nL4,0.5\n")
+    document = json.loads(vramfit("probe", "--model", model, "--price", str(prices), "--json").out)
+    assert {card["card"] for card in document["cards"]} == {"T4", "L4"}
+    assert "cheapest" in document["picks"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--gpu", "all", "--image-sizes", "256,512"], "leave out --image-sizes"),
+        (["--gpu", "all", "--export", "x.json"], "--export"),
+        (["--gpu", "all", "--levers", "auto"], "--levers auto"),
+        (["--price-per-hour", "1"], "give --gpu too"),
+        (["--gpu", "rtx3060,radeon"], "of AMD"),
+        (["--gpu", ">900GB"], "no card is '>900GB'"),
+    ],
+)
+def test_what_makes_no_sense_is_one_sentence(vramfit, model, words, said):
+    answer = vramfit("probe", "--model", model, *words)
+    assert answer.code == 2
+    assert said in answer.err

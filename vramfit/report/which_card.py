@@ -1,0 +1,197 @@
+"""How cards compare for one job: a table, the picks in sentences, and a page with pictures of time against memory."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import Any, TextIO
+
+from rich.table import Table
+
+from vramfit.jobs.levers.text import levers_sentence
+from vramfit.probe.which_card import CardChoice, WhichCard
+from vramfit.report.page import figure, page, paragraphs, table
+from vramfit.report.plot import Chart
+from vramfit.report.table import device_cell, gib, step_cell
+from vramfit.report.terminal import make_table, say, show
+from vramfit.units import format_duration, format_duration_range
+
+_COLUMNS = ("card", "kind", "sold\nGB", "batch", "device\nGiB", "headroom\nGiB", "step\ntime", "total")
+_OF_MONEY = ("price\nan hour", "cost of\nthe run")
+_WORDS = {"fastest": "The fastest", "cheapest": "The cheapest", "smallest": "The smallest"}
+_HOUR_S = 3600
+
+
+def choices_table(answer: WhichCard) -> Table:
+    """One row a card that holds the job, the quickest first; picks are marked. Money only where prices are known."""
+    money = any(choice.price_per_hour is not None for choice in answer.holds)
+    drawn = make_table((*_COLUMNS, *(_OF_MONEY if money else ()), "why"))
+    for choice in answer.holds:
+        why = ", ".join(name for name, pick in answer.picks.items() if pick.card == choice.card)
+        cells = (*_cells(choice), *((price_cell(choice.price_per_hour), cost_cell(choice)) if money else ()), why)
+        drawn.add_row(*cells, style="bold" if why else None)
+    return drawn
+
+
+def pick_sentences(answer: WhichCard) -> list[str]:
+    """The picks, and the cards that do not hold the job, one sentence each."""
+    said = [f"{_WORDS[name]} that holds it: {_in_words(choice)}." for name, choice in answer.picks.items()]
+    if "cheapest" not in answer.picks:
+        said.append("The cheapest is not known without prices: give --price FILE or --price-per-hour.")
+    if answer.too_small:
+        largest = max(answer.too_small, key=lambda card: card.memory_bytes)
+        count = len(answer.too_small)
+        cards = "1 card does" if count == 1 else f"{count} cards do"
+        said.append(
+            f"{cards} not hold it, the largest of them the {largest.name} with {gib(largest.memory_bytes)} GiB."
+        )
+    return said
+
+
+def reading_sentences(answer: WhichCard) -> list[str]:
+    """What the figures count, and how sure they are."""
+    schedule = answer.schedule
+    return [
+        f"Total: training steps alone, {schedule.images} images an epoch, {schedule.epochs} epochs; in parentheses the "
+        "range that holds the true figure 9 times in 10.",
+        levers_sentence(answer.levers) if answer.levers else "Levers: none.",
+        "Predicted, not verified on these cards: micro-batches are those of a grid, and cards of one generation share "
+        "replays; the picks are proven each on its own. Probe one with --gpu for its table.",
+    ]
+
+
+def show_choices(answer: WhichCard, title: str, file: TextIO | None = None) -> None:
+    """Print the comparison."""
+    file = file or sys.stdout
+    say(title, "", file=file)
+    show(choices_table(answer), file)
+    say("", *pick_sentences(answer), *reading_sentences(answer), file=file)
+
+
+def choices_page(answer: WhichCard, title: str) -> str:
+    """The comparison as one self-contained page: the picture, the picks and the table."""
+    sections = [f"<h1>{escape(title)}</h1>", paragraphs(pick_sentences(answer)), _memory_picture(answer)]
+    if any(choice.cost is not None for choice in answer.holds):
+        sections.append(_money_picture(answer))
+    return page(title, [*sections, table(choices_table(answer)), paragraphs(reading_sentences(answer))])
+
+
+def choices_document(answer: WhichCard) -> dict[str, Any]:
+    """The comparison as plain values."""
+    return {
+        "cards": [_plain(choice) for choice in answer.holds],
+        "picks": {name: choice.card.name for name, choice in answer.picks.items()},
+        "too_small": [card.name for card in answer.too_small],
+        "schedule": answer.schedule.model_dump(mode="json"),
+    }
+
+
+def pareto(choices: Sequence[CardChoice], values: Sequence[float]) -> list[int]:
+    """Places of the choices that none beats in both run time and value, the quickest first."""
+    order = sorted(range(len(choices)), key=lambda place: (choices[place].run_time_s, values[place]))
+    best, front = float("inf"), []
+    for place in order:
+        if values[place] < best:
+            best = values[place]
+            front.append(place)
+    return front
+
+
+def price_cell(price: float | None) -> str:
+    """A price in the prices' own currency; `-` for None."""
+    return "-" if price is None else f"{price:.2f}"
+
+
+def cost_cell(choice: CardChoice) -> str:
+    """What the run costs and may cost."""
+    if choice.cost is None or choice.cost_band is None:
+        return "-"
+    return "{:.2f} ({:.2f}-{:.2f})".format(choice.cost, *choice.cost_band)
+
+
+def _cells(choice: CardChoice) -> tuple[str, ...]:
+    trial = choice.trial
+    batch = str(trial.micro_batch) + (f" x {choice.accumulation_steps}" if choice.accumulation_steps > 1 else "")
+    return (
+        choice.card.name,
+        choice.card.kind,
+        str(choice.card.sold_gib),
+        batch,
+        device_cell(trial),
+        gib(trial.headroom_bytes, signed=True),
+        step_cell(trial, choice.accumulation_steps),
+        f"{format_duration(choice.run_time_s)} ({format_duration_range(*choice.run_time_band_s)})",
+    )
+
+
+def _in_words(choice: CardChoice) -> str:
+    cost = f", for {cost_cell(choice)}" if choice.cost is not None else ""
+    batch = f"batch {choice.trial.micro_batch}"
+    if choice.accumulation_steps > 1:
+        batch += f" x {choice.accumulation_steps} accumulation steps"
+    total = f"{format_duration(choice.run_time_s)} ({format_duration_range(*choice.run_time_band_s)})"
+    return f"{choice.card.name} ({choice.card.sold_gib} GB), {batch}, {total}{cost}"
+
+
+def _plain(choice: CardChoice) -> dict[str, Any]:
+    named = {"micro_batch", "device_used_bytes", "device_used_band_bytes", "step_time_s", "step_time_band_s", "verdict"}
+    return {
+        "card": choice.card.name,
+        "kind": choice.card.kind,
+        "sold_gib": choice.card.sold_gib,
+        "compute_capability": list(choice.card.compute_capability),
+        **choice.trial.model_dump(mode="json", include=named),
+        "accumulation_steps": choice.accumulation_steps,
+        "run_time_s": choice.run_time_s,
+        "run_time_band_s": list(choice.run_time_band_s),
+        "price_per_hour": choice.price_per_hour,
+        "cost": choice.cost,
+        "cost_band": None if choice.cost_band is None else list(choice.cost_band),
+    }
+
+
+def _memory_picture(answer: WhichCard) -> str:
+    sizes = [float(choice.card.sold_gib) for choice in answer.holds]
+    caption = (
+        "Time of the run against the memory that a card is sold with. On the line: none is both quicker and smaller."
+    )
+    return _picture(answer.holds, sizes, "memory, GB", caption, answer)
+
+
+def _money_picture(answer: WhichCard) -> str:
+    priced = [choice for choice in answer.holds if choice.cost is not None]
+    costs = [choice.cost or 0.0 for choice in priced]
+    caption = "Time of the run against its cost. On the line: none is both quicker and cheaper."
+    return _picture(priced, costs, "cost of the run", caption, answer)
+
+
+def _picture(
+    choices: Sequence[CardChoice], values: Sequence[float], label: str, caption: str, answer: WhichCard
+) -> str:
+    # Ten times the quickest is far enough: beyond it the others would lie on one spot.
+    quickest = min(choice.run_time_s for choice in choices)
+    shown = [place for place, choice in enumerate(choices) if choice.run_time_s <= 10 * quickest]
+    hours = [choices[place].run_time_s / _HOUR_S for place in shown]
+    chart = Chart(
+        (0, 1.05 * max(hours)),
+        (0, 1.1 * max(values[place] for place in shown)),
+        "total, hours",
+        label,
+        width=760,
+        height=380,
+    )
+    front = [place for place in pareto(choices, values) if place in shown]
+    layers = [chart.line([(choices[place].run_time_s / _HOUR_S, values[place]) for place in front], "first")]
+    for place in shown:
+        layers += _dot(chart, choices[place], values[place], place in front, answer)
+    names = [("first", "none is better in both"), ("fourth", "the others")]
+    left = len(choices) - len(shown)
+    more = f" {left} that take over ten times the quickest's time are in the table alone." if left else ""
+    return figure(chart.drawing(layers, caption), caption + more, names)
+
+
+def _dot(chart: Chart, choice: CardChoice, value: float, on_front: bool, answer: WhichCard) -> Iterator[str]:
+    picked = [name for name, pick in answer.picks.items() if pick.card == choice.card]
+    hours = choice.run_time_s / _HOUR_S
+    yield chart.dot(hours, value, "first" if on_front else "fourth", _in_words(choice), size=6 if picked else 4)
+    if picked:
+        yield chart.words(hours, value, f"{choice.card.name}: {', '.join(picked)}", above=10)
