@@ -76,8 +76,8 @@ def which_card(
 
     Args:
         job: what to train.
-        request: its batch sizes, effective batch, objective, limits and schedule, and whether levers that cost no time are added;
-            a memory order, which is faster on some cards alone, is the job's own.
+        request: its batch sizes, effective batch, objective, limits and schedule, and whether levers that cost no time
+            are added; a memory order, which is faster on some cards alone, is the job's own.
         cards: those to choose from.
         prices: money an hour by the card's name; a card without one is never the cheapest.
         on_card: called before each card is weighed.
