@@ -3,7 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -74,6 +74,13 @@ def run(
             help="On the card here: run the script to its end and let it write what it writes, under the limit.",
         ),
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Run the script to its end on what it runs on, and tell what grows from step to step, with its line.",
+        ),
+    ] = False,
     timeout: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Seconds that one run may take; 600, and no limit for a whole run."),
@@ -90,6 +97,9 @@ def run(
     under a hard limit. Nothing that it would write is written, but in a whole run.
     """
     _check(find, maximum, effective_batch, accumulation)
+    if watch:
+        _refuse_beside_watch({"--gpu": gpu, "--find": find, "--vram": vram, "--export": export, "--timeout": timeout})
+        _watch(command)
     if whole_run and (gpu or find):
         raise UsageError(f"--whole-run is of the card that is here; leave out {'--gpu' if gpu else '--find'}.")
     limits = MemoryLimits.parse(vram=vram, reserve=reserve)
@@ -123,6 +133,19 @@ def run(
             )
     source = open_source(replace(asked, command=replace(asked.command, levers=choices[0])), _say)
     _report(source.largest(maximum, effective_batch, accumulation), export, as_json=as_json)
+
+
+def _refuse_beside_watch(given: dict[str, object]) -> None:
+    wrong = next((name for name, value in given.items() if value), None)
+    if wrong is not None:
+        raise UsageError(f"{wrong} is of a measured or predicted run, and --watch lets the script run; leave one out.")
+
+
+def _watch(command: list[str]) -> NoReturn:
+    from vramfit.script.command import parse_command
+    from vramfit.script.watching import watch_whole_run
+
+    raise typer.Exit(watch_whole_run(parse_command(command)))
 
 
 def _check(find: str | None, maximum: int | None, effective_batch: int | None, accumulation: str | None) -> None:

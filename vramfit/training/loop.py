@@ -19,6 +19,7 @@ from vramfit.jobs.random_state import random_state, set_random_state
 from vramfit.jobs.ranks import Ranks
 from vramfit.jobs.step import Step
 from vramfit.plan.workers import LoaderSettings
+from vramfit.postmortem.leak_watch import CudaCard, LeakWatch
 from vramfit.records import EpochRecord, GrowBack, OomEvent
 from vramfit.training import checkpoint
 from vramfit.training.batch_plan import Decision
@@ -71,6 +72,8 @@ class Loop:
             total_steps=options.epochs * self.steps_per_epoch,
         )
         self._losses = LossWatch()
+        card = CudaCard(step.device) if step.device.type == "cuda" else None
+        self._leaks = LeakWatch(self._note, card)
         self._steps_done = 0
         self._began = self._saved = time.monotonic()
 
@@ -195,11 +198,12 @@ class Loop:
             left_s=(time.monotonic() - self._began) / self._steps_done * left,
         )
         self._tell(lambda listener: listener.on_progress(progress))
+        self._leaks.after_step()
         if self.ranks.any(stop.asked):
             self._save(checkpoint.LATEST)
             saved = self.options.save_dir / checkpoint.LATEST
             note = f"Interrupted in epoch {epoch}, step {number}: {saved} is saved; go on with --resume."
-            self._tell(lambda listener: listener.on_note(note))
+            self._note(note)
             raise KeyboardInterrupt
         if self.ranks.any(self._save_is_due(number)):
             self._save(checkpoint.LATEST)
@@ -252,12 +256,11 @@ class Loop:
         self._tell(lambda listener: listener.on_epoch(record))
         warning = self.memory.warning()
         if warning:
-            self._tell(lambda listener: listener.on_note(warning))
+            self._note(warning)
         if growth is not None:
             self._tell(lambda listener: listener.on_grow_back(growth))
         if self.is_over and record.epoch < options.epochs:
-            note = f"Stopped after epoch {record.epoch}: no epoch was better than {state.best_epoch}."
-            self._tell(lambda listener: listener.on_note(note))
+            self._note(f"Stopped after epoch {record.epoch}: no epoch was better than {state.best_epoch}.")
 
     def _grow_back(self, record: EpochRecord) -> GrowBack | None:
         """Larger micro-batches for the epochs to come, where it is time; the checkpoint that follows knows of it."""
@@ -295,6 +298,9 @@ class Loop:
     def _on_event(self, event: OomEvent) -> None:
         self.state.oom_events.append(event)
         self._tell(lambda listener: listener.on_event(event))
+
+    def _note(self, text: str) -> None:
+        self._tell(lambda listener: listener.on_note(text))
 
     def _tell(self, what: Callable[[Listener], None]) -> None:
         for listener in self.listeners:
