@@ -115,15 +115,15 @@ def explain(
         job = _with_levers(job, levers, name, batch_size, own=is_factory(model))
         predictor = Predictor(job, card, card_budget(card))
         explanation = explain_trial(predictor, batch_size or _largest(predictor))
-    title = _title(job, card, explanation.micro_batch)
+    title, trial = _title(job, card, explanation.micro_batch), predictor.trial(explanation.micro_batch)
     written = []
     if html is not None:
         from vramfit.report.timeline import timeline_page
 
-        written.append(write_result(html, timeline_page(explanation, title), "Timeline"))
+        written.append(write_result(html, timeline_page(explanation, title, trial), "Timeline"))
     notes = [*card_notes(card, settled(job).amp), *([levers_sentence(job.levers)] if job.levers else [])]
     note = " ".join(notes) or None
-    _report(explanation, predictor.trial(explanation.micro_batch), title=title, note=note, as_json=as_json)
+    _report(explanation, trial, title=title, note=note, as_json=as_json)
     tell(written, as_json=as_json)
     drawn = "" if html else "--html step.html draws the step from moment to moment; "
     next_step(f"{drawn}--levers auto shows the same step with what makes it fit", as_json=as_json)

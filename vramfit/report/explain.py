@@ -68,6 +68,12 @@ def shortage(trial: Trial) -> str | None:
     return f"{could}: the card has {format_size(trial.budget_bytes)}, and the peak {excess_of(trial)}."
 
 
+def verdict(trial: Trial) -> str:
+    """Whether a batch fits, and by how much, in a sentence."""
+    room = f"the card has {format_size(trial.budget_bytes)}, {format_size(trial.headroom_bytes)} more"
+    return shortage(trial) or f"It fits: {room}."
+
+
 def _table(label: str) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column(label, overflow="fold")

@@ -11,7 +11,8 @@ _LONG = 30  # characters in a cell, from which it is broken into lines
 def page(title: str, sections: Iterable[str], *, style: str = "", script: str = "") -> str:
     """A whole page of HTML sections; `style` and `script` are added to what all pages have."""
     body = "\n".join(sections)
-    return _PAGE.format(title=escape(title), body=body, style=_STYLE + style, script=script)
+    scripts = f"{script}<script type='module'>{_SAVE}</script>"
+    return _PAGE.format(title=escape(title), body=body, style=_STYLE + style, script=scripts)
 
 
 def table(drawn: Table, *, numbered: bool = False) -> str:
@@ -99,6 +100,38 @@ dd{margin:0;min-width:0;overflow-wrap:anywhere}
 figure,tr,.tiles{break-inside:avoid}table{font-size:8pt}td,th{padding-left:.6rem}.pair{grid-template-columns:1fr 1fr}
 .trio{grid-template-columns:1fr 1fr 1fr}}
 @page{margin:16mm}
+.save{font:inherit;font-size:.8rem;color:var(--soft);background:none;border:1px solid var(--line);border-radius:4px;
+padding:.05rem .5rem;margin:.2rem .4rem .2rem 0;cursor:pointer}
+@media(max-width:560px){body{margin:1.2rem auto;padding:0 .8rem}svg text{font-size:16px}
+dl{grid-template-columns:1fr}dd{margin-bottom:.4rem}.scrolls svg{min-width:46rem}.scrolls svg text{font-size:13px}}
+.scrolls{overflow-x:auto}
+.wide,.scrolls{background:linear-gradient(90deg,transparent,var(--back) 70%) 100% 0/40px 100% no-repeat local,
+radial-gradient(farthest-side at 100% 50%,rgba(128,128,128,.5),transparent) 100% 0/14px 100% no-repeat scroll}
+@media print{.save{display:none}.scrolls{overflow:visible}.wide,.scrolls{background:none}}
+"""
+
+# Every drawing can be kept as SVG, every table as CSV.
+_SAVE = """
+(()=>{
+const name=document.title.replace(/[^\\w.-]+/g,'_');
+const save=(text,type,file)=>{
+  const link=document.createElement('a');
+  link.href=URL.createObjectURL(new Blob([text],{type}));link.download=file;link.click();
+  setTimeout(()=>URL.revokeObjectURL(link.href),1000);
+};
+const button=(words,place,act)=>{
+  const made=document.createElement('button');
+  made.className='save';made.textContent=words;made.type='button';made.onclick=act;place.after(made);
+};
+document.querySelectorAll('svg').forEach((drawing,i)=>button('SVG',drawing,()=>{
+  const copy=drawing.cloneNode(true),style=document.createElementNS(drawing.namespaceURI,'style');
+  style.textContent=document.querySelector('style').textContent;copy.prepend(style);
+  save(new XMLSerializer().serializeToString(copy),'image/svg+xml',name+'-'+(i+1)+'.svg');
+}));
+const cell=one=>'"'+one.textContent.replace(/\\s+/g,' ').trim().replace(/"/g,'""')+'"';
+document.querySelectorAll('table').forEach((table,i)=>button('CSV',table,()=>save(
+  [...table.rows].map(row=>[...row.cells].map(cell).join(',')).join('\\r\\n'),'text/csv',name+'-'+(i+1)+'.csv')));
+})();
 """
 
 _PAGE = """<!doctype html>

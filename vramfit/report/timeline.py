@@ -7,12 +7,13 @@ from itertools import groupby
 
 from vramfit.prediction.explain import Explanation, Part
 from vramfit.prediction.timeline import Column, Timeline
-from vramfit.report.explain import PART_NAMES, words
+from vramfit.records import Trial
+from vramfit.report.explain import PART_NAMES, verdict, words
 from vramfit.report.page import page
 from vramfit.units import GIB, format_size
 
 _WIDTH, _HEIGHT = 1000, 380
-_LEFT, _TOP, _BOTTOM = 64, 12, 44
+_LEFT, _TOP, _BOTTOM = 64, 22, 44
 _COLOURS = {
     "parameter": "#4e79a7",
     "buffer": "#a0cbe8",
@@ -31,18 +32,27 @@ _COLOURS = {
 }
 
 
-def timeline_page(explanation: Explanation, title: str) -> str:
-    """The page as HTML text; it loads nothing from elsewhere. `title` says what was explained, on what card."""
+def timeline_page(explanation: Explanation, title: str, trial: Trial | None = None) -> str:
+    """The page as HTML text; it loads nothing from elsewhere.
+
+    Args:
+        explanation: where the memory of the peak goes.
+        title: what was explained, on what card.
+        trial: the same batch as it was judged: whether it fits, and the budget that is drawn; None for neither.
+
+    """
     timeline = explanation.timeline
     kinds = [kind for place, kind in enumerate(timeline.kinds) if any(c.sizes_bytes[place] for c in timeline.columns)]
     sections = (
         f"<h1>{escape(title)}</h1>",
         f"<p class='lead'>{escape(words(explanation))}</p>",
+        f"<p class='lead'><strong>{escape(verdict(trial))}</strong></p>" if trial else "",
         _bar(explanation),
         f"<h2>Through {escape(timeline.part)}</h2>",
         "<p>What tensors and libraries hold after each allocation, in their order (not to scale in time). "
         "Point at the drawing to read a moment.</p>",
-        f"<figure>{_drawing(timeline, kinds)}{_legend(kinds)}<p id='moment' aria-live='polite'>&nbsp;</p></figure>",
+        f"<figure><div class='scrolls'>{_drawing(explanation, kinds, trial)}</div>{_legend(kinds)}"
+        "<p id='moment' aria-live='polite'>&nbsp;</p></figure>",
         f"<div class='tables'>{_tables(explanation)}</div>",
     )
     data = json.dumps(_data(timeline), separators=(",", ":")).replace("</", "<\\/")
@@ -62,13 +72,18 @@ def _piece(part: Part, whole: int) -> str:
     return f"<span style='flex:{part.size_bytes / whole:.5f};background:{_COLOURS[part.name]}' title='{label}'></span>"
 
 
-def _drawing(timeline: Timeline, kinds: list[str]) -> str:
-    most = max((sum(column.sizes_bytes) for column in timeline.columns), default=0) or 1
-    scale = (_HEIGHT - _TOP - _BOTTOM) / (most * 1.04)
+def _drawing(explanation: Explanation, kinds: list[str], trial: Trial | None) -> str:
+    timeline = explanation.timeline
+    levels = [(explanation.peak_bytes, "peak of the card")]
+    levels += [(trial.budget_bytes, "budget")] if trial else []
+    held = max((sum(column.sizes_bytes) for column in timeline.columns), default=0)
+    most = max(held, *(size for size, _ in levels)) or 1
+    scale = (_HEIGHT - _TOP - _BOTTOM) / (most * 1.06)
     return (
         f"<svg id='drawing' viewBox='0 0 {_WIDTH} {_HEIGHT}' role='img' aria-label='Memory held through the step'>"
         f"{''.join(_grid(most, scale))}{''.join(_areas(timeline, kinds, scale))}{''.join(_phases(timeline))}"
-        f"{_peak_line(timeline)}<line id='cursor' y1='{_TOP}' y2='{_HEIGHT - _BOTTOM}' class='cursor'/></svg>"
+        f"{_peak_line(timeline)}{''.join(_levels(levels, scale))}"
+        f"<line id='cursor' y1='{_TOP}' y2='{_HEIGHT - _BOTTOM}' class='cursor'/></svg>"
     )
 
 
@@ -119,8 +134,19 @@ def _peak_line(timeline: Timeline) -> str:
     side, shift = ("end", -6) if x > _WIDTH / 2 else ("start", 6)
     return (
         f"<line class='peak' x1='{x:.1f}' x2='{x:.1f}' y1='{_TOP}' y2='{_HEIGHT - _BOTTOM}'/>"
-        f"<text x='{x + shift:.1f}' y='{_TOP + 12}' text-anchor='{side}'>{format_size(max(totals))} held</text>"
+        f"<text x='{x + shift:.1f}' y='{_TOP - 8}' text-anchor='{side}'>{format_size(max(totals))} held</text>"
     )
+
+
+def _levels(levels: list[tuple[int, str]], scale: float) -> Iterator[str]:
+    """Dashed lines across: the whole of the card's peak, with what is cached and rounded, and what there is."""
+    for place, (size, name) in enumerate(levels):
+        y = _y(size, scale)
+        said = f"{name} {format_size(size)}"
+        yield f"<line class='limit {name.split()[0]}' x1='{_LEFT}' x2='{_WIDTH}' y1='{y:.1f}' y2='{y:.1f}'/>"
+        # One on the left and one on the right, for they may be close.
+        x, side = (_WIDTH - 6, "end") if place else (_LEFT + 6, "start")
+        yield f"<text class='ink' x='{x}' y='{y - 5:.1f}' text-anchor='{side}'>{said}</text>"
 
 
 def _x(place: float, count: int) -> float:
@@ -161,8 +187,8 @@ def _row(name: str, size_bytes: int, level: int = 0) -> str:
 def _table(caption: str, rows: Iterable[str], total_bytes: int) -> str:
     cells, foot = "".join(rows), f"<tfoot>{_row('sum', total_bytes)}</tfoot>"
     return (
-        f"<table><caption>{escape(caption)}</caption>"
-        f"<thead><tr><th></th><th>GiB</th><th>bytes</th></tr></thead><tbody>{cells}</tbody>{foot}</table>"
+        f"<div class='wide'><table><caption>{escape(caption)}</caption>"
+        f"<thead><tr><th></th><th>GiB</th><th>bytes</th></tr></thead><tbody>{cells}</tbody>{foot}</table></div>"
     )
 
 
@@ -176,7 +202,8 @@ def _moment(column: Column) -> list[object]:
 
 _STYLE = """
 svg{touch-action:none}.phase{fill:var(--band)}.odd{fill:var(--line)}
-.peak{stroke:var(--ink);stroke-dasharray:4 3}.cursor{stroke:var(--ink);visibility:hidden}
+line.peak{stroke:var(--ink);stroke-dasharray:4 3}line.budget{stroke:#c62828;stroke-width:2}
+.cursor{stroke:var(--ink);visibility:hidden}
 .bar{display:flex;height:1.6rem;margin:1rem 0;border-radius:4px;overflow:hidden}
 .legend i,td i{display:inline-block;width:.8em;height:.8em;margin-right:.4em;border-radius:2px;vertical-align:-.05em}
 #moment{min-height:3em;font-variant-numeric:tabular-nums}

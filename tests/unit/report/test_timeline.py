@@ -4,15 +4,17 @@ import json
 import re
 
 import pytest
+from made_records import make_trial
 from pages import require_sound
 
 from vramfit.prediction.explain import explain
 from vramfit.prediction.timeline import KINDS, Hidden
 from vramfit.prediction.trace_records import StorageRecord, Trace
+from vramfit.records import Verdict
 from vramfit.report.explain import PART_NAMES, modules_table, parts_table, words
 from vramfit.report.terminal import plain_text
 from vramfit.report.timeline import _COLOURS, timeline_page
-from vramfit.units import GIB, MIB
+from vramfit.units import GIB, MIB, format_size
 
 
 @pytest.fixture
@@ -31,6 +33,24 @@ def test_the_page_loads_nothing_and_is_balanced(explanation):
     assert "a &lt;title&gt; &amp; more" in page
     assert "</script><b>" not in page
     require_sound(page)
+
+
+def test_the_page_says_whether_it_fits_and_draws_the_budget_and_the_whole(explanation):
+    trial = make_trial(6, budget_gib=2.0, device_used_bytes=explanation.peak_bytes, device_used_band_bytes=None)
+    page = timeline_page(explanation, "title", trial.model_copy(update={"verdict": Verdict.OVER_BUDGET}))
+    require_sound(page)
+    assert "It does not fit: the card has 2.00 GiB" in page
+    assert "budget 2.00 GiB" in page
+    assert f"peak of the card {format_size(explanation.peak_bytes)}" in page
+    heights = {name: float(y) for name, y in re.findall(r"class='limit (\w+)'[^>]* y1='([\d.]+)'", page)}
+    assert heights["peak"] < heights["budget"], "what is more stands higher"
+    assert "It fits" in timeline_page(explanation, "title", trial.model_copy(update={"verdict": Verdict.FITS}))
+
+
+def test_every_drawing_and_table_can_be_kept(explanation):
+    page = timeline_page(explanation, "title")
+    for said in ("image/svg+xml", "text/csv", "@media print{.save{display:none}"):
+        assert said in page
 
 
 def test_the_moments_can_be_read_from_the_page(explanation):
