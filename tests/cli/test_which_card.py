@@ -71,3 +71,13 @@ def test_what_makes_no_sense_is_one_sentence(vramfit, model, words, said):
     answer = vramfit("probe", "--model", model, *words)
     assert answer.code == 2
     assert said in answer.err
+
+
+def test_a_line_for_slurm_stands_below(vramfit, model):
+    out = vramfit("probe", "--model", model, "--gpu", "T4,L4", "--slurm").out
+    assert "#SBATCH --gres=gpu:l4:1 --mem=" in out
+    assert "sinfo" in out
+    alone = vramfit("probe", "--model", model, "--gpu", "A100 80G", "--mig", "1g.10gb", "--batch-size", "8", "--slurm")
+    assert "#SBATCH --gres=gpu:1g.10gb:1 --mem=" in alone.out
+    refused = vramfit("probe", "--model", model, "--gpu", "T4", "--axis", "tokens", "--slurm")
+    assert refused.code == 2

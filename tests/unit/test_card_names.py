@@ -242,6 +242,11 @@ GM200 [GeForce GTX TITAN X] | 12 | 5.2
 TU117M [GeForce GTX 1650 Mobile / Max-Q] | 4 | 7.5
 GA107 [GeForce RTX 3050 4GB] | 4 | 8.6
 GA100 [A100 PCIe 80GB] | 80 | 8.0
+GA106 [GeForce RTX 3060 Lite Hash Rate] | 12 | 8.6
+TU117BM [GeForce GTX 1650 Mobile Refresh] | 4 | 7.5
+GV100GL [Tesla V100 DGXS 32GB] | 32 | 7.0
+GM107 [GeForce GTX 745] | 4 | 5.0
+GM107GL [Quadro K620] | 2 | 5.0
 GP106 [GeForce GTX 1060 6GB Rev. 2] | 6 | 6.1
 # instances
 NVIDIA A100-SXM4-40GB MIG 1g.5gb | 5 | 8.0
@@ -298,6 +303,9 @@ REFUSED = {
     "TPU v5e": "of Google",
     "Ascend 910B": "of Huawei",
     "Tesla K80": "older than the GPUs",
+    "Tesla K20Xm": "older than the GPUs",
+    "NVS 810": "no card is called",
+    "GRID M3-3020": "no card is called",
     "K40m": "older than the GPUs",
     "GTX 780 Ti": "older than the GPUs",
     "GTX 680": "older than the GPUs",

@@ -6,19 +6,19 @@ from dataclasses import dataclass
 # Words that may stand without a space beside them, longest first where one begins another.
 _GLUED = (
     r"titan|superchip|super|laptop|mobile|notebook|maxq|quadro|geforce|nvidia|tesla|grid|rtx|gtx|jetson|agx|orin|xavier"
-    r"|nano|thor|spark|dgx|ada(?!p)|blackwell|hopper|ampere|turing|volta|pascal|maxwell|lovelace|sxm\d?|pcie|fhhl|nvl"
+    r"|nano|thor|spark|dgxs?|ada(?!p)|blackwell|hopper|ampere|turing|volta|pascal|maxwell|lovelace|sxm\d?|pcie|fhhl|nvl"
     r"|sff|generation|workstation|edition|server|desktop|graphics|corporation|passive|active|embedded|design"
     r"|hbm\d?e?|gddr\d?x?|ceo|pro(?!c)|(?<![a-z])ti(?=super|laptop|mobile|notebook|maxq|\b|\d)|d(?=v2\b)|v2\b"
 )
 # Words that tell no two cards apart.
 _NOISE = re.compile(
     "nvidia|geforce|tesla|grid|jetson|gpu|graphics|card|generation|gen|with|design|workstation|server|edition|desktop"
-    r"|corporation|passive|active|superchip|lovelace|ac|lhr|oem|gddr\d?x?|hbm\d?e?"
+    r"|corporation|passive|active|superchip|lovelace|ac|lhr|lite|hash|rate|refresh|oem|gddr\d?x?|hbm\d?e?"
 )
 _SAME = {"mobile": "laptop", "notebook": "laptop", "maxq": "laptop"}
 _ARCHITECTURES = {"maxwell", "pascal", "volta", "turing", "ampere", "ada", "hopper", "blackwell"}
 # Words of a brand or a board: a name with another one, or without, is still understood where it means one card.
-_SOFT = {"quadro", "rtx", "gtx", "sxm", "pcie", "fhhl"}
+_SOFT = {"quadro", "rtx", "gtx", "sxm", "pcie", "fhhl", "dgxs"}
 _MEMORY = re.compile(r"(?<![a-z\d.])(\d{1,3}) ?g(?:i?b|o)?(?![a-z\d])")
 # `lspci` and pci.ids: GA104 [GeForce RTX 3070 Ti] (rev a1).
 _IN_BRACKETS = re.compile(r"\b(?:G[A-Z]|TU|AD)\d{2,3}\w*\s*\[(.+?)(?: Rev\. ?\w+)?\]")

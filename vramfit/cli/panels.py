@@ -38,6 +38,7 @@ PANELS: dict[str, tuple[str, ...]] = {
             "mode",
             "objective",
             "price",
+            "slurm",
             "price-per-hour",
             "find",
             "maximum",

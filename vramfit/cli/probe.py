@@ -76,6 +76,9 @@ def probe(
         float | None,
         typer.Option(min=0, metavar="MONEY", help="The price an hour of the cards named: what a run costs."),
     ] = None,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Also print the #SBATCH line that asks a cluster for what the plan needs.")
+    ] = False,
     reserve: Annotated[
         str | None, typer.Option(help="What the desktop takes of the card, such as 600MB.", metavar="SIZE")
     ] = None,
@@ -188,11 +191,11 @@ def probe(
         if image_sizes is not None or axis != BATCH_AXIS or export is not None:
             raise UsageError("which card is asked of one job: leave out --image-sizes, --axis and --export.")
         answer_which_card(
-            case, gpus, price=price, price_per_hour=price_per_hour, html=html, force=force, as_json=as_json
+            case, gpus, price=price, price_per_hour=price_per_hour, html=html, force=force, slurm=slurm, as_json=as_json
         )
         return
     cases = cases_of(case, image_sizes, gpus)
-    _check_axis(axis, lengths, html, cases)
+    _check_axis(axis, lengths, html, cases, slurm=slurm)
     if len(cases) == 1:
         require_free(export, html, force=force)
     if axis != BATCH_AXIS:
@@ -201,24 +204,26 @@ def probe(
         )
         return
     if len(cases) == 1:
-        _one(cases[0], export=export, html=html, as_json=as_json)
+        _one(cases[0], export=export, html=html, slurm=slurm, as_json=as_json)
         return
     files = {case.label: export / f"{case.label}.json" for case in cases} if export is not None else {}
     if export is not None and export.suffix == ".json":
         raise UsageError(f"--export {export} is one file, and there are {len(cases)} profiles; name a folder.")
     require_free(*files.values(), html, force=force)
     label = "card" if image_sizes is None else "image"
-    _several(cases, label=label, files=files, html=html, as_json=as_json)
+    _several(cases, label=label, files=files, html=html, slurm=slurm, as_json=as_json)
 
 
-def _check_axis(axis: str, lengths: str | None, html: Path | None, cases: list[Case]) -> None:
+def _check_axis(axis: str, lengths: str | None, html: Path | None, cases: list[Case], *, slurm: bool) -> None:
     if axis == BATCH_AXIS and lengths is not None:
         raise UsageError("--lengths says how long samples are along an axis; name it with --axis tokens or image-size.")
     if axis != BATCH_AXIS and (html is not None or len(cases) > 1):
         raise UsageError("--axis answers for one card and one job, without --html; ask for each by itself.")
+    if axis != BATCH_AXIS and slurm:
+        raise UsageError("--slurm is of one plan, and --axis has one for each length; leave one of them out.")
 
 
-def _one(case: Case, *, export: Path | None, html: Path | None, as_json: bool) -> None:
+def _one(case: Case, *, export: Path | None, html: Path | None, slurm: bool, as_json: bool) -> None:
     trials: list[Trial] = []
     with working(f"probing {case.model}"):
         from vramfit.report.table import show_profile, trial_table
@@ -240,8 +245,20 @@ def _one(case: Case, *, export: Path | None, html: Path | None, as_json: bool) -
         typer.echo(_one_document(profile, frontier), nl=False)
     else:
         show_profile(profile)
-    tell(written, as_json=as_json)
+    tell([*written, *(_slurm([(case, profile)]) if slurm else [])], as_json=as_json)
     next_step(_after(case, export), as_json=as_json)
+
+
+def _slurm(results: "list[tuple[Case, Profile]]") -> list[str]:
+    """What to ask a cluster for, of each plan."""
+    from vramfit.cli.slurm import slurm_sentences
+
+    planned = [
+        (case.job(), profile.machine.card or "gpu", trial)
+        for case, profile in results
+        if (trial := profile.trial(profile.plan.micro_batch)) is not None
+    ]
+    return slurm_sentences(planned, results[0][1].schedule)
 
 
 def _after(case: Case, export: Path | None) -> str:
@@ -274,7 +291,9 @@ def _one_document(profile: "Profile", frontier: "Frontier | None") -> str:
     return json.dumps(both, indent=2) + "\n"
 
 
-def _several(cases: list[Case], *, label: str, files: Mapping[str, Path], html: Path | None, as_json: bool) -> None:
+def _several(
+    cases: list[Case], *, label: str, files: Mapping[str, Path], html: Path | None, slurm: bool, as_json: bool
+) -> None:
     with working(f"probing {label}") as told:
         from vramfit.report.plans import plan_sentences, shared_remarks
         from vramfit.report.table import plan_table
@@ -293,7 +312,8 @@ def _several(cases: list[Case], *, label: str, files: Mapping[str, Path], html: 
         typer.echo(_document(label, results))
     else:
         say("", *plan_sentences(found), *shared_remarks(found))
-    tell(written, as_json=as_json)
+    planned = [(case, profile) for case, profile in results if profile is not None]
+    tell([*written, *(_slurm(planned) if slurm else [])], as_json=as_json)
     next_step(f"probe one {label} alone for every batch, and with -o plan.json to keep its plan", as_json=as_json)
 
 

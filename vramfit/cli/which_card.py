@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from vramfit.cli.probe_request import Case
 from vramfit.cli.progress import working
 from vramfit.cli.results import print_json, require_free, tell, write_result
+from vramfit.cli.slurm import slurm_sentences
 from vramfit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def answer_which_card(
     price_per_hour: float | None,
     html: Path | None,
     force: bool,
+    slurm: bool,
     as_json: bool,
 ) -> None:
     """Weigh the cards that are named, or those that prices are known of, and print how they compare."""
@@ -46,6 +48,9 @@ def answer_which_card(
         print_json(choices_document(answer))
     else:
         show_choices(answer, title)
+    if slurm:
+        picked = [(job, pick.card.name, pick.trial) for pick in answer.picks.values()]
+        written += slurm_sentences(picked, answer.schedule)
     tell(written, as_json=as_json)
 
 

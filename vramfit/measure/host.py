@@ -7,9 +7,14 @@ from pathlib import Path
 
 from vramfit.jobs.batch import sample_batch, tree_bytes
 from vramfit.jobs.job import Job
+from vramfit.units import GIB
 
 # One being made, one on its way, one pinned, and what collating them copies.
 BATCHES_AT_ONCE = 4
+# A DataLoader's, unless told otherwise, of each of its workers.
+_PREFETCHED = 2
+WORKERS = 4
+_PROCESS_BYTES, _WORKER_BYTES = 4 * GIB, GIB // 2
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -19,6 +24,16 @@ def largest_in_host_memory(job: Job, available_bytes: int | None) -> int | None:
     if available_bytes is None:
         return None
     return max(1, available_bytes // (BATCHES_AT_ONCE * max(1, sample_bytes(job))))
+
+
+def run_host_bytes(job: Job, micro_batch: int, workers: int = WORKERS) -> int:
+    """Main memory that a run wants: Python with CUDA's libraries, its loading processes, and the batches on their way.
+
+    Not measured: 4 GiB for the process and half a GiB for each of its workers are a rule of thumb, and a data set that
+    is kept in memory is not in it.
+    """
+    ahead = BATCHES_AT_ONCE + _PREFETCHED * workers
+    return _PROCESS_BYTES + workers * _WORKER_BYTES + ahead * micro_batch * sample_bytes(job)
 
 
 def sample_bytes(job: Job) -> int:

@@ -1,0 +1,35 @@
+"""`vramfit probe --slurm`: what to ask a cluster for."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vramfit.jobs.job import Job
+    from vramfit.records import Schedule, Trial
+
+
+def slurm_sentences(plans: "Iterable[tuple[Job, str, Trial]]", schedule: "Schedule") -> list[str]:
+    """A line for each job, card and the trial that is planned there, and what to check of them.
+
+    The time is that of the trial's slowest step of its band, over the whole run.
+    """
+    from vramfit.measure.host import WORKERS, run_host_bytes
+    from vramfit.report.slurm import slurm_line, slurm_remark
+
+    lines = []
+    for job, card, trial in plans:
+        slowest = trial.step_time_band_s[1] if trial.step_time_band_s else trial.step_time_s
+        run_s = None if slowest is None else schedule.epochs * schedule.epoch_time_s(trial.micro_batch / slowest)
+        lines.append(slurm_line(_known(card), run_host_bytes(job, trial.micro_batch), run_s))
+    return [*dict.fromkeys(lines), slurm_remark(WORKERS)]
+
+
+def _known(card: str) -> str:
+    """A driver's name as the table of cards has it; as it is where the table has none, or several."""
+    from vramfit.cards import find_card
+    from vramfit.errors import UnknownCard
+
+    try:
+        return find_card(card).name
+    except UnknownCard:
+        return card
