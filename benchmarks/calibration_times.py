@@ -22,6 +22,7 @@ KINDS = (
     "moving",
     "normalisation",
     *(f"{kernel} {layout}" for kernel in ("dense", "pointwise", "grouped", "depthwise") for layout in ("nchw", "nhwc")),
+    "odd grouped nhwc",
 )
 CARD = find_card("rtx3090")
 # Natural logarithms of: rate share and bandwidth share of each kind, kernel time, launch time.

@@ -30,6 +30,9 @@ def work_of(operations: Iterable[OperationRecord]) -> Work:
     return tuple(alike.values())
 
 
+_FAST_GROUPS = 32
+
+
 def step_time_s(operations: Iterable[OperationRecord], card: Card, constants: TimeConstants = CONSTANTS.time) -> float:
     """Seconds that one optimizer step's operations take on a card."""
     return work_time_s(work_of(operations), card, constants)
@@ -82,7 +85,8 @@ def kind_of(operation: OperationRecord, *, tensor_cores: bool = True) -> str:
     """What decides how close to its peak an operation comes."""
     if operation.convolution is not None:
         nhwc = operation.convolution.channels_last and tensor_cores
-        return f"{_kernel(operation.convolution)} {'nhwc' if nhwc else 'nchw'}"
+        odd = "odd " if nhwc and _is_oddly_grouped(operation.convolution) else ""
+        return f"{odd}{_kernel(operation.convolution)} {'nhwc' if nhwc else 'nchw'}"
     if operation.flops:
         return "product"
     return "normalisation" if "_norm" in operation.name else "moving"
@@ -92,3 +96,12 @@ def _kernel(convolution: Convolution) -> str:
     if convolution.groups == 1:
         return "pointwise" if max(convolution.weight_shape[2:], default=1) == 1 else "dense"
     return "depthwise" if convolution.weight_shape[1] == 1 else "grouped"
+
+
+def _is_oddly_grouped(convolution: Convolution) -> bool:
+    """Whether it is grouped, and cuDNN has no fast kernel for so many groups: it has them for multiples of 32.
+
+    As ResNeXt has them. Networks with groups of one width, and so any number of them (RegNet, NFNet), run several times
+    slower in NHWC order (PyTorch issue 70954); that the bound is 32 is by the steps that were measured.
+    """
+    return _kernel(convolution) == "grouped" and convolution.groups % _FAST_GROUPS != 0

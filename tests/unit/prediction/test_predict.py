@@ -147,6 +147,9 @@ def test_kinds_of_convolutions() -> None:
     assert kind_of(convolution(weight_shape=(8, 8, 1, 1))) == "pointwise nchw"
     assert kind_of(convolution(groups=8, weight_shape=(8, 1, 3, 3))) == "depthwise nchw"
     assert kind_of(convolution(groups=2, weight_shape=(8, 4, 3, 3))) == "grouped nchw"
+    assert kind_of(convolution(groups=32, weight_shape=(128, 4, 3, 3), channels_last=True)) == "grouped nhwc"
+    assert kind_of(convolution(groups=10, weight_shape=(40, 4, 3, 3), channels_last=True)) == "odd grouped nhwc"
+    assert kind_of(convolution(groups=10, weight_shape=(40, 4, 3, 3))) == "grouped nchw"
 
 
 def test_a_step_takes_its_operations_or_their_launches_whichever_is_longer() -> None:
