@@ -57,6 +57,10 @@ class TrainerStep:
     def lay_aside(self) -> None:
         """Keep the gradients of earlier batches from what the next one makes."""
         self._earlier = [parameter.grad for parameter in self.learning]
+        self.drop_gradients()
+
+    def drop_gradients(self) -> None:
+        """Begin without gradients."""
         for parameter in self.learning:
             parameter.grad = None
 
