@@ -88,3 +88,18 @@ def test_what_makes_no_sense_with_an_axis_is_refused(of_job, words, said):
     done = of_job(*words)
     assert done.code == 2
     assert said in done.err
+
+
+def test_a_model_of_the_hub_has_its_tokens(vramfit, tmp_path):
+    pytest.importorskip("transformers")
+    settings = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "max_position_embeddings": 48}
+    size = {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 4}
+    (tmp_path / "config.json").write_text(json.dumps(settings | size | heads), encoding="utf-8")
+    done = vramfit(
+        *("probe", "--model", f"hf:{tmp_path}", "--gpu", "rtx3060", "--vram", "2GB"),
+        *("--axis", "tokens", "--batch-size", "2"),
+    )
+    assert done.code == 0, done.err
+    assert "Longest: tokens 48 at batch 2." in done.out
+    assert "Samples of 56 are refused: LlamaConfig has positions for 48 tokens" in done.out

@@ -87,11 +87,14 @@ def _longest(case: Case, axis: str, multiple: int, *, export: Path | None, as_js
 
 
 def _job_at(case: Case, axis: str, length: "Length") -> "Job":
-    """The job with samples of one length; one by its name is made anew for an image size."""
+    """The job with samples of one length; one by its name is made anew for an image size or a sequence length."""
+    from vramfit.cli.models import HUB
     from vramfit.jobs.axis import at_length
 
     if axis == "image_size" and not case.is_factory:
         return replace(case, image_size=(length[0], length[-1])).job()
+    if axis == "tokens" and case.model.startswith(HUB):
+        return replace(case, hub=replace(case.hub, seq_len=length[0])).job()
     return at_length(case.job(), axis, length)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vramfit._version import __version__
 from vramfit.choices import BUCKETS
-from vramfit.errors import NothingFits, NotTraceable
+from vramfit.errors import NothingFits, NotTraceable, UsageError
 from vramfit.jobs.axis import AXES, at_length, axis_named, lengths_of
 from vramfit.jobs.job import Job, job_key
 from vramfit.plan.choose import excess_of
@@ -180,7 +180,7 @@ class LongestSearch:
     def _tried(self, steps: int) -> Tried:
         try:
             trial = self._backend(steps).trial(self.batch)
-        except NotTraceable as error:
+        except (NotTraceable, UsageError) as error:
             if not self.trials:
                 raise
             self.notes[:] = [f"Samples of {name_of(self._length(steps))} are refused: {error}"]
