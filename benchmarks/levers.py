@@ -141,7 +141,10 @@ def measured(job: Job, samples: int) -> dict[str, Any]:
             "predicted_step_time_s": predicted.step_time_s,
             "predicted_peak_allocated_bytes": predicted.peak_allocated_bytes,
         }
-        print(f"{job.name} {levers}: {difference:.1e}, real {real / 2**20:.1f} MiB, trace {traced / real - 1:+.2%}", flush=True)
+        print(
+            f"{job.name} {levers}: {difference:.1e}, real {real / 2**20:.1f} MiB, trace {traced / real - 1:+.2%}",
+            flush=True,
+        )
         gc.collect()
     return rows
 

@@ -14,7 +14,7 @@ FREE, AUTO, NONE = "free", "auto", "none"
 IMAGES = 700
 EPOCHS = 200
 # At how many lengths batches are proven where samples vary in length: padding to the next costs a few percent.
-BUCKETS = 16
+BUCKETS = 32
 
 
 @dataclass(frozen=True, slots=True)

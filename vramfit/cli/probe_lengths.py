@@ -88,7 +88,7 @@ def _longest(case: Case, axis: str, multiple: int, *, export: Path | None, as_js
 
 def _job_at(case: Case, axis: str, length: "Length") -> "Job":
     """The job with samples of one length; one by its name is made anew for an image size or a sequence length."""
-    from vramfit.cli.models import HUB
+    from vramfit.cli.options import HUB
     from vramfit.jobs.axis import at_length
 
     if axis == "image_size" and not case.is_factory:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
+from math import log, prod
 from typing import TYPE_CHECKING, Any
 
 from vramfit._version import __version__
@@ -25,6 +26,12 @@ from vramfit.units import format_size
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
+# At so many of the lengths the largest batch is searched for.
+SEARCHED = 6
+# Of a batch between two that were searched for, what is proven.
+_LESS = 0.99
+# A batch is tried that is larger than a proven one by this factor.
+_WORTHWHILE = 1.03
 # The longest samples that are looked for, in steps of the multiple.
 _LONGEST = 65_536
 JobAt = Callable[[Length], Job]
@@ -42,7 +49,7 @@ class LengthRequest:
     """Of all samples."""
 
     buckets: int = BUCKETS
-    """At most how many lengths; each is a search of its own."""
+    """At most how many lengths."""
 
     multiple: int = 1
     """Lengths are rounded up to multiples of it, as a collate function pads them."""
@@ -73,7 +80,7 @@ def fit_lengths(
         lengths: of all samples: a list of numbers or of (height, width), a Dataset, which is read once, a range such as
             `16:512` where every length is alike, or the name of a file of one length a line.
         vram, gpu, reserve: as `fit` has them.
-        buckets: at most how many lengths; each is a search of its own.
+        buckets: at most how many lengths; at six the largest batch is searched for, at each other one is proven.
         multiple: lengths are rounded up to multiples of it, as a collate function pads them.
         on_trial: called with each trial as it ends.
 
@@ -112,21 +119,26 @@ def prove_lengths(
 ) -> LengthPlan:
     """The plan of a job that `make` gives at each length; the longest is tried first, for it may be too long.
 
+    The largest batch is searched for at a few of the lengths. At those between, one trial proves the batch that their
+    neighbours suggest, within about a percent of the largest.
+
     Raises:
         NothingFits: not even one sample of a length.
 
     """
     chosen = asked.chosen
     request = replace(request, objective="largest", schedule=_schedule(asked.lengths, request.schedule))
-    trials: dict[Length, Trial] = {}
-    for length in reversed(chosen):
-        job = with_free_levers(make(length), request)
-        backend = open_backend(job, job, request)
-        trials[length] = _largest(Probe(backend, request, partial(on_trial, length)), length, asked.axis)
+    proving = _Proving(make, asked.axis, request, on_trial)
+    searched = spread(chosen, SEARCHED)
+    for length in reversed(searched):
+        proving.search(length)
+    for length in reversed([one for one in chosen if one not in searched]):
+        proving.prove(length, searched)
     proven = [
-        ProvenLength(length=length, samples=samples, trial=trials[length])
+        ProvenLength(length=length, samples=samples, trial=proving.trials[length])
         for length, samples in zip(chosen, samples_by_length(asked.lengths, chosen), strict=True)
     ]
+    job, backend = proving.open(chosen[-1])
     return LengthPlan(
         vramfit_version=__version__,
         axis=asked.axis,
@@ -136,8 +148,89 @@ def prove_lengths(
         machine=backend.machine,
         budget=backend.budget,
         proven=tuple(proven),
-        notes=tuple(dict.fromkeys((*backend.budget.notes, *backend.notes, *_oddities(proven)))),
+        notes=tuple(dict.fromkeys((*backend.budget.notes, *backend.notes, *proving.notes, *_oddities(proven)))),
     )
+
+
+@dataclass
+class _Proving:
+    """Batches proven so far; `make` gives the job at a length."""
+
+    make: JobAt
+    axis: str
+    request: ProbeRequest
+    on_trial: OnLength
+    trials: dict[Length, Trial] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def search(self, length: Length) -> None:
+        """Find the largest batch at a length.
+
+        Raises:
+            NothingFits: not even one sample.
+
+        """
+        _, backend = self.open(length)
+        try:
+            self.trials[length] = Probe(backend, self.request, partial(self.on_trial, length)).largest()
+        except NothingFits as error:
+            what = f"Samples of {self.axis.replace('_', ' ')} {name_of(length)}"
+            raise NothingFits(f"{what} are too long: {error} Or leave the longest out.") from None
+        self.notes += backend.notes
+
+    def prove(self, length: Length, searched: Sequence[Length]) -> None:
+        """Prove the batch that the lengths searched about one suggest; search for it where that does not fit."""
+        known = [(one, self.trials[one].micro_batch) for one in searched]
+        _, backend = self.open(length)
+        trial = self._try(backend, length, _between(length, known))
+        if trial.verdict is not Verdict.FITS:
+            self.search(length)
+            return
+        more = min(_filled(trial), max(batch for _, batch in known))
+        if more > _WORTHWHILE * trial.micro_batch:
+            fuller = self._try(backend, length, more)
+            trial = fuller if fuller.verdict is Verdict.FITS else trial
+        self.trials[length] = trial
+        self.notes += backend.notes
+
+    def _try(self, backend: Backend, length: Length, batch: int) -> Trial:
+        trial = backend.trial(batch)
+        self.on_trial(length, trial)
+        return trial
+
+    def open(self, length: Length) -> tuple[Job, Backend]:
+        """The job at a length, and where its trials are made."""
+        job = with_free_levers(self.make(length), self.request)
+        return job, open_backend(job, job, self.request)
+
+
+def spread(lengths: Sequence[Length], most: int) -> list[Length]:
+    """At most so many of the lengths, evenly spread, the first and the last among them."""
+    if len(lengths) <= most:
+        return list(lengths)
+    return [lengths[round(place * (len(lengths) - 1) / (most - 1))] for place in range(most)]
+
+
+def _between(length: Length, known: Sequence[tuple[Length, int]]) -> int:
+    """A batch that should fit at a length, near the largest, by those at two others; memory grows with the length.
+
+    A sample's memory is taken for a sum of powers of its length, none below the first. Then the batch is at least that
+    of the longer one by the ratio of the lengths, and at least that of the chord between both in logarithms; where the
+    data set ends the shorter one's search, only the first is of use. A little less, for rounding.
+    """
+    size = prod(length)
+    below = max((one for one in known if prod(one[0]) <= size), key=lambda one: prod(one[0]))
+    above = min((one for one in known if prod(one[0]) >= size), key=lambda one: prod(one[0]))
+    ratio = prod(above[0]) / size
+    chord = above[1] * (below[1] / above[1]) ** (log(ratio) / log(prod(above[0]) / prod(below[0]))) if ratio > 1 else 0
+    return max(1, min(below[1], int(_LESS * max(chord, above[1] * ratio))))
+
+
+def _filled(trial: Trial) -> int:
+    """The batch that would fill what a trial that fits left of the budget, if all that it took were its samples'."""
+    used = trial.device_used_bytes or 0
+    spare = trial.budget_bytes - (trial.device_used_band_bytes[1] if trial.device_used_band_bytes else used)
+    return int(trial.micro_batch * (1 + _LESS * spare / max(1, used)))
 
 
 @dataclass
@@ -195,16 +288,6 @@ class LongestSearch:
 
     def _length(self, steps: int) -> Length:
         return (steps * self.multiple,) * AXES[self.axis]
-
-
-def _largest(probe: Probe, length: Length, axis: str) -> Trial:
-    """The trial of the largest batch."""
-    try:
-        return probe.largest()
-    except NothingFits as error:
-        raise NothingFits(
-            f"Samples of {axis.replace('_', ' ')} {name_of(length)} are too long: {error} Or leave the longest out."
-        ) from None
 
 
 def _schedule(lengths: Lengths, schedule: Schedule) -> Schedule:

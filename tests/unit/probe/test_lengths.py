@@ -54,7 +54,7 @@ def test_each_batch_fits_and_one_more_does_not():
     assert plan.counted
     for one in plan.proven:
         sized = at_length(JOB, "tokens", one.length)
-        assert vramfit.predict(sized, micro_batch=one.trial.micro_batch, gpu="rtx3060", vram="600MB").verdict == "fits"
+        assert one.trial.verdict == "fits"
         most = min(500, one.trial.micro_batch + 1)
         beyond = vramfit.predict(sized, micro_batch=most, gpu="rtx3060", vram="600MB")
         assert (beyond.verdict != "fits") == (most > one.trial.micro_batch)
@@ -97,6 +97,32 @@ def test_the_networks_own_limit_ends_the_search_and_is_told():
 def test_a_batch_that_no_length_fits_is_refused():
     with pytest.raises(NothingFits, match=r"Batch 1000000 does not fit in .* even with samples of 8: it"):
         search(JOB, 1_000_000, "1GB").run()
+
+
+def test_between_lengths_that_are_searched_one_trial_proves_a_batch_near_the_largest(monkeypatch):
+    card = ScriptedCard(capacity_bytes=8 * GIB)
+
+    def trial(job, size, budget, **_):
+        card.per_image_bytes = 48 * KIB * cost(job.batch.keywords["tokens"])
+        return card.trial(size, budget)
+
+    def cost(tokens):
+        return tokens + tokens * tokens // 64
+
+    monkeypatch.setattr(measured, "measure_trial", trial)
+    monkeypatch.setattr(backend, "local_device", lambda: card)
+    tried = []
+    job = replace(hungry_job(card), batch=lambda samples, tokens=4: batch(samples, tokens))
+    asked = LengthRequest(axis="tokens", lengths=Lengths.of(skewed_lengths(5000, 512)), buckets=20)
+    plan = prove_lengths(
+        partial(at_length, job, "tokens"), asked, ProbeRequest(), lambda length, one: tried.append(length)
+    )
+    assert len(plan.proven) == 20
+    for one in plan.proven:
+        trial(at_length(job, "tokens", one.length), 1, plan.budget)
+        largest = min(5000, card.true_limit)
+        assert 0.95 * largest - 1 <= one.trial.micro_batch <= largest, one.length
+    assert sum(tried.count(one.length) <= 2 for one in plan.proven) >= 14
 
 
 def test_on_a_card_each_length_is_measured(monkeypatch):
