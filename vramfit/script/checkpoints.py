@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from vramfit.prediction.tracing.fake_tensors import storageless
 from vramfit.prediction.tracing.host_access import swap
@@ -39,15 +40,19 @@ def shapes_alone() -> Iterator[None]:
 def shape_of(tensor: Tensor) -> tuple[Any, ...]:
     """What is kept of a tensor."""
     kept = tensor.detach()
-    return tuple(kept.shape), kept.dtype, tensor.requires_grad, isinstance(tensor, nn.Parameter)
+    return tuple(kept.shape), kept.dtype, tensor.requires_grad, isinstance(tensor, nn.Parameter), tensor.is_cuda
 
 
-def tensor_of(size: tuple[int, ...], dtype: torch.dtype, requires_grad: bool, is_parameter: bool) -> Tensor:
-    """A host tensor of such a shape: without memory, or of zeros where it is small."""
+def tensor_of(
+    size: tuple[int, ...], dtype: torch.dtype, requires_grad: bool, is_parameter: bool, on_card: bool = False
+) -> Tensor:
+    """A tensor of such a shape: on the host without memory, or of zeros where it is small; or on the card."""
     with torch.utils._python_dispatch._disable_current_modes():
         stride = torch.empty(size, device="meta").stride()
         small = torch.Size(size).numel() * dtype.itemsize <= _SMALL_BYTES
         tensor = torch.zeros(size, dtype=dtype) if small else storageless(size, stride, dtype)
+    if on_card:
+        tensor = tensor.cuda()
     return nn.Parameter(tensor, requires_grad) if is_parameter else tensor.requires_grad_(requires_grad)
 
 
@@ -76,16 +81,35 @@ def _save(obj: Any, f: Any, *_: Any, **__: Any) -> None:
 
 
 def _loading(original: Callable[..., Any]) -> Callable[..., Any]:
-    def load(f: Any, *args: Any, **kwargs: Any) -> Any:
-        if hasattr(f, "read"):
-            place = f.tell()
-            if f.read(len(_MAGIC)) == _MAGIC:
-                return pickle.load(f)
-            f.seek(place)
-            return original(f, *args, **kwargs)
-        with open(f, "rb") as file:  # noqa: PTH123  # as above
-            if file.read(len(_MAGIC)) == _MAGIC:
-                return pickle.load(file)
-        return original(f, *args, **kwargs)
+    def load(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
+        place = map_location if isinstance(map_location, (str, int, torch.device)) else None
+        if _holds_shapes(f):
+            loaded = _unpickled(f)
+        elif original.__name__ == "load_file":  # of safetensors, which has no such argument
+            place = kwargs.get("device", place)
+            loaded = original(f)
+        else:
+            loaded = original(f, "cpu" if place is not None else map_location, *args, **kwargs)
+        if place is None:
+            return loaded
+        return tree_map(lambda one: one.to(place) if isinstance(one, Tensor) else one, loaded)
 
     return load
+
+
+def _holds_shapes(f: Any) -> bool:
+    if not hasattr(f, "read"):
+        with open(f, "rb") as file:  # noqa: PTH123  # as above
+            return file.read(len(_MAGIC)) == _MAGIC
+    place = f.tell()
+    found: bool = f.read(len(_MAGIC)) == _MAGIC
+    f.seek(place)
+    return found
+
+
+def _unpickled(f: Any) -> Any:
+    if not hasattr(f, "read"):
+        with open(f, "rb") as file:  # noqa: PTH123  # as above
+            return _unpickled(file)
+    f.read(len(_MAGIC))
+    return pickle.load(f)

@@ -17,6 +17,7 @@ from vramfit.prediction.overheads import context_bytes
 from vramfit.prediction.tracing.compiled import UNCOMPILED
 from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere
 from vramfit.prediction.tracing.host_access import swap
+from vramfit.script.default_device import DefaultDevice
 from vramfit.script.recorder import ScriptRecorder, in_words
 from vramfit.units import MIB
 
@@ -38,6 +39,7 @@ def emulated_card(card: Card, recorder: ScriptRecorder) -> Iterator[None]:
         _swap_all(stack, torch.backends.cudnn, {"version": lambda: _CUDNN_VERSION, "is_available": lambda: True})
         if torch.version.cuda is None:
             _swap_all(stack, torch.version, {"cuda": "12.8"})
+        _swap_all(stack, torch, DefaultDevice().answers())
         _swap_all(stack, torch, _autocast_states() | {"Generator": _Generator, "compile": partial(_compile, recorder)})
         _swap_all(stack, torch.amp.GradScaler, {"_maybe_opt_step": _always_step, "get_scale": _first_scale})
         # One buffer for all weights of a layer, which takes what they take.

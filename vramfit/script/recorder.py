@@ -125,8 +125,12 @@ class _Calls(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         recorder, kwargs = self._recorder, kwargs or {}
-        if getattr(func, "__name__", "") == "__get__":  # an attribute such as a shape
+        name = getattr(func, "__name__", "")
+        if name == "__get__":  # an attribute such as a shape
             return func(*args, **kwargs)
+        if name == "_parse_to":  # the arguments of `Module.to`: a device as it was written, or where a tensor is
+            place, *rest = func(*args, **kwargs)
+            return (torch.device("cuda", 0) if recorder.holds_card((args, tuple(kwargs.values()))) else place, *rest)
         before = recorder._given_card
         if "device" in kwargs:
             place = in_words(kwargs["device"])

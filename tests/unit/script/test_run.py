@@ -335,7 +335,7 @@ def test_a_script_that_takes_too_long_is_ended(here):
 
 
 READING = """
-import torch
+import io, torch
 x = torch.arange(6, device="cuda").view(2, 3)
 assert x.cpu().tolist() == [[0, 1, 2], [3, 4, 5]] and x.sum().item() == 15
 assert torch.zeros(3, device="cpu").numpy().sum() == 0 and not torch.zeros(3).is_cuda
@@ -358,6 +358,21 @@ with torch.autocast("cuda", dtype=torch.bfloat16):
 big = torch.nn.Linear(50_000, 50_000)  # 10 GB, were it real
 tied = torch.nn.Linear(64, 64).weight
 assert big.weight.data_ptr() != tied.data_ptr() and tied.data_ptr() == tied.detach().data_ptr()
+card, here = torch.device("cuda"), io.BytesIO()
+for given in ({"device": card}, {"device": "cuda"}, {"device": 0}, {"device": card, "dtype": torch.float16}):
+    assert torch.nn.Linear(99, 99).to(**given).weight.is_cuda and torch.ones(2).to(**given).is_cuda
+assert torch.nn.Linear(99, 99).to(x.float()).weight.is_cuda
+assert not torch.nn.Linear(9, 9).to(device="cpu").weight.is_cuda
+assert torch.nn.Linear(99, 99, device=card).weight.is_cuda and torch.nn.Linear(99, 99).cuda(device=card).weight.is_cuda
+assert torch.nn.Linear(99, 99, device="meta").to_empty(device=card).weight.is_cuda
+torch.save(torch.nn.Linear(99, 99).cuda().state_dict(), here)
+for where, on_card in ((None, True), ("cuda", True), (card, True), ("cpu", False)):
+    here.seek(0)
+    assert torch.load(here, map_location=where)["weight"].is_cuda == on_card
+torch.set_default_device("cuda")
+assert torch.ones(2).is_cuda and torch.nn.Linear(99, 99).weight.is_cuda and torch.get_default_device() == card
+torch.set_default_device("cpu")
+assert not torch.ones(2).is_cuda
 compiled = torch.compile(torch.nn.Linear(4, 4).cuda())
 optimizer = torch.optim.SGD(compiled.parameters(), lr=1, momentum=0.9)
 for _ in range(3):

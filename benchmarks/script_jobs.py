@@ -1,0 +1,279 @@
+"""The peak of each unchanged script beside that of the same training described as a Job: goal, within 2 %.
+
+    python benchmarks/run_scripts.py && python benchmarks/script_jobs.py
+
+The scripts' peaks are read from the result of `run_scripts.py`. The Jobs are written here by hand from the scripts' own
+classes, which are taken from their files without running these. Not compared: scripts whose step no Job describes
+(several ranks, two networks in turn, batches of random length).
+"""
+
+import ast
+import json
+import time
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from ending import RESULTS, end
+from torch import nn
+from torch.nn import functional as F
+
+from vramfit.cards import find_card
+from vramfit.jobs.job import Job
+from vramfit.prediction.tracing.trace import trace_step
+from vramfit.units import MIB
+
+SCRIPTS = Path(__file__).resolve().parent / "scripts"
+CARD = find_card("RTX 3070 Ti")
+GOAL = 0.02
+adam = partial(torch.optim.AdamW, lr=1e-3)
+
+
+def defined(name, **given):
+    """What a script imports and defines, and the settings that it writes out, without what it does."""
+    tree = ast.parse((SCRIPTS / f"{name}.py").read_text())
+    kept = (ast.Import, ast.ImportFrom, ast.ClassDef, ast.FunctionDef)
+    tree.body = [part for part in tree.body if isinstance(part, kept) or _is_setting(part)]
+    names = {"__name__": name, **given}
+    exec(compile(tree, name, "exec"), names)
+    return SimpleNamespace(**names)
+
+
+def _is_setting(part):
+    if not isinstance(part, ast.Assign):
+        return False
+    return not any(isinstance(inner, (ast.Call, ast.Name)) for inner in ast.walk(part.value))
+
+
+def own_loss(outputs, _):
+    """The loss that a network of transformers returns."""
+    return outputs.loss
+
+
+def tokens(count, length):
+    """A batch of a language model: ids and labels."""
+
+    def batch(n):
+        ids = torch.randint(1, count, (n, length))
+        return {"input_ids": ids, "labels": ids.clone()}
+
+    return batch
+
+
+def images(size, classes, channels=3):
+    return lambda n: (torch.randn(n, channels, size, size), torch.randint(0, classes, (n,)))
+
+
+def plain_loop():
+    loss = nn.CrossEntropyLoss(label_smoothing=0.1)
+    return Job(model=defined("plain_loop").Net, batch=images(64, 10), loss=loss, optimizer=adam, clip_norm=1.0), 32
+
+
+def timm_like():
+    import timm
+    from timm.loss import SoftTargetCrossEntropy
+    from timm.optim import create_optimizer_v2
+
+    return Job(
+        model=lambda: timm.create_model("resnet18", num_classes=100, drop_path_rate=0.1),
+        batch=lambda n: (torch.randn(n, 3, 128, 128), torch.rand(n, 100)),
+        loss=SoftTargetCrossEntropy(),
+        optimizer=lambda parameters: create_optimizer_v2(list(parameters), opt="lamb", lr=5e-3, weight_decay=0.02),
+        channels_last=True,
+        clip_norm=1.0,
+        ema_decay=0.999,
+        cudnn_benchmark=True,
+    ), 16
+
+
+def hf_trainer():
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(vocab_size=5000, n_positions=256, n_embd=256, n_layer=4, n_head=4)
+
+    def batch(n):
+        return {**tokens(5000, 128)(n), "attention_mask": torch.ones(n, 128, dtype=torch.int64)}
+
+    return Job(
+        model=lambda: GPT2LMHeadModel(config), batch=batch, loss=own_loss, optimizer=adam, amp=None, clip_norm=1.0
+    ), 8
+
+
+def hf_language_model():
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(vocab_size=1000, n_embd=128, n_layer=3, n_head=4, n_positions=128)
+    return Job(
+        model=lambda: GPT2LMHeadModel(config),
+        batch=tokens(1000, 128),
+        loss=own_loss,
+        optimizer=adam,
+        amp="bf16",
+        clip_norm=1.0,
+    ), 4
+
+
+def accelerate_loop():
+    from transformers import BertConfig, BertForSequenceClassification
+
+    config = BertConfig(
+        vocab_size=3000, hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024
+    )
+
+    def batch(n):
+        ids = torch.randint(1, 3000, (n, 64))
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.zeros(n, dtype=torch.int64)}
+
+    return Job(
+        model=lambda: BertForSequenceClassification(config),
+        batch=batch,
+        loss=own_loss,
+        optimizer=adam,
+        amp=None,
+        clip_norm=1.0,
+    ), 16
+
+
+def accelerate_cv():
+    from torchvision.models import resnet18
+
+    frozen = ("conv1", "bn1", "layer1", "layer2", "layer3")
+    adam_only = partial(torch.optim.Adam, lr=1e-3)
+    return Job(
+        model=lambda: resnet18(num_classes=5),
+        batch=images(64, 5),
+        loss=F.cross_entropy,
+        optimizer=adam_only,
+        clip_norm=1.0,
+        frozen=frozen,
+    ), 16
+
+
+def lightning_module():
+    network = partial(nn.Sequential, nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 64), nn.Linear(64, 512), nn.ReLU())
+    return Job(
+        model=lambda: network(nn.Linear(512, 784)),
+        batch=lambda n: (torch.rand(n, 784), torch.rand(n, 784)),
+        loss=lambda outputs, _: F.mse_loss(outputs, torch.rand_like(outputs, dtype=torch.float32)),
+        optimizer=adam,
+    ), 64
+
+
+def nanogpt_like():
+    script = defined("nanogpt_like")
+    return Job(
+        model=script.GPT,
+        batch=lambda n: ((torch.randint(0, 8192, (n, 256)), torch.randint(0, 8192, (n, 256))), torch.zeros(n)),
+        loss=lambda outputs, _: outputs[1],
+        optimizer=partial(torch.optim.AdamW, lr=6e-4, fused=True),
+        amp="bf16",
+        clip_norm=1.0,
+    ), 8
+
+
+def diffusion():
+    from diffusers import UNet2DModel
+
+    def network():
+        return UNet2DModel(
+            sample_size=32, in_channels=3, out_channels=3, layers_per_block=1, block_out_channels=(64, 128),
+            down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        )  # fmt: skip
+
+    return Job(
+        model=network,
+        batch=lambda n: ((torch.randn(n, 3, 32, 32), torch.randint(0, 1000, (n,))), torch.randn(n, 3, 32, 32)),
+        loss=lambda outputs, noise: F.mse_loss(outputs.sample.float(), noise),
+        optimizer=adam,
+        amp="bf16",
+        clip_norm=1.0,
+        ema_decay=0.999,
+    ), 16
+
+
+def lora():
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    def network():
+        config = LlamaConfig(
+            vocab_size=8000, hidden_size=512, intermediate_size=1376, num_hidden_layers=6, num_attention_heads=8,
+            num_key_value_heads=8,
+        )  # fmt: skip
+        model = LlamaForCausalLM(config).to(torch.bfloat16)
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
+        adapter = LoraConfig(r=16, lora_alpha=32, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+        return get_peft_model(model, adapter)
+
+    return Job(model=network, batch=tokens(8000, 256), loss=own_loss, optimizer=adam, amp=None, clip_norm=1.0), 4
+
+
+def torchvision_segmentation():
+    from torchvision.models.segmentation import fcn_resnet50
+
+    script = defined("torchvision_segmentation")
+    return Job(
+        model=lambda: fcn_resnet50(weights=None, weights_backbone=None, aux_loss=True),
+        batch=lambda n: (torch.rand(n, 3, 160, 160), torch.randint(0, 21, (n, 160, 160))),
+        loss=script.criterion,
+        optimizer=partial(torch.optim.SGD, lr=0.01, momentum=0.9),
+        amp=None,
+    ), 4
+
+
+def toml_config():
+    script = defined("toml_config")
+    settings = SimpleNamespace(width=96, depth=2, patch=8, image=64)
+
+    def loss(logits, _):
+        labels = torch.arange(len(logits), device=logits.device)
+        return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.t(), labels)) / 2
+
+    def prepare(inputs, targets, _):
+        pictures, texts = inputs
+        return (pictures.float().div_(255).sub_(0.5).div_(0.25), texts), targets
+
+    def batch(n):
+        pictures = torch.randint(0, 256, (n, 3, 64, 64), dtype=torch.uint8)
+        return (pictures, torch.randint(0, 800, (n, 32))), torch.zeros(n)
+
+    return Job(model=lambda: script.Contrastive(settings), batch=batch, loss=loss, optimizer=adam, prepare=prepare), 16
+
+
+JOBS = (
+    plain_loop, timm_like, hf_trainer, hf_language_model, accelerate_loop, accelerate_cv, lightning_module,
+    nanogpt_like, diffusion, lora, torchvision_segmentation, toml_config,
+)  # fmt: skip
+
+
+def compared(make, seen):
+    job, micro_batch = make()
+    trace = trace_step(job, micro_batch, capability=CARD.compute_capability)
+    script = seen[f"{make.__name__}.py"]["peak_mib"]
+    described = round(trace.peak_bytes / MIB, 1)
+    return {
+        "script": make.__name__,
+        "batch": micro_batch,
+        "script_peak_mib": script,
+        "job_peak_mib": described,
+        "difference": round(script / described - 1, 4),
+    }
+
+
+def main():
+    began = time.perf_counter()
+    rows = json.loads((RESULTS / "run_scripts.json").read_text())["rows"]
+    seen = {row["script"]: row for row in rows}
+    table = []
+    for make in JOBS:
+        table.append(compared(make, seen))
+        print(table[-1], flush=True)
+    within = sum(abs(row["difference"]) <= GOAL for row in table)
+    result = {"card": CARD.name, "goal": GOAL, "compared": len(table), "within_goal": within, "rows": table}
+    end("script_jobs", result, began, sound=within == len(table))
+
+
+if __name__ == "__main__":
+    main()
