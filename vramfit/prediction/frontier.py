@@ -123,7 +123,7 @@ def _over_batches(search: LeverSearch, objective: Objective, maximum: int) -> Fr
     plain = search.plain.largest_that_fits(maximum)
     largest = search.largest(maximum)
     if largest == 0:
-        raise _nothing_fits(search, 1)
+        return _at_batch(search, 1)
     as_it_is = search.as_it_is.largest_that_fits(maximum)
     rows = [_row("as it is", _as_it_is(search, as_it_is))] if as_it_is else []
     rows += [_row("free levers", search.without(plain))] if plain else []
@@ -212,11 +212,18 @@ def _per_image(trial: Trial) -> float:
 
 def _nothing_fits(search: LeverSearch, micro_batch: int) -> NothingFits:
     least = search.smallest(micro_batch)
-    advice = _cheapest_change(search, least)
+    advice = _cheapest_change(search, least) + _suggested(search, micro_batch)
     return NothingFits(
         f"Batch {micro_batch} does not fit in {format_size(least.trial.budget_bytes)} with any levers: it "
         f"is {format_gib(least.trial.excess_bytes)} short even with as much recomputation as helps; {advice}."
     )
+
+
+def _suggested(search: LeverSearch, micro_batch: int) -> str:
+    """What would fit, of levers that change what is learned, in words to be added; empty for none."""
+    rows = [_row(_beside(fitted.levers, search.plain.job.levers), fitted) for fitted in search.saving(micro_batch)]
+    fitting = [row.label for row in rows if row.trial.verdict == "fits" and _is_suggestion(row)]
+    return f", or, where another result is meant, --levers {' or '.join(fitting)}" if fitting else ""
 
 
 def _cheapest_change(search: LeverSearch, least: Fitted) -> str:

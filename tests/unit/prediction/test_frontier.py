@@ -198,3 +198,17 @@ def test_what_fits_as_it_is_is_not_traced_with_other_levers():
     search = ScriptedSearch(levers={"offload": OFFLOAD})
     search.saving = None
     assert find_frontier(search, batch_size=7).choice.label == "as it is"
+
+
+def test_where_nothing_fits_a_lever_that_changes_what_is_learned_is_suggested():
+    with pytest.raises(NothingFits, match="or, where another result is meant, --levers lora=16"):
+        find_frontier(ScriptedSearch(scale=30, levers={"adapters": ADAPTERS}), batch_size=1)
+    with pytest.raises(NothingFits) as caught:
+        find_frontier(ScriptedSearch(scale=30, levers={"offload": OFFLOAD}), batch_size=1)
+    assert "--levers" not in str(caught.value)
+
+
+def test_without_a_batch_levers_that_make_one_sample_fit_are_found():
+    search = ScriptedSearch(scale=25, levers={"offload": OFFLOAD, "checkpointing": CHECKPOINTING})
+    choice = find_frontier(search).choice
+    assert (choice.label, choice.trial.micro_batch) == ("levers together", 1)
