@@ -22,6 +22,7 @@ from pydantic import (
 
 from vramfit.choices import EPOCHS, IMAGES, Amp, Objective
 from vramfit.errors import ProfileError
+from vramfit.record_html import html_table
 
 Source = Literal["predicted", "measured"]
 Phase = Literal["forward", "backward", "optimizer", "validation"]
@@ -56,6 +57,10 @@ class Record(BaseModel):
         if not isinstance(data, Mapping):
             return data
         return {key: value for key, value in data.items() if key not in cls.model_computed_fields}
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return html_table(self)
 
 
 class Lever(Record):
