@@ -1,4 +1,4 @@
-"""Write the shipped profiles anew, each by the tool itself, as `vramfit probe --gpu CARD --image-size N N` would.
+"""Write the shipped profiles anew, each as `vramfit probe --gpu CARD --image-size N --levers none` would.
 
 They are predictions, and say so; `vramfit train --profile` proves one by a trial on the real card before it is used.
 """
@@ -25,7 +25,9 @@ def main() -> None:
 def make(card: str, size: int, effective_batch: int) -> None:
     """Probe one image size on one card and write its profile."""
     file = PROFILES / f"{card}-{size}.json"
-    words = ["--gpu", card, "--image-size", str(size), str(size), "--effective-batch", str(effective_batch)]
+    words = ["--gpu", card, "--image-size", str(size), "--effective-batch", str(effective_batch)]
+    # Their owners train on Windows, whose allocator lacks one of the levers that cost no time.
+    words += ["--levers", "none"]
     try:
         vramfit(["probe", *words, "--export", str(file), "--force"])
     except SystemExit as stop:

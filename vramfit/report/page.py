@@ -102,7 +102,7 @@ figure,tr,.tiles{break-inside:avoid}table{font-size:8pt}td,th{padding-left:.6rem
 @page{margin:16mm}
 .save{font:inherit;font-size:.8rem;color:var(--soft);background:none;border:1px solid var(--line);border-radius:4px;
 padding:.05rem .5rem;margin:.2rem .4rem .2rem 0;cursor:pointer}
-@media(max-width:560px){body{margin:1.2rem auto;padding:0 .8rem}svg text{font-size:16px}
+@media(max-width:560px){body{margin:1.2rem auto;padding:0 .8rem}svg text{font-size:14px}
 dl{grid-template-columns:1fr}dd{margin-bottom:.4rem}.scrolls svg{min-width:46rem}.scrolls svg text{font-size:13px}}
 .scrolls{overflow-x:auto}
 .wide,.scrolls{background:linear-gradient(90deg,transparent,var(--back) 70%) 100% 0/40px 100% no-repeat local,

@@ -47,7 +47,9 @@ def show(table: Table, file: TextIO | None = None) -> None:
         file.write(plain_text(table))
         return
     console = Console(file=file, **_AS_WRITTEN)
-    for part in drawn_for(table, console):
+    for place, part in enumerate(drawn_for(table, console)):
+        if place:
+            console.print()
         console.print(part)
 
 
