@@ -92,6 +92,9 @@ def explain(
             {
                 "--model": model != DEFAULT_MODEL,
                 "--image-size": image_size is not None,
+                "--seq-len": seq_len is not None,
+                "--lora": lora is not None,
+                "--load-in": load_in is not None,
                 "--batch-size": batch_size is not None,
                 "--amp": amp is not None,
                 "--channels-last": channels_last,

@@ -1,6 +1,5 @@
 """A job's optimizer, or several as one: each learns the parameters of a part of the network."""
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 from torch import nn
 
 from vramfit.errors import UsageError
+from vramfit.jobs.closures import wants_closure
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
@@ -59,7 +59,14 @@ def build_optimizer(
             raise UsageError(
                 f"optimizer of '{job}' names '{name}', and the network has no such module; it has {parts}."
             )
-    return Optimizers({name: _build(one, known[name], job) for name, one in factory.items()})
+    parts = {name: _build(one, known[name], job) for name, one in factory.items()}
+    for name, part in parts.items():
+        if wants_closure(part):
+            raise UsageError(
+                f"optimizer of '{job}' has {type(part).__name__} for '{name}', which wants the loss several times in "
+                "each step and has to be the only optimizer; choose another one, such as torch.optim.AdamW."
+            )
+    return Optimizers(parts)
 
 
 def optimizer_name(factory: OptimizerFactory | Mapping[str, OptimizerFactory]) -> str:
@@ -82,12 +89,6 @@ def _build(factory: OptimizerFactory, model: nn.Module, job: str) -> torch.optim
     if not all(hasattr(optimizer, name) for name in ("step", "zero_grad", "param_groups", "state")):
         raise UsageError(
             f"optimizer of '{job}' returned {type(optimizer).__name__}; let it return the torch optimizer alone."
-        )
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    if closure is not None and closure.default is closure.empty:
-        raise UsageError(
-            f"{type(optimizer).__name__} wants the loss several times in each step (a closure), and a Job's step gives "
-            "it once; choose another optimizer, such as torch.optim.AdamW, or write the whole step as Job(step=...)."
         )
     return optimizer
 

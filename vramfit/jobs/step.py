@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from vramfit.choices import Amp
 from vramfit.errors import UsageError
 from vramfit.jobs.batch import batch_size, loss_terms, map_tensors, pair_of, split
+from vramfit.jobs.closures import Closure
 from vramfit.jobs.job import Batch, Job, Tree, build_model
 from vramfit.jobs.levers.apply import apply_to_allocator, apply_to_network, apply_to_step, settled
 from vramfit.jobs.listed_samples import find_samples, is_pair
@@ -63,6 +64,7 @@ class Step:
         apply_to_network(self.model, job.levers)
         freeze(self.model, job.frozen)
         self.optimizer = build_optimizer(job.optimizer, self.model, job.name)
+        self.closure = Closure.of(self)
         scale_rates(self.optimizer, self.model, dict(job.rate_scales))
         self.average = AveragedModel(self.model, job.ema_decay) if job.ema_decay else None
         torch.backends.cudnn.benchmark = job.cudnn_benchmark
@@ -83,6 +85,8 @@ class Step:
         loss = torch.zeros((), device=self.device)
         for part, share in self._parts(batch, micro_batch):
             loss += self._backward_part(part, share)
+        if self.closure is not None:
+            self.closure.remember(batch, micro_batch, loss)
         return loss
 
     def update(self) -> None:
@@ -97,11 +101,14 @@ class Step:
 
     def step_optimizer(self, optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:
         """Unscale and clip the gradients of the parameters that an optimizer learns, and step it."""
-        scaler = self.precision.scaler
+        self.clip(optimizer, parameters)
+        self.precision.scaler.step(optimizer) if self.closure is None else self.closure.update()
+
+    def clip(self, optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+        """Unscale and clip the gradients of the parameters that an optimizer learns, if the job has a largest norm."""
         if self.job.clip_norm is not None:
-            scaler.unscale_(optimizer)
+            self.precision.scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(parameters, self.job.clip_norm)
-        scaler.step(optimizer)
 
     @property
     def can_validate(self) -> bool:

@@ -41,7 +41,7 @@ JOB = Job(model=lambda: nn.Linear(8, 4), batch=batch, loss=F.cross_entropy, opti
         ({"model": lambda: nn.Linear(8, 4).requires_grad_(False)}, "Nothing of 'job' learns"),
         ({"optimizer": lambda model: torch.optim.SGD(model.parameters())}, "optimizer of 'job' fails on the list"),
         ({"optimizer": lambda p: (torch.optim.SGD(p), None)}, "optimizer of 'job' returned tuple"),
-        ({"optimizer": torch.optim.LBFGS}, "LBFGS wants the loss several times.*closure"),
+        ({"optimizer": torch.optim.LBFGS, "amp": "fp16"}, "LBFGS wants the loss several times.*scaler"),
     ],
 )
 def test_a_mistake_is_told_in_one_sentence(changes, says) -> None:

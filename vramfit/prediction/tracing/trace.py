@@ -29,6 +29,7 @@ from vramfit.prediction.tracing.compiled import compiled_runs_eagerly
 from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere, quantized_products, storageless_model
 from vramfit.prediction.tracing.cuda_kernels import AMPERE
 from vramfit.prediction.tracing.host_batch import traceable_batch
+from vramfit.prediction.tracing.long_memory import remember_all
 from vramfit.prediction.tracing.randomness import repeatable_randomness
 from vramfit.prediction.tracing.recorder import Recorder
 
@@ -156,7 +157,10 @@ class TracedStep(Step):
     def backward(self, batch: Batch, micro_batch: int) -> Tensor:
         """Accumulate gradients; the sum of the losses comes first."""
         self._recorder.phase = "loss"
-        return super().backward(batch, micro_batch)
+        loss = super().backward(batch, micro_batch)
+        if self.closure is not None and self.closure.running:
+            self._recorder.phase = "optimizer"
+        return loss
 
     def update(self) -> None:
         """Update the weights, and note what the optimizer keeps."""
@@ -193,6 +197,8 @@ def _set_up(job: Job, recorder: Recorder) -> TracedStep:
         loss = None if job.loss is None else _marked(job.loss, recorder)
         traced = TracedStep(replace(job, model=lambda: model, loss=loss), recorder)
         _mark_network(recorder, model)
+        if isinstance(traced.optimizer, torch.optim.LBFGS):
+            recorder.trace.assumptions.append(remember_all(traced.optimizer))
         if traced.average is not None:
             for value in traced.average.model.state_dict().values():
                 recorder.mark_kind(value, "average")
