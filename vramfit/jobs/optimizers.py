@@ -59,14 +59,14 @@ def build_optimizer(
             raise UsageError(
                 f"optimizer of '{job}' names '{name}', and the network has no such module; it has {parts}."
             )
-    parts = {name: _build(one, known[name], job) for name, one in factory.items()}
-    for name, part in parts.items():
+    made = {name: _build(one, known[name], job) for name, one in factory.items()}
+    for name, part in made.items():
         if wants_closure(part):
             raise UsageError(
                 f"optimizer of '{job}' has {type(part).__name__} for '{name}', which wants the loss several times in "
                 "each step and has to be the only optimizer; choose another one, such as torch.optim.AdamW."
             )
-    return Optimizers(parts)
+    return Optimizers(made)
 
 
 def optimizer_name(factory: OptimizerFactory | Mapping[str, OptimizerFactory]) -> str:

@@ -18,7 +18,8 @@ def remember_all(optimizer: torch.optim.LBFGS) -> str:
     said = f"LBFGS keeps {kept} past iterations, and ends after {iterations} of at most {group['max_iter']}"
     group.update(max_iter=iterations, max_eval=iterations + 1, tolerance_change=_NEVER_DONE)
     parameters = group["params"]
-    count, sample = sum(one.numel() for one in parameters), parameters[0].detach()
+    count = sum(one.numel() for one in parameters)
+    sample: torch.Tensor = parameters[0].detach()
 
     def flat() -> torch.Tensor:
         return sample.new_empty(count)

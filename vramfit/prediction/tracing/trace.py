@@ -28,6 +28,7 @@ from vramfit.prediction.tracing.address_space import release
 from vramfit.prediction.tracing.compiled import compiled_runs_eagerly
 from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere, quantized_products, storageless_model
 from vramfit.prediction.tracing.cuda_kernels import AMPERE
+from vramfit.prediction.tracing.flex_attention import fused_flex_attention
 from vramfit.prediction.tracing.host_batch import traceable_batch
 from vramfit.prediction.tracing.long_memory import remember_all
 from vramfit.prediction.tracing.randomness import repeatable_randomness
@@ -65,7 +66,8 @@ def trace_step(
         recorder = Recorder(trace, capability, policy)
         with cuda_everywhere(capability, recorder, uncast):
             traced = _set_up(job, recorder)
-            with quantized_products(), compiled_runs_eagerly(recorder.note):
+            note = recorder.note
+            with quantized_products(), compiled_runs_eagerly(note), fused_flex_attention(note):
                 _run(traced, recorder, host, steps=steps, validation=validation)
         recorder.stop()
         release()
