@@ -129,6 +129,7 @@ def deepseek_v3():
     return causal(
         hf.DeepseekV3Config(
             **DEEP,
+            num_key_value_heads=4,
             moe_intermediate_size=32,
             n_routed_experts=4,
             num_experts_per_tok=2,

@@ -456,7 +456,7 @@ def deep_q_network():
                 nn.Conv2d(16, 32, 4, 2),
                 nn.ReLU(),
                 nn.Flatten(),
-                nn.LazyLinear(64),
+                nn.Linear(288, 64),
                 nn.ReLU(),
                 nn.Linear(64, 6),
             )

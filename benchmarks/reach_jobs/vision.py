@@ -113,18 +113,8 @@ def video_r3d():
 
 
 @case(1)
-def video_mvit():
-    return job(
-        lambda: video.MViT(
-            (64, 64),
-            8,
-            [video.mvit.MSBlockConfig(1, 16, 32, [3, 3, 3], [1, 2, 2], [3, 3, 3], [1, 1, 1])],
-            False,
-            False,
-            num_classes=10,
-        ),
-        clips,
-    )
+def video_mixed_convolutions():
+    return job(lambda: video.mc3_18(num_classes=10), clips)
 
 
 @case(2)
@@ -137,7 +127,7 @@ def googlenet_auxiliary():
 
 @case(2)
 def maxvit_tiny():
-    return job(lambda: torchvision.models.MaxVit((64, 64), 16, 2, 16, [16, 32], [1, 1], 8, num_classes=10), images(64))
+    return job(lambda: torchvision.models.MaxVit((64, 64), 16, 4, [16, 32], [1, 1], 8, 0.1, num_classes=10), images(64))
 
 
 def timm_job(name, size=64, **options):
@@ -313,7 +303,7 @@ def monai_unet_plus_plus():
 def monai_densenet3d():
     from monai.networks.nets import DenseNet121
 
-    return job(lambda: DenseNet121(3, 1, 2), lambda n: (torch.randn(n, 1, 48, 48, 48), torch.randint(2, (n,))))
+    return job(lambda: DenseNet121(3, 1, 2), lambda n: (torch.randn(n, 1, 64, 64, 64), torch.randint(2, (n,))))
 
 
 @case(1)

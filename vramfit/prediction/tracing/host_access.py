@@ -19,6 +19,7 @@ from vramfit.jobs import offload
 from vramfit.prediction.tracing.address_space import is_reserved
 from vramfit.prediction.tracing.fake_tensors import HOST
 
+_LARGEST = "a number drawn at random on the host is its largest, so no layer is dropped"
 _HOST_LIMIT_BYTES = 64 << 20  # a larger copy on the host reads as zeros and holds no memory
 
 
@@ -35,6 +36,10 @@ class Memories(Protocol):
 
     def read(self, tensor: Tensor, what: str) -> Tensor:
         """The values of a tensor on the card; `what` is the operation that wants them."""
+        ...
+
+    def note(self, assumed: str) -> None:
+        """Remember that the caller's line relies on an assumption."""
         ...
 
     def park(self, tensor: Tensor) -> Tensor:
@@ -55,19 +60,31 @@ def two_memories(memories: Memories) -> Iterator[None]:
             swap(stack, torch, name, _method(access.tensor_of, getattr(torch, name)))
         swap(stack, offload, "to_host", memories.park)
         swap(stack, offload, "to_card", lambda parked, _device: memories.bring(parked))
-        stack.enter_context(_Factories())
+        stack.enter_context(_Factories(memories))
         yield
 
 
 class _Factories(TorchFunctionMode):
-    """Says of a new tensor on the host that it is: torch fills in the device where a call names none."""
+    """Says of a new tensor on the host that it is: torch fills in the device where a call names none.
+
+    A single number drawn there decides whether a layer is dropped, as transformers draws it: none is, so that all that a
+    step may hold is held.
+    """
+
+    def __init__(self, memories: Memories) -> None:
+        super().__init__()
+        self._memories = memories
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func in _FACTORIES:
             kwargs = {**(kwargs or {}), "device": _device((kwargs or {}).get("device"))}
-        return func(*args, **(kwargs or {}))
+        made = func(*args, **(kwargs or {}))
+        if func is torch.rand and made.numel() == 1 and not self._memories.on_card(made):
+            self._memories.note(_LARGEST)
+            made.fill_(1 - torch.finfo(made.dtype).eps)
+        return made
 
 
 _FACTORIES = _device_constructors() - {torch.tensor, torch.as_tensor, torch.asarray}

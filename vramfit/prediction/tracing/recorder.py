@@ -210,7 +210,7 @@ class Recorder(TorchDispatchMode):
 
     def on_card(self, tensor: Tensor) -> bool:
         """Whether a tensor is on the card: it is if the recorder made its storage."""
-        return tensor.untyped_storage()._cdata in self._live
+        return self._address(tensor) in self._live
 
     def _kind(self, func: Any, args: tuple[Any, ...]) -> Kind:
         if self.phase in ("input", "loss"):
@@ -246,9 +246,12 @@ class Recorder(TorchDispatchMode):
             record.kind = "temporary"
         self.trace.events.append(~number)
 
-    @staticmethod
-    def _address(tensor: Tensor) -> int:
-        return int(tensor.untyped_storage()._cdata)
+    @classmethod
+    def _address(cls, tensor: Tensor) -> int:
+        try:
+            return int(tensor.untyped_storage()._cdata)
+        except NotImplementedError:  # within torch.func's transforms, tensors are wrapped in ones without a storage
+            return cls._address(torch._C._functorch.get_unwrapped(tensor))
 
 
 def _size(tensor: Tensor) -> int:

@@ -91,6 +91,13 @@ def _summed(dispatch: Dispatch, args: tuple[Any, ...]) -> Any:
     return _like(this, indices, values)
 
 
+def _product(dispatch: Dispatch, args: tuple[Any, ...]) -> Any:
+    """A matrix product of which one factor is sparse: dense. cuSPARSE's buffers are not counted."""
+    left, right = args[-2:]
+    dense = left if _is_sparse(right) else right
+    return dispatch(_ATEN.new_empty.default, (dense, [*left.shape[:-1], right.shape[-1]]), {})
+
+
 def _like(sparse: Tensor, indices: Tensor, values: Tensor) -> Tensor:
     return sparse_of(indices, values, tuple(sparse.shape), coalesced=sparse.is_coalesced())
 
@@ -116,4 +123,5 @@ _SPECIAL: dict[Any, Callable[[Dispatch, tuple[Any, ...]], Any]] = {
     _ATEN.sparse_mask: _masked,
     _ATEN._to_dense: _dense,
     _ATEN.add: _summed,
+    **dict.fromkeys((_ATEN.mm, _ATEN.addmm, _ATEN._sparse_addmm), _product),
 }

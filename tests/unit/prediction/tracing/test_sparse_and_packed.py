@@ -87,3 +87,50 @@ def test_grouped_products_of_float32_have_the_shape_of_their_groups() -> None:
         4 * WIDTH * 4,
         3 * WIDTH * WIDTH * 4,
     }
+
+
+class Spreading(nn.Module):
+    """A sparse matrix of neighbours times what a layer computes of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, values: Tensor) -> Tensor:
+        places = torch.arange(values.shape[0], device=values.device).expand(2, -1)
+        matrix = torch.sparse_coo_tensor(places, torch.ones(values.shape[0], device=values.device))
+        return torch.sparse.mm(matrix.coalesce(), self.layer(values))
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning")
+def test_a_product_with_a_sparse_matrix_is_dense_and_no_larger() -> None:
+    def rows(samples: int) -> tuple[Tensor, Tensor]:
+        return torch.zeros(samples, WIDTH), torch.zeros(samples, dtype=torch.long)
+
+    trace = traced(Spreading, rows, torch.optim.SGD, samples=300)
+    assert max(s.size_bytes for s in trace.storages) == 300 * WIDTH * 4
+
+
+class OfEachSample(nn.Module):
+    """The gradients of every sample by itself, as private training takes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(WIDTH, 4)
+
+    def forward(self, values: Tensor) -> Tensor:
+        weights = {name: value.detach() for name, value in self.layer.named_parameters()}
+
+        def loss(weights: dict[str, Tensor], value: Tensor) -> Tensor:
+            return torch.func.functional_call(self.layer, weights, (value,)).square().sum()
+
+        slopes = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(weights, values)
+        return self.layer(values) + 0 * slopes["weight"].sum()
+
+
+def test_gradients_of_every_sample_are_traced() -> None:
+    def rows(samples: int) -> tuple[Tensor, Tensor]:
+        return torch.zeros(samples, WIDTH), torch.zeros(samples, dtype=torch.long)
+
+    trace = traced(OfEachSample, rows, torch.optim.SGD, samples=8)
+    assert 8 * 4 * WIDTH * 4 in {s.size_bytes for s in trace.storages}

@@ -315,3 +315,9 @@ def test_an_assumption_is_told_with_the_line_of_the_library_that_relies_on_it() 
 
 def test_unknown_numbers_beside_known_ones_that_are_no_boxes_stay_unknown() -> None:
     assert len(seen(lambda outputs: (torch.cat([outputs[:, :3], outputs.new_zeros(2, 3)]) > 0).nonzero())) == 18
+
+
+def test_no_layer_is_dropped_by_a_number_drawn_on_the_host() -> None:
+    assert seen(lambda _: [bool(torch.rand([]) < 0.9), float(torch.rand(1)) > 0.999]) == [False, True]
+    assert any("so no layer is dropped" in line for line in traced(lambda _: torch.rand([])).assumptions)
+    assert traced(lambda _: torch.rand(2)).assumptions == []
