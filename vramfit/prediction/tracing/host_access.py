@@ -67,8 +67,8 @@ def two_memories(memories: Memories) -> Iterator[None]:
 class _Factories(TorchFunctionMode):
     """Says of a new tensor on the host that it is: torch fills in the device where a call names none.
 
-    A single number drawn there decides whether a layer is dropped, as transformers draws it: none is, so that all that a
-    step may hold is held.
+    A single number drawn there decides whether a layer is dropped, as transformers draws it: none is, so that all that
+    a step may hold is held.
     """
 
     def __init__(self, memories: Memories) -> None:
