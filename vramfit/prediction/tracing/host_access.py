@@ -19,7 +19,6 @@ from vramfit.jobs import offload
 from vramfit.prediction.tracing.address_space import is_reserved
 from vramfit.prediction.tracing.fake_tensors import HOST
 
-_LARGEST = "a number drawn at random on the host is its largest, so no layer is dropped"
 _HOST_LIMIT_BYTES = 64 << 20  # a larger copy on the host reads as zeros and holds no memory
 
 
@@ -36,10 +35,6 @@ class Memories(Protocol):
 
     def read(self, tensor: Tensor, what: str) -> Tensor:
         """The values of a tensor on the card; `what` is the operation that wants them."""
-        ...
-
-    def note(self, assumed: str) -> None:
-        """Remember that the caller's line relies on an assumption."""
         ...
 
     def park(self, tensor: Tensor) -> Tensor:
@@ -82,7 +77,6 @@ class _Factories(TorchFunctionMode):
             kwargs = {**(kwargs or {}), "device": _device((kwargs or {}).get("device"))}
         made = func(*args, **(kwargs or {}))
         if func is torch.rand and made.numel() == 1 and not self._memories.on_card(made):
-            self._memories.note(_LARGEST)
             made.fill_(1 - torch.finfo(made.dtype).eps)
         return made
 

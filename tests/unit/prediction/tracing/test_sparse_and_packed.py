@@ -98,7 +98,8 @@ class Spreading(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         places = torch.arange(values.shape[0], device=values.device).expand(2, -1)
-        matrix = torch.sparse_coo_tensor(places, torch.ones(values.shape[0], device=values.device))
+        ones, size = torch.ones(values.shape[0], device=values.device), (values.shape[0], values.shape[0])
+        matrix = torch.sparse_coo_tensor(places, ones, size)
         return torch.sparse.mm(matrix.coalesce(), self.layer(values))
 
 

@@ -319,5 +319,4 @@ def test_unknown_numbers_beside_known_ones_that_are_no_boxes_stay_unknown() -> N
 
 def test_no_layer_is_dropped_by_a_number_drawn_on_the_host() -> None:
     assert seen(lambda _: [bool(torch.rand([]) < 0.9), float(torch.rand(1)) > 0.999]) == [False, True]
-    assert any("so no layer is dropped" in line for line in traced(lambda _: torch.rand([])).assumptions)
-    assert traced(lambda _: torch.rand(2)).assumptions == []
+    assert len(set(seen(lambda _: torch.rand(3).tolist()))) == 3
