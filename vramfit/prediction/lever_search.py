@@ -6,12 +6,13 @@ Sizes in bytes, times in seconds.
 
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
 from vramfit.cards import Card
 from vramfit.choices import ASSUMED, ValuePolicy
-from vramfit.errors import NotTraceable
+from vramfit.errors import NotTraceable, UsageError
 from vramfit.jobs.job import Job, empty_model, has_batch_norm
 from vramfit.jobs.levers.apply import free_levers, in_conflict, levers_that_may_save, levers_to_compare
 from vramfit.jobs.levers.recompute import Recompute
@@ -74,6 +75,7 @@ class LeverSearch:
         self._recomputable = find_recomputable(model)
         saving = levers_that_may_save(self.as_it_is.job, model)
         self._saving = [lever for lever in saving if not split or kind_of(lever.name).accumulates]
+        self._saved: dict[int, list[Fitted]] = {}
         # What a plan may hold for each byte of the card; every replay of a plan tells it better.
         self._planned_share: float | None = None
         self._traces: dict[int, Trace] = {}
@@ -99,13 +101,22 @@ class LeverSearch:
         return self._recomputed[known]
 
     def saving(self, micro_batch: int) -> list[Fitted]:
-        """The job with its free levers and one more that saves memory, for each that does; recomputation apart."""
-        return [self._with(micro_batch, lever) for lever in self._saving]
+        """The job with its free levers and one more that saves memory, for each that does; recomputation apart.
+
+        A lever that the network turns out not to take, or that cannot be traced, is left out.
+        """
+        if micro_batch not in self._saved:
+            self._saved[micro_batch] = found = []
+            for lever in self._saving:
+                with suppress(NotTraceable, UsageError):
+                    found.append(self._with(micro_batch, lever))
+        return self._saved[micro_batch]
 
     def together(self, micro_batch: int) -> Fitted | None:
         """What fits at the least added time with all saving levers that change no result; None where nothing does."""
         levers = self.levers
-        for lever in self._saving:
+        taken = {lever for fitted in self.saving(micro_batch) for lever in fitted.levers}
+        for lever in (one for one in self._saving if one in taken):
             if kind_of(lever.name).exact and not in_conflict((lever,), (*levers, Lever(name=Recompute.name))):
                 levers = (*levers, lever)
         if levers == self.levers:

@@ -32,10 +32,11 @@ class EightBitOptimizer(LeverKind):
     }
 
     def may_save(self, job: "Job", model: "nn.Module") -> bool:
-        """Where bitsandbytes has the optimizer in 8 bits."""
-        from vramfit.jobs.eight_bit import has_8bit_form
+        """Where bitsandbytes has the optimizer in 8 bits, and enough learns for it to matter."""
+        from vramfit.jobs.eight_bit import MANY, has_8bit_form
 
-        return has_8bit_form(job)
+        learning = sum(one.numel() for one in model.parameters() if one.requires_grad)
+        return learning >= MANY and has_8bit_form(job)
 
     def on_job(self, job: "Job", lever: "Lever") -> "Job":
         """The job with its optimizer in 8 bits once that is built.

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from vramfit.jobs.job import Job
     from vramfit.records import Lever
 
+_RECOMPUTED = (
+    "recompute keeps its inputs on the card whatever is sent away; use one of the two levers recompute and "
+    "offload_activations, or gradient_checkpointing beside it."
+)
 _COMPILED = "compile itself chooses what to keep; use one of the two levers compile and offload_activations."
 
 
@@ -23,7 +27,7 @@ class OffloadActivations(LeverKind):
     cost = "time"
     order = 40
     exact = True
-    conflicts: ClassVar[Mapping[str, str]] = {"compile": _COMPILED}
+    conflicts: ClassVar[Mapping[str, str]] = {"compile": _COMPILED, "recompute": _RECOMPUTED}
 
     def may_save(self, job: "Job", model: "nn.Module") -> bool:
         """Of every job whose network is one: a step of one's own may call parts of it."""

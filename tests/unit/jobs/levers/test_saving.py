@@ -12,15 +12,18 @@ from live_bytes import live_peak, optimizer
 from torch import nn
 from torch.nn import functional as F
 
+from vramfit.cards import find_card
 from vramfit.errors import UsageError
-from vramfit.jobs import chunked_loss, offload
+from vramfit.jobs import chunked_loss, eight_bit, offload
 from vramfit.jobs.adapters import adaptable
 from vramfit.jobs.job import Job
 from vramfit.jobs.levers.apply import levers_that_may_save
 from vramfit.jobs.levers.text import parse_levers
 from vramfit.jobs.step import Step
-from vramfit.prediction.predict import predict
+from vramfit.prediction.lever_search import LeverSearch
+from vramfit.prediction.predict import card_budget, predict
 from vramfit.prediction.tracing.trace import trace_step
+from vramfit.units import MemoryLimits
 
 VOCABULARY = 4096
 
@@ -375,9 +378,35 @@ def test_adapters_go_on_linear_layers():
     assert len(adaptable(network())) == 9
 
 
-def test_the_search_is_offered_what_suits_the_job():
+def test_the_search_is_offered_what_suits_the_job(monkeypatch):
     names = [lever.name for lever in levers_that_may_save(make_job(), network())]
     assert names[:4] == ["optimizer_in_backward", "chunked_loss", "gradient_checkpointing", "offload_activations"]
-    assert "eight_bit_optimizer" in names
+    assert "eight_bit_optimizer" not in names, "a million weights"
+    monkeypatch.setattr(eight_bit, "MANY", 1_000_000)
+    assert "eight_bit_optimizer" in [lever.name for lever in levers_that_may_save(make_job(), network())]
     used = [lever.name for lever in levers_that_may_save(make_job("recompute=block"), network())]
     assert "gradient_checkpointing" not in used
+
+
+def search_of(job):
+    card = find_card("rtx3090")
+    return LeverSearch(job, card, card_budget(card, MemoryLimits.parse(vram="2GB")))
+
+
+def test_the_search_tries_each_and_leaves_out_what_the_network_does_not_take():
+    class Unwilling(Network):
+        def set_grad_checkpointing(self, enable=True):
+            raise AssertionError("not here")
+
+    names = [fitted.levers[-1].name for fitted in search_of(make_job(model=Unwilling)).saving(64)]
+    assert {"optimizer_in_backward", "chunked_loss", "offload_activations"} <= set(names)
+    assert "gradient_checkpointing" not in names
+
+
+def test_levers_taken_together_are_those_that_recomputation_is_planned_beside():
+    together = search_of(make_job()).together(64)
+    names = {lever.name for lever in together.levers}
+    assert {"optimizer_in_backward", "chunked_loss"} <= names
+    assert not {"offload_activations", "gradient_checkpointing", "eight_bit_optimizer"} & names
+    with pytest.raises(UsageError, match="whatever is sent away"):
+        parse_levers("offload_activations,recompute=block")
