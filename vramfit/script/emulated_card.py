@@ -3,6 +3,7 @@
 Only what reads the card or works on it is replaced; tensors are the recorder's affair. The card is alone: device 0.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
@@ -80,7 +81,7 @@ def _questions(card: Card) -> dict[str, Any]:
     return {
         "is_available": lambda: True,
         "is_initialized": lambda: True,
-        "device_count": lambda: 1,
+        "device_count": lambda: int(os.environ.get("LOCAL_WORLD_SIZE", "1")),  # the other ranks have theirs
         "current_device": lambda: 0,
         "get_device_name": lambda device=None: properties.name,
         "get_device_properties": lambda device=None: properties,
