@@ -5,6 +5,7 @@ The parts by kind, the allocator's rounding, what waits for another stream and w
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -124,12 +125,14 @@ def explain_containers(data: Any, *, total_bytes: int | None = None, names: bool
 
 
 def _explained(recording: Recording, total_bytes: int | None, noted: Mapping[str, Any], names: Names) -> Postmortem:
-    recording = names.of_recording(recording)
+    recording = names.of_recording(_with_noted_request(recording, noted))
     moment = recording.moment
     course = Course.of(recording.origins[: moment.position])
     lives = lives_of(recording, moment.position)
     whole, all_lives = Course.of(recording.origins), lives_of(recording)
+    owners = {} if recording.snapshot.events else {address: kind for address, kind, _ in noted.get("owners", ())}
     kinds = kinds_of(moment.held, _gradient_sizes(all_lives, whole))
+    kinds = [owners.get(block.address, kind) for block, kind in zip(moment.held, kinds, strict=True)]
     outside = names.of_outside(outside_of(moment, total_bytes, noted))
     piles = piles_of(moment.held, all_lives, whole, moment.position)
     outcomes = lever_outcomes(recording)
@@ -157,6 +160,15 @@ def _explained(recording: Recording, total_bytes: int | None, noted: Mapping[str
         notes=recording.notes,
         picture=draw(recording, kinds),
     )
+
+
+def _with_noted_request(recording: Recording, noted: Mapping[str, Any]) -> Recording:
+    """A recording without a history at the OOM at which it was written, if it was written at one."""
+    moment, request = recording.moment, noted.get("request_bytes")
+    if moment.reason != "end" or request is None:
+        return recording
+    free = noted.get("device_free_bytes")
+    return replace(recording, moment=replace(moment, reason="oom", request_bytes=request, device_free_bytes=free))
 
 
 def _outside_figures(outside: Outside) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Watches a training run for what grows from step to step, and tells each growth once, with its line of source.
 
 After every step it reads what the card's allocator and the host hold, in microseconds. It looks at what Python holds as
-often as that takes at most half a percent of the run's time, and sooner where a line rises. What holds memory that no
-Python object shows is found by recording the allocator's history for some steps.
+often as that takes at most half a percent of the training thread's processor time, and sooner where a line rises. What
+holds memory that no Python object shows is found by recording the allocator's history for some steps.
 """
 
 import sys
@@ -49,7 +49,7 @@ class LeakWatch:
         tell: Callable[[str], None],
         card: WatchedCard | None = None,
         *,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] = time.thread_time,
     ) -> None:
         self._tell, self._card, self._clock = tell, card, clock
         self._scans, self._checks = Scans(), Checks()

@@ -51,7 +51,7 @@ def lever_outcomes(recording: Recording) -> list[LeverOutcome]:
 
 def lever_sentence(outcomes: list[LeverOutcome], moment: Moment, *, grows: bool) -> str | None:
     """Which setting would have been enough, or that none would; `grows` is whether tensors pile up besides."""
-    if moment.reason != "oom":
+    if moment.reason != "oom" or not outcomes:
         return _saving_sentence(outcomes)
     enough = [one.setting for one in outcomes if one.served and one.setting != _RECORDED]
     holes = format_size(sum(moment.holes(small=False)) + sum(moment.holes(small=True)))

@@ -28,6 +28,7 @@ from vramfit.training.loading import Loader, cut, epoch_order, share
 from vramfit.training.loss_weights import loss_factors, running_errors
 from vramfit.training.lr_schedule import WarmupCosine
 from vramfit.training.monitors import Clock, LossWatch, MemoryWatch, StopSignal
+from vramfit.training.oom_report import FirstOom
 from vramfit.training.recovery import Recovery
 from vramfit.training.regrowth import RegrowthPolicy
 from vramfit.training.run_options import RunOptions
@@ -57,7 +58,8 @@ class Loop:
         self.ranks = ranks or Ranks()
         self.listeners = listeners if self.ranks.is_first else ()
         self.state = RunState()
-        self.recovery = Recovery(step, batch.micro_batch, ranks=self.ranks, on_event=self._on_event)
+        explain = FirstOom(step, options.save_dir if self.ranks.is_first else None, self._note)
+        self.recovery = Recovery(step, batch.micro_batch, ranks=self.ranks, on_event=self._on_event, on_failure=explain)
         self.memory = memory or MemoryWatch(step.device)
         self._growth = RegrowthPolicy(self.recovery, self.memory)
         self.step_times_s: list[float] = []

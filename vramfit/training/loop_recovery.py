@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -15,6 +16,7 @@ from vramfit.jobs.job import Batch
 from vramfit.jobs.ranks import Ranks
 from vramfit.jobs.step import AveragedModel, Precision
 from vramfit.records import OomEvent, Phase
+from vramfit.training.oom_report import FirstOom
 from vramfit.training.recovery import StepRecovery
 
 Loss = Callable[[Batch], Tensor]
@@ -29,12 +31,19 @@ class RecoveringStep:
     `micro_batch` is what it has come down to, None as long as batches are taken whole; `events` is every OOM.
     """
 
-    def __init__(self, step: "_LoopStep", ranks: Ranks, on_event: Callable[[OomEvent], None]) -> None:
+    def __init__(
+        self,
+        step: "_LoopStep",
+        ranks: Ranks,
+        on_event: Callable[[OomEvent], None],
+        report_to: str | Path | None = None,
+    ) -> None:
         self.events: list[OomEvent] = []
         self._on_event = on_event
         self._step = step
         self._ranks = ranks
-        self._recovery = StepRecovery(step, WHOLE, ranks=ranks, on_event=self._note, advice=ADVICE)
+        explain = FirstOom(step, report_to if ranks.is_first else None)
+        self._recovery = StepRecovery(step, WHOLE, ranks=ranks, on_event=self._note, on_failure=explain, advice=ADVICE)
         self._taken = 0
 
     @property
@@ -89,6 +98,7 @@ def recovering(
     clip_norm: float | None = None,
     weight: Weight = batch_size,
     on_event: Callable[[OomEvent], None] = lambda _: None,
+    report_to: str | Path | None = None,
 ) -> RecoveringStep:
     """Optimizer steps that take the same samples again, in smaller micro-batches, where the card runs out of memory.
 
@@ -106,6 +116,8 @@ def recovering(
         clip_norm: the most that the gradients' norm may be, None for no limit.
         weight: what the mean of the loss is over, such as a batch's valid tokens; its samples by default.
         on_event: is told of each OOM.
+        report_to: the folder in which why the first OOM came is written, `out_of_memory.txt`; None writes nothing. Its
+            first sentence is logged as a warning of the logger `vramfit` either way.
 
     Known limitations:
         Networks whose parameters are sharded (FSDP) are refused. BatchNorm's statistics, and what dropout draws, are
@@ -126,7 +138,7 @@ def recovering(
     """
     replicas = [module for module in model.modules() if isinstance(module, DistributedDataParallel)]
     step = _LoopStep(model, optimizer, scaler, clip_norm, weight=weight, replicas=replicas)
-    return RecoveringStep(step, Ranks.here() if replicas else Ranks(), on_event)
+    return RecoveringStep(step, Ranks.here() if replicas else Ranks(), on_event, report_to)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from vramfit.jobs.ranks import Ranks
 from vramfit.jobs.step import Step
 from vramfit.oom import is_out_of_memory, release_memory
 from vramfit.records import OomEvent, Phase
+from vramfit.training.oom_report import FirstOom
 from vramfit.training.rollback import Recordable, Rollback
 
 Made = TypeVar("Made")
@@ -77,7 +78,8 @@ class StepRecovery:
     """Takes a step's batches in micro-batches that fit, and smaller ones once they do not.
 
     `micro_batch` is what it has come down to, `larger` the micro-batches that it came down from, the last one last;
-    `position` is (epoch, step) for the events.
+    `position` is (epoch, step) for the events. `on_failure` is given every OOM while the tensors of its step are alive;
+    by default the first is explained in the log.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class StepRecovery:
         *,
         ranks: Ranks | None = None,
         on_event: Callable[[OomEvent], None] = lambda _: None,
+        on_failure: Callable[[Exception], None] | None = None,
         advice: str = "use a smaller --image-size or --model, or free memory on the card, and go on with --resume",
     ) -> None:
         self._advice = advice
@@ -96,6 +99,7 @@ class StepRecovery:
         self.ranks = ranks or Ranks()
         self.position = (0, 0)
         self._on_event = on_event
+        self._on_failure = on_failure or FirstOom(step)
 
     def train(self, batch: Batch | None, total: int) -> Tensor:
         """One optimizer step on this rank's samples, of `total` over all ranks; the mean loss over all, on the device.
@@ -168,6 +172,7 @@ class StepRecovery:
         """What an OOM was, in words that hold no tensor; any other error goes on its way."""
         if not is_out_of_memory(error):
             raise error
+        self._on_failure(error)
         words = str(error).strip().splitlines() or [type(error).__name__]
         return Failure(self.step.phase, words[0][:200])
 
