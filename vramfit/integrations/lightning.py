@@ -4,23 +4,19 @@ trainer = pl.Trainer(callbacks=[FitCallback()])
 """
 
 import logging
-import uuid
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
-from math import log2
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import BatchSizeFinder, WeightAveraging
+from pytorch_lightning.callbacks import BatchSizeFinder
 from pytorch_lightning.loops.optimization.automatic import Closure, ClosureResult
-from pytorch_lightning.tuner import batch_size_scaling as scaling
 from pytorch_lightning.utilities.parsing import lightning_setattr
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from vramfit.integrations.lightning_search import Asked, make_loaders_anew, search
 from vramfit.integrations.recovery import (
     OnEvent,
     TrainerRecovery,
@@ -33,7 +29,7 @@ from vramfit.integrations.recovery import (
 from vramfit.jobs.batch import batch_size, tensors_in
 from vramfit.jobs.job import Batch
 from vramfit.jobs.ranks import Ranks
-from vramfit.measure.find import Bounds, SearchResult, Trials, search_sizes
+from vramfit.measure.find import SearchResult
 from vramfit.measure.preserve import preserved
 from vramfit.records import OomEvent
 from vramfit.training.loop_recovery import without_reduction
@@ -93,6 +89,10 @@ class FitCallback(BatchSizeFinder):  # type: ignore[misc]  # the library has no 
         self.result: SearchResult | None = None
         self._find, self._effective_batch = find, effective_batch
         self._reserve_bytes = reserve_bytes
+        most = min(max_val, effective_batch or max_val)
+        self._asked = Asked(
+            self._mode, steps_per_trial, init_val, max_trials, batch_arg_name, margin, most, reserve_bytes
+        )
         self._on_event = on_event
         self._recovery: TrainerRecovery | None = None
 
@@ -123,12 +123,12 @@ class FitCallback(BatchSizeFinder):  # type: ignore[misc]  # the library has no 
         size = self.optimal_batch_size
         with preserved():
             if size is None:
-                self.result = _search(trainer, self)
+                self.result = search(trainer, self._asked)
                 size = self.optimal_batch_size = self.result.batch_size
                 words = self.result.reason.removesuffix(".")
                 logger.warning("Lightning: %s (%d trials)", words, len(self.result.trials))
             lightning_setattr(pl_module, self._batch_arg_name, size)
-            _make_loaders_anew(trainer)
+            make_loaders_anew(trainer)
         if self._effective_batch is not None:
             trainer.accumulate_grad_batches = max(1, round(self._effective_batch / size))
 
@@ -244,85 +244,3 @@ class _Step(TrainerStep):
 def _terms(batch: Batch) -> float:
     """What the mean loss is over: the valid classes of a batch's last tensor, or else the samples."""
     return max(1.0, terms_of(tensors_in(batch)[-1:], batch_size(batch)))
-
-
-def _search(trainer: pl.Trainer, told: FitCallback) -> SearchResult:
-    """The largest batch size, tried by Lightning's own loop; everything is put back."""
-    loop = trainer._active_loop
-    loop.setup_data()
-    bounds = Bounds(1, _largest(loop, told), max_trials=told._max_trials)
-    path = Path(trainer.default_root_dir) / f".vramfit_{uuid.uuid4()}.ckpt"
-    trainer.save_checkpoint(path)
-    before = scaling.__dict__["__scale_batch_dump_params"](trainer)
-    check_every = trainer.check_val_every_n_epoch
-    try:
-        _prepare(trainer, told._steps_per_trial)
-        trials = Trials(lambda size: _try(trainer, before, told._batch_arg_name, size), None, told._reserve_bytes)
-        found = search_sizes(trials, bounds, min(told._init_val, bounds.largest))
-    finally:
-        _leave_validation(trainer)
-        trainer.check_val_every_n_epoch = check_every
-        scaling.__dict__["__scale_batch_restore_params"](trainer, before)
-        if trainer.progress_bar_callback:
-            trainer.progress_bar_callback.enable()
-        trainer._checkpoint_connector.restore(path)
-        trainer.strategy.remove_checkpoint(path)
-    return _narrowed(found, told)
-
-
-def _prepare(trainer: pl.Trainer, steps: int) -> None:
-    """A run of few steps and a validation, without loggers, and of callbacks with averaged weights alone."""
-    averaging = [one for one in trainer.callbacks if isinstance(one, WeightAveraging)]
-    scaling.__dict__["__scale_batch_reset_params"](trainer, steps)
-    trainer.callbacks = averaging
-    if trainer.state.fn == "fit":
-        # Validation comes at an epoch's end, which is else far beyond the steps of a trial.
-        trainer.limit_train_batches = steps
-        trainer.check_val_every_n_epoch = 1
-    if trainer.progress_bar_callback:
-        trainer.progress_bar_callback.disable()
-
-
-def _try(trainer: pl.Trainer, before: dict[str, Any], name: str, size: int) -> None:
-    _leave_validation(trainer)
-    lightning_setattr(trainer.lightning_module, name, size)
-    scaling._reset_dataloaders(trainer)
-    scaling._reset_progress(trainer)
-    scaling._try_loop_run(trainer, before)
-
-
-def _leave_validation(trainer: pl.Trainer) -> None:
-    """A fit that failed within its validation is still there."""
-    if trainer.state.fn == "fit":
-        trainer.training = True
-
-
-def _make_loaders_anew(trainer: pl.Trainer) -> None:
-    """With the batch size that was set: before a fit by its own loop; in an evaluation, which has begun, at once."""
-    loop = trainer._active_loop
-    if trainer.state.fn == "fit":
-        loop._combined_loader = loop.epoch_loop.val_loop._combined_loader = None
-        return
-    scaling._reset_dataloaders(trainer)
-    loop.reset()
-
-
-def _largest(loop: Any, told: FitCallback) -> int:
-    """The samples of the data set, or `max_val` where that is smaller or nobody knows them."""
-    most: int = min(told._max_val, told._effective_batch or told._max_val)
-    try:
-        samples: int = loop._combined_loader._dataset_length()
-    except NotImplementedError:
-        return most
-    return max(1, min(most, samples))
-
-
-def _narrowed(found: SearchResult, told: FitCallback) -> SearchResult:
-    """What the mode and the margin leave of an answer."""
-    size = found.batch_size
-    if told._mode == "power" and size >= told._init_val:
-        size = told._init_val << int(log2(size // told._init_val))
-    size = max(1, int(size * (1 - told._margin)))
-    if size == found.batch_size:
-        return found
-    return replace(found, batch_size=size, reason=f"batch {size}, by mode and margin: {found.reason}")
