@@ -47,7 +47,7 @@ LoraSettings = Annotated[
     str | None,
     typer.Option(
         "--lora",
-        metavar="SETTINGS",
+        metavar="LIST",
         help="Train adapters of an hf: model in place of its weights: r=16,alpha=32,targets=q_proj+v_proj, as peft "
         "names them.",
     ),

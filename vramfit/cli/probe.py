@@ -74,7 +74,7 @@ def probe(
     ] = None,
     price_per_hour: Annotated[
         float | None,
-        typer.Option(min=0, metavar="MONEY", help="The price an hour of the cards named: what a run costs."),
+        typer.Option(min=0, metavar="X", help="The price an hour of the cards named: what a run costs."),
     ] = None,
     slurm: Annotated[
         bool, typer.Option("--slurm", help="Also print the #SBATCH line that asks a cluster for what the plan needs.")
