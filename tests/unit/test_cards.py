@@ -95,6 +95,8 @@ def test_the_nearest_are_near():
         ("A10", 125, 600),
         ("L4", 121, 300),
         ("L40", 181, 864),
+        ("L20", 119.5, 864),
+        ("H20 96GB", 148, 4000),
     ],
 )
 def test_computed_rates_agree_with_the_printed_ones(name, tflops, gb_per_s):

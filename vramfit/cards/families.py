@@ -45,6 +45,8 @@ ADA_PRO = Family("ada", (8, 9), 1024, 512, 256, 0.2, 0.0065, "NVIDIA Ada profess
 ADA_ECC = Family("ada", (8, 9), 1024, 512, 256, 0.2, 0.069, "NVIDIA data sheet; ECC on", 0.9373)
 ADA_HALF_ECC = Family("ada", (8, 9), 512, 256, 256, 0.2, 0.069, "NVIDIA data sheet; ECC on", 0.9373)
 HOPPER = Family("hopper", (9, 0), 4096, 2048, 256, 0.1, 0.009, "NVIDIA H100 whitepaper or data sheet", 0.9957)
+# Its arithmetic is held to 148 TFLOP/s in fp16 for export.
+H20 = Family("hopper", (9, 0), 960, 480, 256, 0.1, 0.009, "vendors' data sheets of the H20", 0.9957)
 GB100 = Family("blackwell", (10, 0), 8192, 4096, 256, 1.0, 0.005, "NVIDIA HGX B200 data sheet", 0.9948)
 GB110 = Family("blackwell", (10, 3), 8192, 4096, 256, 1.0, 0.005, "NVIDIA HGX B300 data sheet", 0.9326)
 BLACKWELL = Family("blackwell", (12, 0), 512, 256, 256, 0.44, 0.0065, "NVIDIA RTX Blackwell whitepaper", 0.9951)

@@ -14,7 +14,10 @@ _STEPS = (1, 2, 2.5, 5, 10)
 
 @dataclass(frozen=True)
 class Chart:
-    """A frame with two axes; `x` and `y` are the values that it spans, `left` the pixels for the labels of y."""
+    """A frame with two axes; `x` and `y` are the values that it spans, `left` the pixels for the labels of y.
+
+    On `logarithmic` axes equal factors are equally far apart; all values are then above 0.
+    """
 
     x: Range
     y: Range
@@ -26,13 +29,19 @@ class Chart:
     right: int = 12
     top: int = 22
     bottom: int = 40
+    logarithmic: bool = False
 
     def at(self, x: float, y: float) -> Point:
         """Where a value lies, in pixels of the drawing."""
-        across = (x - self.x[0]) / (self.x[1] - self.x[0])
-        up = (y - self.y[0]) / (self.y[1] - self.y[0])
+        across, up = self._share(x, self.x), self._share(y, self.y)
         wide, high = self.width - self.left - self.right, self.height - self.top - self.bottom
         return self.left + across * wide, self.height - self.bottom - up * high
+
+    def _share(self, value: float, span: Range) -> float:
+        low, high = span
+        if self.logarithmic:
+            return math.log(value / low) / math.log(high / low)
+        return (value - low) / (high - low)
 
     def line(self, points: Iterable[Point], mark: str) -> str:
         """A line through values."""
@@ -88,7 +97,7 @@ class Chart:
 
     def _across(self, whole: bool) -> Iterable[str]:
         floor = self.height - self.bottom
-        for value in ticks(*self.x, whole=whole):
+        for value in log_ticks(*self.x) if self.logarithmic else ticks(*self.x, whole=whole):
             x, _ = self.at(value, self.y[0])
             yield self._straight("grid", x, self.top, x, floor)
             yield f"<text x='{x:.1f}' y='{floor + 16}' text-anchor='middle'>{value:g}</text>"
@@ -97,7 +106,7 @@ class Chart:
         yield f"<text x='{end}' y='{self.height - 5}' text-anchor='end'>{escape(self.x_label)}</text>"
 
     def _up(self) -> Iterable[str]:
-        for value in ticks(*self.y):
+        for value in log_ticks(*self.y) if self.logarithmic else ticks(*self.y):
             _, y = self.at(self.x[0], value)
             yield self._straight("grid", self.left, y, self.width - self.right, y)
             yield f"<text x='{self.left - 7}' y='{y + 4:.1f}' text-anchor='end'>{value:g}</text>"
@@ -133,3 +142,11 @@ def ticks(low: float, high: float, *, most: int = 8, whole: bool = False) -> lis
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [round(number * step, 10) + 0.0 for number in range(first, last + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times every power of ten from low to high; over more than three powers the powers alone."""
+    factors = (1, 2, 5) if high / low <= 1000 else (1,)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    values = [float(f"{factor}e{power}") for power in powers for factor in factors]
+    return [value for value in values if low <= value <= high]

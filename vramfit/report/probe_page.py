@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from typing import Any
 
 from vramfit.prediction.frontier import Frontier, FrontierRow
 from vramfit.records import Profile, Trial, Verdict
@@ -24,7 +25,7 @@ from vramfit.report.table import (
 from vramfit.units import GIB, format_size
 
 _ROOM = 1.08  # of an axis, above the highest value
-_SMALL = {"width": 400, "height": 280, "left": 40}
+_SMALL: dict[str, Any] = {"width": 400, "height": 280, "left": 40}
 
 
 def probe_page(profile: Profile, frontier: Frontier | None = None) -> str:

@@ -25,7 +25,22 @@ _NARROWEST_WORDS = 12
 _LONGEST_FIGURE = 36  # a time in hours with its range
 # Names of films, machines and landmarks are the user's: brackets and colons in them are no markup of rich.
 _AS_WRITTEN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
-_LEFT = ("landmark", "choice", "levers", "why", "risk", "source", "image", "card", "name", "model", "torch", "made")
+_LEFT = (
+    "landmark",
+    "choice",
+    "levers",
+    "why",
+    "risk",
+    "source",
+    "image",
+    "card",
+    "name",
+    "model",
+    "torch",
+    "made",
+    "kind",
+    "sources",
+)
 # What the first column says already, in other words: left out where there is no room.
 _NAMES = ("name", "what it is")
 # Where a table of figures falls into two: memory up to here, time after it.

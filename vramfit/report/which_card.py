@@ -19,6 +19,8 @@ _COLUMNS = ("card", "kind", "sold\nGB", "batch", "device\nGiB", "headroom\nGiB",
 _OF_MONEY = ("price\nan hour", "cost of\nthe run")
 _WORDS = {"fastest": "The fastest", "cheapest": "The cheapest", "smallest": "The smallest"}
 _HOUR_S = 3600
+# Pixels that a name takes in a picture.
+_NAME_WIDE, _NAME_HIGH = 130, 16
 
 
 def choices_table(answer: WhichCard) -> Table:
@@ -167,31 +169,38 @@ def _money_picture(answer: WhichCard) -> str:
 def _picture(
     choices: Sequence[CardChoice], values: Sequence[float], label: str, caption: str, answer: WhichCard
 ) -> str:
-    # Ten times the quickest is far enough: beyond it the others would lie on one spot.
-    quickest = min(choice.run_time_s for choice in choices)
-    shown = [place for place, choice in enumerate(choices) if choice.run_time_s <= 10 * quickest]
-    hours = [choices[place].run_time_s / _HOUR_S for place in shown]
-    chart = Chart(
-        (0, 1.05 * max(hours)),
-        (0, 1.1 * max(values[place] for place in shown)),
-        "total, hours",
-        label,
-        width=760,
-        height=380,
-    )
-    front = [place for place in pareto(choices, values) if place in shown]
-    layers = [chart.line([(choices[place].run_time_s / _HOUR_S, values[place]) for place in front], "first")]
-    for place in shown:
-        layers += _dot(chart, choices[place], values[place], place in front, answer)
+    hours = [choice.run_time_s / _HOUR_S for choice in choices]
+    wide = min(hours) / 2, max(hours) * 1.3  # room for a name at the left
+    chart = Chart(wide, _around(values), "total, hours", label, width=820, height=460, logarithmic=True)
+    front = pareto(choices, values)
+    layers = [chart.line([(hours[place], values[place]) for place in front], "first")]
+    for place, choice in sorted(enumerate(choices), key=lambda one: one[0] in front):
+        layers.append(_dot(chart, choice, values[place], place in front, answer))
+    layers += _names(chart, choices, values, front, answer)
     names = [("first", "none is better in both"), ("fourth", "the others")]
-    left = len(choices) - len(shown)
-    more = f" {left} that take over ten times the quickest's time are in the table alone." if left else ""
-    return figure(chart.drawing(layers, caption), caption + more, names)
+    return figure(chart.drawing(layers, caption), f"{caption} Both axes are logarithmic.", names)
 
 
-def _dot(chart: Chart, choice: CardChoice, value: float, on_front: bool, answer: WhichCard) -> Iterator[str]:
-    picked = [name for name, pick in answer.picks.items() if pick.card == choice.card]
+def _around(values: Sequence[float]) -> tuple[float, float]:
+    """A range of a logarithmic axis, with some room on both sides."""
+    return min(values) / 1.3, max(values) * 1.3
+
+
+def _dot(chart: Chart, choice: CardChoice, value: float, on_front: bool, answer: WhichCard) -> str:
+    picked = choice in answer.picks.values()
     hours = choice.run_time_s / _HOUR_S
-    yield chart.dot(hours, value, "first" if on_front else "fourth", _in_words(choice), size=6 if picked else 4)
-    if picked:
-        yield chart.words(hours, value, f"{choice.card.name}: {', '.join(picked)}", above=10)
+    return chart.dot(hours, value, "first" if on_front else "fourth", _in_words(choice), size=6 if picked else 4)
+
+
+def _names(
+    chart: Chart, choices: Sequence[CardChoice], values: Sequence[float], front: Sequence[int], answer: WhichCard
+) -> Iterator[str]:
+    """The picks by name, and of the others on the line those that have room for theirs."""
+    picked = {choice.card.name: name for name, choice in answer.picks.items()}
+    taken: list[tuple[float, float]] = []
+    for place in sorted(front, key=lambda place: choices[place].card.name not in picked):
+        card, at = choices[place].card.name, (choices[place].run_time_s / _HOUR_S, values[place])
+        across, down = chart.at(*at)
+        if all(abs(across - x) > _NAME_WIDE or abs(down - y) > _NAME_HIGH for x, y in taken):
+            taken.append((across, down))
+            yield chart.words(*at, f"{card}: {picked[card]}" if card in picked else card, above=10)

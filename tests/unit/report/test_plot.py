@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from vramfit.report.plot import Chart, rows_chart, ticks
+from vramfit.report.plot import Chart, log_ticks, rows_chart, ticks
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,14 @@ def test_words_cannot_become_elements():
     assert "&lt;dot&gt; &amp; &#x27;" in drawing
     assert "aria-label='&#x27;&lt;label&gt;'" in drawing
     assert "&lt;row&gt;" in rows_chart(["<row>"], (0, 1), "x").drawing([], "", y_names=["<row>"])
+
+
+def test_logarithmic_axes_put_equal_factors_equally_far_apart():
+    chart = Chart((1, 100), (1, 10_000), "x", logarithmic=True)
+    left, middle, right = (chart.at(x, 1)[0] for x in (1, 10, 100))
+    assert middle - left == pytest.approx(right - middle)
+    low, high = (chart.at(1, y)[1] for y in (1, 10_000))
+    assert chart.at(1, 100)[1] == pytest.approx((low + high) / 2)
+    assert log_ticks(0.15, 12) == [0.2, 0.5, 1, 2, 5, 10]
+    assert log_ticks(1, 10_000) == [1, 10, 100, 1000, 10_000]
+    assert ">100</text>" in chart.drawing([], "label")
