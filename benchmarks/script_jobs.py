@@ -30,6 +30,7 @@ GOAL = 0.02
 # What a script does with memory that no Job does: a step of a Job zeroes gradients before its forward pass, and lets go
 # of a batch and its outputs once they are used.
 OWN_WAYS = {
+    "timm_like": "batches that its loader brings ahead, 9 MiB, live through the optimizer's step",
     "hf_language_model": "two micro-batches a step: gradients live through the second",
     "nanogpt_like": "two micro-batches a step; the logits of the one before live through the next forward pass",
     "torchvision_segmentation": "gradients are zeroed after the forward pass, and live through it",
