@@ -50,7 +50,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
     ...     vramfit_version="", axis="tokens", source="predicted", counted=True, job=JobKey(name="", model=""),
     ...     machine=Machine(), budget=Budget(total_bytes=1), proven=(proven(10, 4), proven(40, 1)),
     ... )
-    >>> list(TokenBudgetSampler([5, 40, 7, 9, 10], plan, shuffle=False))
+    >>> list(vramfit.TokenBudgetSampler([5, 40, 7, 9, 10], plan, shuffle=False))
     [[0, 2, 3, 4], [1]]
 
     Raises:
