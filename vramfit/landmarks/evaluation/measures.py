@@ -72,7 +72,8 @@ def _ratio(first: str, second: str) -> Callable[[_Places], Array]:
 
     def of(at: _Places) -> Array:
         one, other = (at(end) - at(start) for start, end in (each.split(">") for each in (first, second)))
-        share: Array = 100 * np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+        whole = np.linalg.norm(other, axis=1)
+        share: Array = 100 * np.linalg.norm(one, axis=1) / np.where(whole > 0, whole, np.nan)
         return share
 
     return of
