@@ -460,11 +460,9 @@ def packed_documents():
             found = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
             return F.cross_entropy(self.head(self.out(found))[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
 
-    with_math = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
-
     class Plain(Decoder):
         def forward(self, ids):
-            with with_math:
+            with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
                 return super().forward(ids)
 
     return own(Plain, lambda n: {"ids": tokens(n, 64)})
