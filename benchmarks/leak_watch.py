@@ -6,6 +6,9 @@ Healthy runs are 25 kinds of loops as people write them, each with four seeds an
 a small network for real on the CPU, with a clock that counts a second a step, so that the watch looks as often as it
 would in a run of steps so long. The overhead is that of a real loop on the real clock: blocks of steps with the watch
 and without take turns in one process. Writes benchmarks/results/leak_watch.json.
+
+The result there is of the first run, with 6 alarms in 100 healthy runs, all at lists and caches of a few MiB. Since
+then what has no graph is told from 64 MiB on.
 """
 
 import argparse

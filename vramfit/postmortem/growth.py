@@ -42,7 +42,7 @@ class Entry:
         return self.has_graph or self.size_bytes >= _SMALLEST_BYTES
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # without a dict of its own, in which the holder would be found
 class Growth:
     """A container that grows, or a graph behind a variable; `entry` is None for the latter."""
 
@@ -56,6 +56,11 @@ class Growth:
     def has_no_graph(self) -> bool:
         """Whether it keeps tensors or arrays alone."""
         return self.entry is not None and not self.entry.has_graph
+
+    @property
+    def held_bytes(self) -> int:
+        """What a container holds by now, if its entries are as large as the last."""
+        return len(self.holder) * self.entry.size_bytes if self.entry is not None else 0
 
 
 class Scans:

@@ -50,7 +50,9 @@ def _name_of(container: Any, frame: FrameType | None) -> tuple[str, Mapping[str,
         for name, value in list(namespace.items()):
             if value is container:
                 return name, namespace
-    owners = [one for one in gc.get_referrers(container) if isinstance(one, dict)]
+    referrers = gc.get_referrers(container)
+    owners = [one for one in referrers if isinstance(one, dict)]
+    owners += [vars(one) for one in referrers if isinstance(getattr(one, "__dict__", None), dict)]
     for owner in sorted(owners, key=lambda one: "__name__" not in one):
         for name, value in list(owner.items()):
             if value is container and isinstance(name, str):

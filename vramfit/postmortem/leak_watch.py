@@ -23,6 +23,7 @@ _SCAN_EVERY, _CHECK_EVERY = 16, 8
 _USUAL_SCAN_S = 0.1
 _READING_SHARE = 0.003
 _MOST_SELDOM = 64
+_LEAST_HELD_BYTES = 64 * MIB
 _FILES_EVERY = 16
 _LEAST_CARD_RISE = MIB
 _LEAST_HOST_RISE = 4 * MIB
@@ -128,8 +129,8 @@ class LeakWatch:
     def _check(self, frame: FrameType) -> None:
         for growth in self._checks.take(self.steps, self._scans.suspects, frame):
             holder = holder_of(growth, frame)
-            # Nobody's container without a graph may be a library's own cache: it must show in a line, too.
-            if not holder.name and growth.has_no_graph and not self._rises:
+            # Without a graph it may be a cache, or a list that an epoch's end clears: it must come to be large.
+            if growth.has_no_graph and growth.held_bytes < _LEAST_HELD_BYTES:
                 continue
             self._once(str(holder), f"{holder} {_what(growth)}.")
 

@@ -113,7 +113,7 @@ def _moment(instants: Sequence[Instant], found: Postmortem, scale: float) -> Ite
     side, shift = ("end", -6) if x > _WIDTH / 2 else ("start", 6)
     bottom = _HEIGHT - _BOTTOM
     yield f"<line class='limit' x1='{x:.1f}' x2='{x:.1f}' y1='{_TOP}' y2='{bottom}'/>"
-    yield f"<text class='ink' x='{x + shift:.1f}' y='{_TOP + 11}' text-anchor='{side}'>{word}</text>"
+    yield f"<text class='ink' x='{x + shift:.1f}' y='{_TOP + 28}' text-anchor='{side}'>{word}</text>"
     yield f"<text x='{_WIDTH}' y='{bottom + 20}' text-anchor='end'>{last} events</text>"
 
 

@@ -30,6 +30,16 @@ class Cached(torch.utils.data.Dataset):
         return self.kept.setdefault(index, torch.zeros(20_000))
 
 
+class Meter:
+    """An object that keeps what it is given, held by nothing but a dict."""
+
+    def __init__(self):
+        self.readings = []
+
+    def update(self, value):
+        self.readings.append(value)
+
+
 class Trainer:
     """A loop of steps; `keep` is what each of them leaves behind."""
 
@@ -43,6 +53,7 @@ class Trainer:
         self.step = 0
         self.total = 0
         self.data = Cached()
+        self.meters = {"loss": Meter()}
 
     def run(self, keep, card=None):
         told, seconds = [], iter(range(10_000))
@@ -71,11 +82,15 @@ def running_sum(trainer, loss):
 
 
 def cache_by_step(trainer, loss):
-    trainer.cache[trainer.step] = torch.zeros(20_000)
+    trainer.cache[trainer.step] = torch.zeros(400_000)
 
 
 def arrays(trainer, loss):
-    trainer.history.append((trainer.step, np.zeros(20_000)))
+    trainer.history.append((trainer.step, np.zeros(400_000)))
+
+
+def meter(trainer, loss):
+    trainer.meters["loss"].update(loss)
 
 
 def every_second_step(trainer, loss):
@@ -89,8 +104,9 @@ def every_second_step(trainer, loss):
         (append_loss, "trainer.history.append(loss) at test_leak_watch.py:"),
         (nested, "keeps the graph of every step"),
         (running_sum, "trainer.total += loss at test_leak_watch.py:"),
-        (cache_by_step, "keeps 78 KiB of every step"),
-        (arrays, "keeps 156 KiB of every step"),
+        (cache_by_step, "keeps 2 MiB of every step"),
+        (arrays, "keeps 3 MiB of every step"),
+        (meter, "self.readings.append(value) at"),
         (every_second_step, "keeps the graph of every step: use .item() or .detach()"),
     ],
 )
@@ -135,13 +151,36 @@ def cached_data(trainer, loss):
     trainer.data[trainer.step]
 
 
+def outputs_of_an_epoch(trainer, loss):
+    trainer.history.append(torch.zeros(20_000))
+    if trainer.step % 40 == 39:
+        trainer.history.clear()
+
+
+def cached_by_shape(trainer, loss):
+    trainer.cache.setdefault(trainer.step // 3, torch.zeros(20_000))
+
+
 def one_an_epoch(trainer, loss):
     if trainer.step % 60 == 0:
         trainer.history.append(loss)
 
 
 @pytest.mark.parametrize(
-    "keep", [nothing, numbers, records, bounded, cleared, last_loss, smoothed, cached_data, one_an_epoch]
+    "keep",
+    [
+        nothing,
+        numbers,
+        records,
+        bounded,
+        cleared,
+        last_loss,
+        smoothed,
+        cached_data,
+        outputs_of_an_epoch,
+        cached_by_shape,
+        one_an_epoch,
+    ],
 )
 def test_what_a_healthy_run_keeps_is_not_told(keep):
     assert Trainer().run(keep) == []
