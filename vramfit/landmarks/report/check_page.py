@@ -32,6 +32,7 @@ ADVICE: dict[str, str] = {
     "empty_split": "Put films into the split, or train with --folds, which deals films anew.",
     "unreadable_film": "Copy or export the film again, or train with --skip-bad.",
     "blank_film": "Replace the film, or take it out of the set.",
+    "dark_film": "Look at it brightened; export it over the full range of grey if the marks are hard to place.",
     "huge_film": "Nothing, if time and memory allow; else save it smaller with its points.",
     "wrong_size": "Use the films that were marked, or mark these; or correct width and height in the set.",
     "turned_film": "Save the film the way it was marked, without the tag (exiftool -Orientation=1 -n).",

@@ -76,10 +76,12 @@ def test_what_makes_no_sense_is_refused(tmp_path, monkeypatch):
 
 
 def test_an_error_in_a_fold_s_own_process_comes_back(tmp_path):
-    from vramfit.cli.train import _run_landmarks
+    from vramfit.cli.tasks import LANDMARKS
+    from vramfit.cli.train import _run
 
+    run = partial(_run, LANDMARKS, log_images=0, as_json=False)
     with pytest.raises(DataError, match="films"):
-        cross_validate(options(tmp_path, folds=2, device="cpu"), partial(_run_landmarks, log_images=0))
+        cross_validate(options(tmp_path, folds=2, device="cpu"), run)
 
 
 def vanish(_given):
