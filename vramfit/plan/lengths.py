@@ -4,20 +4,23 @@ A length is a tuple of whole numbers: (tokens,), (points,), (frames,) or (height
 at least as long along each of its numbers: samples that it covers can be padded to it.
 """
 
-import csv
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from math import ceil, prod
+from operator import index
 from pathlib import Path
+from typing import Any
 
 from vramfit.errors import DataError, UsageError
 
 Length = tuple[int, ...]
 # Candidates for a bucket's end in one dimension: more change its padding by less than a percent.
 _CANDIDATES = 160
+_SEPARATOR = re.compile(r"[,\s]+")
 _RANGE = re.compile(r"(\d+):(\d+)(?::(\d+))?")
 
 
@@ -39,14 +42,14 @@ class Lengths:
         return tuple(map(max, zip(*self.counts, strict=True)))
 
     @classmethod
-    def of(cls, lengths: "Iterable[int | Sequence[int]]") -> "Lengths":
+    def of(cls, lengths: Iterable[Any]) -> "Lengths":
         """The lengths of samples, as numbers or as (height, width).
 
         Raises:
-            DataError: none, one below 1, or numbers beside pairs.
+            DataError: none, one below 1 or no whole number, or numbers beside pairs.
 
         """
-        counts = Counter((one,) if isinstance(one, int) else tuple(one) for one in lengths)
+        counts = Counter(map(as_length, lengths))
         if not counts:
             raise DataError("lengths holds no length; give one for each sample.")
         if len({len(one) for one in counts}) > 1:
@@ -60,8 +63,8 @@ class Lengths:
 def read_lengths(text: str) -> Lengths:
     """Lengths from `16:512` (each alike, `16:512:8` in steps of 8), or from a file of one length a line.
 
-    A file's length is the first column of each line, separated by commas or spaces: `384`, or `480x640` for height and
-    width. A first line of words is a heading.
+    A file's length is the first column of each line, with commas, spaces or tabs between them: `384`, or `480x640` for
+    height and width. A first line of words is a heading.
 
     Raises:
         UsageError: neither a range nor a file.
@@ -105,6 +108,20 @@ def covers(longer: Length, length: Length) -> bool:
     return len(longer) == len(length) and all(one >= other for one, other in zip(longer, length, strict=True))
 
 
+def as_length(given: Any) -> Length:
+    """A whole number, of Python, NumPy or a tensor, or several such as (height, width), as a length.
+
+    Raises:
+        DataError: it is neither.
+
+    """
+    with suppress(TypeError):
+        return (index(given),)
+    with suppress(TypeError):
+        return tuple(map(index, given))
+    raise DataError(f"lengths holds {given!r}, which is no length; give whole numbers or (height, width).")
+
+
 def name_of(length: Length) -> str:
     """A length as people write it: `512`, or `480x640`."""
     return "x".join(map(str, length))
@@ -121,21 +138,18 @@ def parse_length(text: str) -> Length:
 
 
 def _lines(path: Path) -> list[Length]:
-    found = []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = [row for row in csv.reader(file, delimiter=_delimiter(path)) if row and row[0].strip()]
-    for number, row in enumerate(rows, start=1):
+    found, is_first = [], True
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        column = _SEPARATOR.split(line.strip(), maxsplit=1)[0].strip("\"'")
+        if not column:
+            continue
         try:
-            found.append(parse_length(row[0]))
+            found.append(parse_length(column))
         except ValueError:
-            if number == 1:
-                continue  # a heading
-            raise DataError(f"{path}:{number}: '{row[0]}' is no length; write 384, or 480x640.") from None
+            if not is_first:  # the first may be a heading
+                raise DataError(f"{path}:{number}: '{column}' is no length; write 384, or 480x640.") from None
+        is_first = False
     return found
-
-
-def _delimiter(path: Path) -> str:
-    return {".tsv": "\t", ".csv": ","}.get(path.suffix.lower(), " ")
 
 
 def _rounded(length: Length, multiple: int) -> Length:

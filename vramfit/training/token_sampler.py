@@ -9,7 +9,7 @@ from torch.utils.data import Sampler
 
 from vramfit.errors import DataError, UsageError
 from vramfit.plan.length_plan import LengthPlan
-from vramfit.plan.lengths import Length, covers, name_of
+from vramfit.plan.lengths import Length, as_length, covers, name_of
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
@@ -38,9 +38,10 @@ class TokenBudgetSampler(Sampler[list[int]]):
 
     Known limitations:
         The mean losses of a short and of a long batch weigh alike, as with every sampler by length. `state_dict` knows
-        the batches that were drawn; a DataLoader with workers draws ahead of training: pass `trained`.
+        the batches that were drawn; a DataLoader with workers draws ahead of training: pass `trained`. A state that was
+        loaded holds for the next iterator alone, also where that one is left after a peek.
 
-    >>> import random
+    >>> import vramfit
     >>> from vramfit.plan.length_plan import LengthPlan, ProvenLength
     >>> from vramfit.records import Budget, JobKey, Machine, Trial
     >>> def proven(length, batch):
@@ -79,6 +80,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
         self.rank, self.world_size = _rank_of(rank, world_size)
         self.epoch = 0
         self.drawn = 0
+        self._resume_at = 0
         self._samples = _by_place(_lengths(lengths, plan.axis), plan)
         self._steps = len(self._groups(random.Random(seed)))
 
@@ -87,23 +89,31 @@ class TokenBudgetSampler(Sampler[list[int]]):
         return self._steps
 
     def __iter__(self) -> Iterator[list[int]]:
-        """This rank's batches of the epoch, from where `load_state_dict` left off."""
+        """This rank's batches of the epoch: all, or once after `load_state_dict` those that it leaves."""
+        start, self._resume_at = self._resume_at, 0
+        self.drawn = start
         groups = self._groups(random.Random(f"{self.seed} {self.epoch}"))
-        for group in groups[self.drawn :]:
-            self.drawn += 1
+        for drawn, group in enumerate(groups[start:], start=start + 1):
+            self.drawn = drawn
             yield group[self.rank]
-        self.drawn = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Take the order of another epoch, from its beginning; call it before each, on every rank."""
-        self.epoch, self.drawn = epoch, 0
+        """Take the order of an epoch; call it before each, on every rank.
+
+        Another epoch than the present one begins at its beginning; the present one keeps what `load_state_dict` set.
+        """
+        if epoch != self.epoch:
+            self.epoch, self.drawn, self._resume_at = epoch, 0, 0
 
     def state_dict(self, *, trained: int | None = None) -> dict[str, int]:
-        """Where the epoch is: its number, and the batches that were `trained`, or else drawn, on each rank."""
+        """Where the epoch is: its number, and how many of its batches were `trained`, or else drawn, on each rank.
+
+        Batches from before a resume count too. At the end of an epoch these are all of its batches.
+        """
         return {"seed": self.seed, "epoch": self.epoch, "drawn": self.drawn if trained is None else trained}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on where `state_dict` left off.
+        """Go on where `state_dict` left off, with the next iterator; of an epoch that was at its end nothing is left.
 
         Raises:
             UsageError: it was of another order.
@@ -113,7 +123,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
             raise UsageError(
                 f"The sampler's state has seed {state['seed']}, and this one {self.seed}; give it that seed."
             )
-        self.epoch, self.drawn = state["epoch"], state["drawn"]
+        self.epoch, self.drawn, self._resume_at = state["epoch"], state["drawn"], state["drawn"]
 
     def _groups(self, order: random.Random) -> list[list[list[int]]]:
         """The steps of an epoch, each with a batch for every rank."""
@@ -165,7 +175,9 @@ def _by_place(lengths: Iterable[Length], plan: LengthPlan) -> list[list[int]]:
     found: list[list[int]] = [[] for _ in plan.proven]
     places: dict[Length, int | None] = {}
     for index, length in enumerate(lengths):
-        place = places.setdefault(length, plan.place_of(length))
+        if length not in places:
+            places[length] = plan.place_of(length)
+        place = places[length]
         if place is None:
             raise DataError(
                 f"sample {index} is {name_of(length)} long, and batches were proven up to "
@@ -182,7 +194,7 @@ def _lengths(lengths: "Sequence[int] | Sequence[Length] | Dataset[Any]", axis: s
 
     if isinstance(lengths, Dataset):
         return lengths_of(lengths, axis)
-    return [(one,) if isinstance(one, int) else tuple(one) for one in lengths]
+    return [as_length(one) for one in lengths]
 
 
 def _rank_of(rank: int | None, world_size: int | None) -> tuple[int, int]:

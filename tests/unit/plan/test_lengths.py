@@ -3,6 +3,7 @@
 from itertools import combinations
 from random import Random
 
+import numpy as np
 import pytest
 
 from vramfit.errors import DataError, UsageError
@@ -36,6 +37,8 @@ def test_what_is_neither_range_nor_file_is_refused(text):
         ("lengths.txt", "12\n7\n12\n", {(12,): 2, (7,): 1}),
         ("lengths.csv", "tokens,id\n12,a\n7,b\n\n", {(12,): 1, (7,): 1}),
         ("sizes.txt", "480x640\n640X480 cat.png\n", {(480, 640): 1, (640, 480): 1}),
+        ("lengths.txt", "384,a\n12, b\n7\tc\n5 d,e\n", {(384,): 1, (12,): 1, (7,): 1, (5,): 1}),
+        ("lengths.csv", '"tokens","id"\n"12","a, b"\n7 c\n', {(12,): 1, (7,): 1}),
         ("lengths.tsv", "\ufeff12\ta b\n", {(12,): 1}),
     ],
 )
@@ -50,7 +53,20 @@ def test_a_line_that_is_no_length_is_named(tmp_path):
         read_lengths(str(tmp_path / "lengths.txt"))
 
 
-@pytest.mark.parametrize(("given", "said"), [([], "no length"), ([3, 0], "holds 0"), ([3, (4, 5)], "beside")])
+def test_a_line_is_named_by_its_number_in_the_file(tmp_path):
+    (tmp_path / "lengths.txt").write_text("12\n\n\nlong,3\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"lengths.txt:4: 'long'"):
+        read_lengths(str(tmp_path / "lengths.txt"))
+
+
+def test_numbers_of_an_array_are_lengths():
+    assert Lengths.of(np.array([5, 6, 5])) == Lengths.of([5, 6, 5])
+    assert Lengths.of(np.array([[5, 6]])) == Lengths.of([(5, 6)])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [([], "no length"), ([3, 0], "holds 0"), ([3, (4, 5)], "beside"), ([3.5], "holds 3.5, which")]
+)
 def test_lengths_that_make_no_sense_are_refused(given, said):
     with pytest.raises(DataError, match=said):
         Lengths.of(given)

@@ -2,6 +2,7 @@
 
 from random import Random
 
+import numpy as np
 import pytest
 import torch
 from made_lengths import plan_of, proven, skewed_lengths
@@ -140,6 +141,80 @@ def test_it_goes_on_where_it_was():
     assert list(other) == whole
     with pytest.raises(UsageError, match="has seed 0, and this one 9"):
         sampler(seed=9).load_state_dict(one.state_dict())
+
+
+def test_a_peek_or_an_epoch_that_was_left_does_not_shorten_the_next():
+    one = sampler()
+    whole = list(one)
+    next(iter(one))
+    assert list(one) == whole
+    left = iter(one)
+    assert [next(left) for _ in range(4)] == whole[:4]
+    assert one.state_dict()["drawn"] == 4
+    assert list(one) == whole
+
+
+@pytest.mark.parametrize("first", ["load", "epoch"])
+def test_a_resume_holds_for_its_own_epoch_whether_that_is_set_before_or_after(first):
+    one = sampler()
+    one.set_epoch(2)
+    whole = list(one)
+    other = sampler()
+    calls = [lambda: other.load_state_dict({"seed": 0, "epoch": 2, "drawn": 5}), lambda: other.set_epoch(2)]
+    for call in calls if first == "load" else reversed(calls):
+        call()
+    assert other.state_dict()["drawn"] == 5
+    assert list(other) == whole[5:]
+    assert list(other) == whole
+
+
+def test_another_epoch_than_the_resumed_one_is_whole():
+    one, other = sampler(), sampler()
+    other.load_state_dict({"seed": 0, "epoch": 2, "drawn": 5})
+    one.set_epoch(3)
+    other.set_epoch(3)
+    assert other.state_dict()["drawn"] == 0
+    assert list(other) == list(one)
+
+
+def test_a_state_from_the_end_of_an_epoch_does_not_repeat_it():
+    one, other = sampler(), sampler()
+    one.set_epoch(2)
+    list(one)
+    other.load_state_dict(one.state_dict())
+    other.set_epoch(2)
+    assert list(other) == []
+    one.set_epoch(3)
+    other.set_epoch(3)
+    assert list(other) == list(one)
+
+
+def test_a_loader_that_draws_ahead_resumes_at_what_was_trained():
+    rows = torch.arange(len(FEW))
+    one = sampler()
+    whole = list(one)
+    ahead = iter(DataLoader(rows, batch_sampler=one, collate_fn=list, num_workers=1, prefetch_factor=3))
+    trained = [[int(row) for row in next(ahead)] for _ in range(2)]
+    state = one.state_dict(trained=2)
+    assert one.state_dict()["drawn"] > 2
+    other = sampler()
+    other.load_state_dict(state)
+    assert trained + list(other) == whole
+    del ahead
+    assert list(one) == whole
+
+
+@pytest.mark.parametrize("lengths", [np.array(FEW), torch.tensor(FEW), [np.int64(one) for one in FEW]])
+def test_lengths_of_arrays_are_those_of_numbers(lengths):
+    assert list(TokenBudgetSampler(lengths, PLAN)) == list(sampler())
+
+
+def test_a_length_is_looked_up_once(monkeypatch):
+    asked = []
+    place_of = type(PLAN).place_of
+    monkeypatch.setattr(type(PLAN), "place_of", lambda plan, one: asked.append(one) or place_of(plan, one))
+    sampler()
+    assert len(asked) == len(set(FEW))
 
 
 def test_images_of_many_sizes_are_padded_within_what_was_proven():
