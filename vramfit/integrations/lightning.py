@@ -24,9 +24,8 @@ from vramfit.integrations.recovery import (
     can_be_split,
     keep_free,
     samples_of,
-    terms_of,
 )
-from vramfit.jobs.batch import batch_size, tensors_in
+from vramfit.jobs.batch import batch_size, tensors_in, valid_labels, weighed_parts
 from vramfit.jobs.job import Batch
 from vramfit.jobs.ranks import Ranks
 from vramfit.measure.find import SearchResult
@@ -198,13 +197,11 @@ class _Step(TrainerStep):
             self._counted(lambda: self._loop._optimizer_step(self.batch_idx, lambda: loss))
 
     def _parts(self, batch: Batch, micro_batch: int) -> Tensor:
-        samples, terms = batch_size(batch), _terms(batch)
         total = torch.zeros((), device=self.device)
-        for start in range(0, samples, micro_batch):
-            part = samples_of(batch, slice(start, start + micro_batch))
-            share = 1.0 if samples <= micro_batch else _terms(part) / terms
+        for index, (part, share) in enumerate(weighed_parts(batch, micro_batch, _terms, samples_of)):
             self.phase = "forward"
-            closure = self._closure(part, share, is_first=start == 0)
+            # In containers of its own: what a step takes out of them must be there for a second try.
+            closure = self._closure(samples_of(part, slice(None)), share, is_first=index == 0)
             with without_reduction(self._replicas):
                 closure()
             self.output = closure.consume_result()
@@ -243,4 +240,4 @@ class _Step(TrainerStep):
 
 def _terms(batch: Batch) -> float:
     """What the mean loss is over: the valid classes of a batch's last tensor, or else the samples."""
-    return max(1.0, terms_of(tensors_in(batch)[-1:], batch_size(batch)))
+    return valid_labels(tensors_in(batch)[-1:], batch_size(batch))

@@ -4,14 +4,14 @@ Other trainers accumulate gradients over several batches. What earlier batches l
 taken, so that a failure can drop what it made, and added once the batch has worked.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from vramfit.errors import UsageError
-from vramfit.jobs.batch import IGNORED, batch_size, map_tensors, tensors_in
+from vramfit.jobs.batch import batch_size, map_tensors, tensors_in
 from vramfit.jobs.job import Batch
 from vramfit.jobs.ranks import Ranks
 from vramfit.jobs.step import AveragedModel, Precision
@@ -141,13 +141,6 @@ def samples_of(batch: Batch, place: slice) -> Batch:
     """Some of a batch's samples, as views; tensors that do not count samples first stay whole."""
     samples = batch_size(batch)
     return map_tensors(lambda value: value[place] if value.dim() and len(value) == samples else value, batch)
-
-
-def terms_of(labels: Iterable[Tensor], samples: int) -> float:
-    """What a mean loss is over: the classes among labels that are not -100, or else the samples."""
-    classes = [value for value in labels if value.dtype in (torch.int64, torch.int32)]
-    known = sum(int((value != IGNORED).sum()) for value in classes)
-    return float(known if classes else samples)
 
 
 def keep_free(reserve_bytes: int, device: torch.device) -> None:

@@ -26,9 +26,8 @@ from vramfit.integrations.recovery import (
     again,
     keep_free,
     samples_of,
-    terms_of,
 )
-from vramfit.jobs.batch import batch_size
+from vramfit.jobs.batch import batch_size, valid_labels, weighed_parts
 from vramfit.jobs.job import Batch
 from vramfit.jobs.ranks import Ranks
 from vramfit.oom import is_out_of_memory, release_memory
@@ -165,17 +164,17 @@ class _Step(TrainerStep):
 
     def backward(self, batch: Batch, micro_batch: int) -> Tensor:
         """The Trainer's training step on each part."""
-        samples = batch_size(batch)
         counted = self.trainer.model_accepts_loss_kwargs or self.trainer.compute_loss_func is not None
+        # A loss that is a sum over `num_items_in_batch` is a sum over its parts, each of which is finite.
+        is_sum = counted and self.items is not None
         total = torch.zeros((), device=self.device)
-        for start in range(0, samples, micro_batch):
-            part = samples_of(batch, slice(start, start + micro_batch))
-            # A loss that is a sum over `num_items_in_batch` is a sum over its parts.
-            is_sum = (counted and self.items is not None) or samples <= micro_batch
-            self._share = 1.0 if is_sum else _terms(part) / _terms(batch)
+        for part, share in weighed_parts(batch, micro_batch, batch_size if is_sum else _terms, samples_of):
+            self._share = 1.0 if is_sum else share
             self.phase = "forward"
+            # In containers of its own: what a step takes out of them must be there for a second try.
+            mine = samples_of(part, slice(None))
             with without_reduction(self.replicas):
-                total = total + self._train(self.wrapped, part, self.items)
+                total = total + self._train(self.wrapped, mine, self.items)
         self._share = 1.0
         return total
 
@@ -189,15 +188,18 @@ class _Step(TrainerStep):
 
 
 def _terms(batch: Batch) -> float:
+    """What the mean loss is over: the valid labels, or else the samples."""
     labels = batch.get("labels")
-    return max(1.0, terms_of([labels] if isinstance(labels, Tensor) else [], batch_size(batch)))
+    return valid_labels([labels] if isinstance(labels, Tensor) else [], batch_size(batch))
 
 
 def _joined(answers: list[tuple[Any, Any, Any]], terms: list[float]) -> tuple[Any, Any, Any]:
     """Loss, logits and labels of two parts as those of their batch."""
     (loss, logits, labels), (more_loss, more_logits, more_labels) = answers
     if loss is not None:
-        loss = (loss * terms[0] + more_loss * terms[1]) / sum(terms)
+        # A part without valid labels has no mean: NaN, whatever it weighs.
+        weights = terms if any(terms) else [1.0, 1.0]
+        loss = sum(one * own for one, own in zip((loss, more_loss), weights, strict=True) if own) / sum(weights)
     if logits is not None:
         logits = nested_concat(logits, more_logits, padding_index=-100)
     if labels is not None:

@@ -5,7 +5,7 @@ of n samples of any size; numbers, booleans and None among them are the same for
 targets); any other batch is whole: the network takes what its `forward` names, and the loss gets all of it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -55,12 +55,6 @@ def batch_size(batch: Tree) -> int:
     return int(tensors_in(batch)[0].shape[0]) if listed is None else listed
 
 
-def split(batch: Batch, micro_batch: int) -> Iterator[Batch]:
-    """A batch in parts of at most `micro_batch` samples, in order; views, not copies."""
-    for start in range(0, batch_size(batch), micro_batch):
-        yield part_of(batch, slice(start, start + micro_batch))
-
-
 def part_of(batch: Tree, place: slice) -> Tree:
     """Some of the samples, as views."""
 
@@ -70,6 +64,42 @@ def part_of(batch: Tree, place: slice) -> Tree:
         return value[place] if isinstance(value, Tensor) else value
 
     return tree_map(part, find_samples(batch), is_leaf=is_samples)
+
+
+def split(batch: Batch, micro_batch: int, take: Callable[[Batch, slice], Batch] = part_of) -> Iterator[Batch]:
+    """A batch in parts of at most `micro_batch` samples, in order; views, not copies, where `take` makes such."""
+    for start in range(0, batch_size(batch), micro_batch):
+        yield take(batch, slice(start, start + micro_batch))
+
+
+def weighed_parts(
+    batch: Batch,
+    micro_batch: int,
+    weight: Callable[[Batch], float],
+    take: Callable[[Batch, slice], Batch] = part_of,
+) -> Iterator[tuple[Batch, float]]:
+    """A batch in parts of at most `micro_batch` samples, each with its share of what the batch's mean loss is over.
+
+    A part of no weight, such as one whose labels are all ignored, is left out: its own mean is 0/0, which is NaN times
+    any share. Where the batch has no weight at all, all parts are taken, and weigh by their samples.
+
+    Args:
+        batch: of samples along the first dimension.
+        micro_batch: the most samples of a part; a batch that has no more is yielded as it is.
+        weight: what the mean loss of a part is over, such as its valid labels; at least 0.
+        take: makes a part, as views by default.
+
+    """
+    samples = batch_size(batch)
+    if samples <= micro_batch:
+        yield batch, 1.0
+        return
+    parts = list(split(batch, micro_batch, take))
+    weights = [float(weight(part)) for part in parts]
+    total = sum(weights)
+    for part, own in zip(parts, weights, strict=True):
+        if own or not total:
+            yield part, own / total if total else batch_size(part) / samples
 
 
 def map_tensors(change: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
@@ -99,9 +129,14 @@ def loss_terms(job: Job, batch: Batch) -> float:
         return float(job.loss_terms(targets))
     if count_of(targets) is not None:
         return float(batch_size(batch))
-    classes = [value for value in tensors_in(targets) if value.dtype in (torch.int64, torch.int32)]
+    return valid_labels(tensors_in(targets), batch_size(batch))
+
+
+def valid_labels(labels: Iterable[Tensor], samples: int) -> float:
+    """The whole numbers among labels that are not -100, or the samples where no label is a whole number."""
+    classes = [value for value in labels if value.dtype in (torch.int64, torch.int32)]
     known = sum(int((value != IGNORED).sum()) for value in classes)
-    return float(known if classes else batch_size(batch))
+    return float(known if classes else samples)
 
 
 def _check(job: Job, batch: Batch, samples: int) -> None:

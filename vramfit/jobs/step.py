@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from vramfit.choices import Amp
 from vramfit.errors import UsageError
-from vramfit.jobs.batch import batch_size, loss_terms, map_tensors, pair_of, split
+from vramfit.jobs.batch import batch_size, loss_terms, map_tensors, pair_of, weighed_parts
 from vramfit.jobs.closures import Closure
 from vramfit.jobs.job import Batch, Job, Tree, build_model
 from vramfit.jobs.levers.apply import apply_to_allocator, apply_to_network, apply_to_step, settled
@@ -83,7 +84,7 @@ class Step:
             return self._take_turns(batch, micro_batch)
         train_mode(self.model, self.job.frozen)
         loss = torch.zeros((), device=self.device)
-        for part, share in self._parts(batch, micro_batch):
+        for part, share in weighed_parts(batch, micro_batch, partial(loss_terms, self.job)):
             loss += self._backward_part(part, share)
         if self.closure is not None:
             self.closure.remember(batch, micro_batch, loss)
@@ -166,18 +167,6 @@ class Step:
 
     def _evaluating(self) -> AbstractContextManager[nn.Module]:
         return self.average.on(self.device) if self.average is not None else nullcontext(self.model)
-
-    def _parts(self, batch: Batch, micro_batch: int) -> Iterator[tuple[Batch, float]]:
-        """A host batch in parts, each with its share of the terms of the loss; a part without any is left out."""
-        if batch_size(batch) <= micro_batch:
-            yield batch, 1.0
-            return
-        parts = list(split(batch, micro_batch))
-        terms = [loss_terms(self.job, part) for part in parts]
-        total = sum(terms)
-        for part, own in zip(parts, terms, strict=True):
-            if own or not total:
-                yield part, own / total if total else batch_size(part) / batch_size(batch)
 
     def _backward_part(self, part: Batch, share: float) -> Tensor:
         self.phase = "forward"

@@ -196,6 +196,8 @@ class CudaCard:
     def growing_line(self) -> str | None:
         """Record some steps, and explain what piled up in them; a history that someone else records is left alone."""
         if self._recorded < 0:
+            if _records_history():
+                return ""
             self._cuda.memory._record_memory_history(context="alloc", stacks="python", max_entries=200_000)
         self._recorded += 1
         if self._recorded < self._STEPS:
@@ -203,6 +205,14 @@ class CudaCard:
         snapshot = self._cuda.memory._snapshot()
         self._cuda.memory._record_memory_history(enabled=None)
         return piled_up(snapshot)
+
+
+def _records_history() -> bool:
+    """Whether a history is being recorded; False where torch is too old to say, or has no CUDA."""
+    import torch
+
+    enabled = getattr(torch._C, "_cuda_isHistoryEnabled", None)
+    return bool(enabled is not None and enabled())
 
 
 def piled_up(snapshot: Any) -> str:

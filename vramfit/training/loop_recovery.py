@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vramfit.errors import UsageError
-from vramfit.jobs.batch import batch_size, split
+from vramfit.jobs.batch import batch_size, weighed_parts
 from vramfit.jobs.job import Batch
 from vramfit.jobs.ranks import Ranks
 from vramfit.jobs.step import AveragedModel, Precision
@@ -199,17 +199,6 @@ class _LoopStep:
         scaler.step(self.optimizer)
         scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-
-
-def weighed_parts(batch: Batch, micro_batch: int, weight: Weight) -> Iterator[tuple[Batch, float]]:
-    """A batch in parts of at most `micro_batch` samples, each with its share of what the batch's mean is over."""
-    samples = batch_size(batch)
-    if samples <= micro_batch:
-        yield batch, 1.0
-        return
-    total = float(weight(batch))
-    for part in split(batch, micro_batch):
-        yield part, float(weight(part)) / total if total else batch_size(part) / samples
 
 
 def learning_parameters(model: nn.Module) -> list[nn.Parameter]:

@@ -285,6 +285,32 @@ def test_smaller_micro_batches_learn_the_same(trainer, accumulation):
     assert model.trainer.global_step == -(-4 // accumulation)
 
 
+def test_a_part_whose_labels_are_all_ignored_leaves_no_nan(trainer):
+    """Its mean is 0/0, and NaN times a share of 0 is NaN."""
+
+    class Classes(Network):
+        def take(self, batch, sign=1):
+            x, labels = batch
+            if len(x) > self.limit:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return nn.functional.cross_entropy(self.layers(x).expand(-1, 2) * torch.tensor([1.0, -1.0]), labels)
+
+        def train_dataloader(self):
+            labels = torch.arange(SAMPLES) % 2
+            labels[0:4] = labels[24:30] = -100
+            x = torch.stack([sample for batch in loader(16) for sample in batch])
+            return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, labels), batch_size=16)
+
+    def weights(limit):
+        model = Classes(16, limit)
+        trainer(fit_callback(find=False), limit_val_batches=0).fit(model)
+        return list(model.state_dict().values())
+
+    whole = weights(limit=16)
+    assert all(value.isfinite().all() for value in whole)
+    assert difference(weights(limit=2), whole) < 1e-12
+
+
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_a_fault_at_any_operation_changes_no_weight(trainer, accumulation):
     gc.collect()

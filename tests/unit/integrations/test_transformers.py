@@ -22,11 +22,12 @@ SAMPLES, BATCH = 20, 6
 class Numbers(torch.utils.data.Dataset):
     """Samples with labels of which some are not valid."""
 
-    def __init__(self, *, classes):
+    def __init__(self, *, classes, ignored=slice(0)):
         generator = torch.Generator().manual_seed(3)
         self.x = torch.randn(SAMPLES, 4, generator=generator, dtype=torch.float64)
         self.y = torch.randint(0, 3, (SAMPLES, 5), generator=generator)
         self.y[::3, 2:] = -100
+        self.y[ignored] = -100
         self.classes = classes
 
     def __len__(self):
@@ -64,7 +65,17 @@ class Network(nn.Module):
 def train(tmp_path):
     """Train three steps; the callback, the Trainer and the weights."""
 
-    def run(*, limit=None, fault_at=None, accumulation=1, counts=False, classes=True, callback=None, **options):
+    def run(
+        *,
+        limit=None,
+        fault_at=None,
+        accumulation=1,
+        counts=False,
+        classes=True,
+        callback=None,
+        ignored=slice(0),
+        **options,
+    ):
         callback = callback or fit_callback()
         model = Network(counts=counts)
         if limit is not None:
@@ -83,7 +94,7 @@ def train(tmp_path):
             logging_strategy="no",
             **options,
         )
-        data = Numbers(classes=classes)
+        data = Numbers(classes=classes, ignored=ignored)
         callbacks = [callback] if fault_at is None else [callback, failing(fault_at)]
         trainer = transformers.Trainer(model, arguments, train_dataset=data, eval_dataset=data, callbacks=callbacks)
         trainer.train()
@@ -153,6 +164,17 @@ def test_smaller_micro_batches_learn_the_same(train, accumulation, counts, class
     assert trainer.state.train_batch_size == BATCH
 
 
+@pytest.mark.parametrize("counts", [False, True])
+def test_a_part_whose_labels_are_all_ignored_leaves_no_nan(train, counts):
+    """Its mean is 0/0, and NaN times a share of 0 is NaN; samples in order, half of them ignored."""
+    told = {"counts": counts, "ignored": slice(0, SAMPLES, 2)}
+    _, _, weights = train(**told)
+    callback, _, again = train(limit=limited(1), **told)
+    assert callback.micro_batch == 1
+    assert all(value.isfinite().all() for value in weights)
+    assert difference(weights, again) < 1e-12
+
+
 @pytest.mark.parametrize(("accumulation", "operations"), [(1, range(0, 330, 23)), (2, range(5, 480, 41))])
 def test_a_fault_at_any_operation_changes_no_weight(train, accumulation, operations):
     gc.collect()
@@ -166,8 +188,9 @@ def test_a_fault_at_any_operation_changes_no_weight(train, accumulation, operati
     assert phases == {"forward", "backward", "optimizer"}
 
 
-def test_an_evaluation_that_does_not_fit_is_taken_in_halves(train):
-    _, trainer, _ = train(per_device_eval_batch_size=8)
+@pytest.mark.parametrize("ignored", [slice(0), slice(0, 6)])
+def test_an_evaluation_that_does_not_fit_is_taken_in_halves(train, ignored):
+    _, trainer, _ = train(per_device_eval_batch_size=8, ignored=ignored)
     whole = trainer.predict(trainer.eval_dataset)
     limited(3)(trainer.model)
     halved = trainer.predict(trainer.eval_dataset)

@@ -11,7 +11,7 @@ from scripted_recording import ScriptedRecording
 from torch import nn
 from torch.nn import functional as F
 
-from vramfit.postmortem.leak_watch import LeakWatch, piled_up
+from vramfit.postmortem.leak_watch import CudaCard, LeakWatch, piled_up
 from vramfit.postmortem.process_figures import ResidentMemory, open_files, usual_file
 from vramfit.postmortem.rising import RisingLine
 from vramfit.training import loop
@@ -263,6 +263,17 @@ def test_what_only_the_allocator_shows_is_found_by_its_history():
     (sentence,) = told
     assert sentence.startswith("Tensors pile up from step to step")
     assert "torch.zeros(200_000)" in sentence
+
+
+def test_a_history_that_someone_else_records_is_left_alone(monkeypatch):
+    recorded = []
+    monkeypatch.setattr(torch.cuda.memory, "_record_memory_history", lambda **told: recorded.append(told))
+    monkeypatch.setattr(torch._C, "_cuda_isHistoryEnabled", lambda: True, raising=False)
+    assert CudaCard(torch.device("cpu")).growing_line() == ""
+    assert recorded == []
+    monkeypatch.setattr(torch._C, "_cuda_isHistoryEnabled", lambda: False)
+    assert CudaCard(torch.device("cpu")).growing_line() is None
+    assert len(recorded) == 1
 
 
 def test_training_tells_of_leaks_as_notes(tmp_path, monkeypatch):

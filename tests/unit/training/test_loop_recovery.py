@@ -131,3 +131,28 @@ def test_parts_without_anything_to_weigh_count_their_samples():
 
     assert step(small.batch(4), loss).isfinite()
     assert calls == [4, 2, 2]
+
+
+@pytest.mark.parametrize("ignored", [slice(0, 4), slice(4, 8), slice(2, 6)])
+def test_a_part_without_anything_to_weigh_is_left_out(ignored):
+    """Its masked mean is 0/0, and NaN times a share of 0 is NaN."""
+    mask = torch.ones(8, dtype=torch.float64)
+    mask[ignored] = 0
+
+    def weights(limit):
+        torch.manual_seed(0)
+        model = small.network()
+        step = vramfit.recovering(model, small.sgd(model.parameters()), weight=lambda part: float(part[2].sum()))
+
+        def loss(part):
+            x, y, known = part
+            if len(x) > limit:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return ((model(x) - y).pow(2).flatten(1).mean(1) * known).sum() / known.sum()
+
+        mean = step((*small.batch(8), mask), loss)
+        return [mean, *model.state_dict().values()]
+
+    whole = weights(limit=8)
+    assert all(value.isfinite().all() for value in whole)
+    assert small.difference(weights(limit=2), whole) < 1e-12
