@@ -77,6 +77,25 @@ def test_infer_says_how_sure_each_point_and_measure_is(vramfit, calibrate, check
     assert all(float(row["sd_network"]) > 0 and float(row["sd_raters"]) > 0 for row in measures)
 
 
+@pytest.mark.parametrize("otherwise", [("--decode", "argmax"), ("--tta", "2")])
+def test_other_decoding_or_views_have_no_certainty_and_say_why(
+    vramfit, calibrate, checkpoint, films, tmp_path, otherwise
+):
+    calibrate("--split", "valid", "--calibrate")
+    report = json.loads(calibrate("--json", *otherwise).out)
+    assert report["certainty"] is None
+    assert "calibrated with --decode dark --tta 1" in report["certainty_note"]
+    assert "calibrated with" in " ".join(calibrate(*otherwise).out.split())
+    folder, found = str(films / "test" / "Cephalograms"), tmp_path / "found"
+    words = ("--output", str(found), "--device", "cpu", "--no-overlay", *otherwise)
+    outcome = vramfit("infer", folder, "--checkpoint", str(checkpoint), *words)
+    assert outcome.code == 0
+    assert "calibrated with --decode dark --tta 1" in outcome.err
+    document = json.loads(next((found / "points").iterdir()).read_text(encoding="utf-8"))
+    assert "unlike_training" not in document
+    assert "radius_90_px" not in document["landmarks"][0]
+
+
 def test_pictures_show_regions(vramfit, calibrate, checkpoint, plain, films, tmp_path):
     calibrate("--split", "valid", "--calibrate")
     pictures = []

@@ -135,6 +135,8 @@ def infer(
         _write_table(done, outputs, trained.landmarks)
     if outputs.measured:
         _write_measures(done, outputs, trained.landmarks)
+    if trained.calibration and (note := trained.calibration.misfit(decode, tta)):
+        typer.echo(note, err=True)
     for sentence in _doubts(done, trained.landmarks):
         typer.echo(sentence, err=True)
     for film in skipped:

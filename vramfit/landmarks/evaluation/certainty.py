@@ -60,23 +60,35 @@ def calibrate(trained: Trained, found: Predictions, cache: FilmCache) -> Trained
     films = cache.film_set.films
     apart = np.stack([_apart(film) for film in films]) * np.stack([box.scale for box in cache.letterboxes])[:, None]
     assert found.areas is not None
-    seen = Observed(_on_images(found.points, cache), cache.points(), found.confidence, found.areas, apart)
+    seen = Observed(
+        _on_images(found.points, cache),
+        cache.points(),
+        found.confidence,
+        found.areas,
+        apart,
+        method=found.method,
+        views=found.views,
+    )
     calibration = calibrated(seen, trained.mean_shape)
     keep_calibration(trained, calibration)
     return replace(trained, calibration=calibration)
 
 
 def certainties(trained: Trained, found: Predictions, cache: FilmCache) -> list[Certainty | None]:
-    """How sure the points of each film of a cache are, in its native pixels; None without a calibration."""
-    if trained.calibration is None or found.areas is None:
+    """How sure the points of each film of a cache are, in its native pixels.
+
+    None without a calibration, or with one of points that were decoded otherwise or from another number of views.
+    """
+    calibration = trained.calibration
+    if calibration is None or found.areas is None or calibration.misfit(found.method, found.views):
         return [None] * len(found.points)
-    of, shape = trained.calibration.of, trained.mean_shape
+    of, shape = calibration.of, trained.mean_shape
     rows = zip(_on_images(found.points, cache), found.confidence, found.areas, cache.letterboxes, strict=True)
     return [of(points, peaks, areas, shape).enlarged(1 / box.scale.mean()) for points, peaks, areas, box in rows]
 
 
 def kept(trained: Trained, found: Predictions, cache: FilmCache) -> Kept | None:
-    """How the network's certainty held on films whose points are known; None without a calibration."""
+    """How the network's certainty held on films whose points are known; None where it says nothing of them."""
     films, calibration = cache.film_set, trained.calibration
     sure = [each for each in certainties(trained, found, cache) if each is not None]
     if calibration is None or not sure:

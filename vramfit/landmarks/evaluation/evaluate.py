@@ -55,11 +55,12 @@ class EvaluationReport(Record):
     each rater alone, on the films that each marked, and by their `mean`, empty for a single rater; `baseline` the mean
     training position of each landmark, which sees no film; `inter_rater` one rater judged by the other, None where no
     film has both; `film_mre_mm` the MRE of each film and `errors_mm` its radial errors in the order of `landmarks`,
-    None where no point is known; intervals are at 95 %, from `resamples` draws of films with seed `seed`. `leaked`
+    None where no point is known; intervals are at 95 %, from `resamples` draws of films with seed `seed`.
     `unit` is px where no film has a pixel size: `film_mre_px` and `errors_px` then stand in place of those in mm, and
     `relative` measures errors by the size of what is marked. `measures` are those of cephalometry that the landmarks
-    allow, by name; `certainty` how the regions of a calibrated network held, over all its landmarks. `leaked`
-    names films that show the same as one that the checkpoint was trained on, and which; None where it knows none.
+    allow, by name; `certainty` how the regions of a calibrated network held, over all its landmarks, and
+    `certainty_note` why a calibration says nothing of points found this way. `leaked` names films that show the same as
+    one that the checkpoint was trained on, and which; None where it knows none.
     """
 
     schema_version: Literal[1] = 1
@@ -91,6 +92,7 @@ class EvaluationReport(Record):
     relative: RelativeScores | None = None
     measures: dict[str, MeasureError] = Field(default_factory=dict)
     certainty: Kept | None = None
+    certainty_note: str | None = None
     film_mre_mm: dict[str, float | None]
     errors_mm: dict[str, tuple[float | None, ...]]
     film_mre_px: dict[str, float | None] = Field(default_factory=dict)
@@ -194,8 +196,9 @@ def judge_checkpoint(
     judged = _of_landmarks(predictions, trained.landmarks, symbols)
     films = cache.film_set.of_landmarks(symbols)
     report = report_on(judged, trained, films, options, _leaked(trained, cache))
-    held = kept(trained, predictions, cache)
-    return Judged(films, judged.points, report.model_copy(update={"certainty": held}))
+    note = trained.calibration and trained.calibration.misfit(predictions.method, predictions.views)
+    certainty = {"certainty": kept(trained, predictions, cache), "certainty_note": note}
+    return Judged(films, judged.points, report.model_copy(update=certainty))
 
 
 def report_on(

@@ -31,7 +31,8 @@ _GROUP = 64
 class FoundLandmarks:
     """The landmarks found on one film: float64 Kx2 in its native pixels, and float64 K confidence, 0 to 1.
 
-    `certainty` is in the film's pixels too, None from a network that was not calibrated.
+    `certainty` is in the film's pixels too, None from a network that was not calibrated, or not for
+    points found this way.
     """
 
     film: Film

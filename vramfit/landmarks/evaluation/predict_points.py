@@ -40,7 +40,7 @@ class Predictions:
 
     `points` float64 NxKx2, (x, y) in pixels of the native film; `confidence` float64 NxK, 0 to 1; `loss` the mean over
     films, 0 without films; `indices` the films' places in their cache; `areas` float64 NxK, those on which heatmaps are
-    at least half as high as they get, in square image pixels.
+    at least half as high as they get, in square image pixels; `method` and `views` how the points were found.
     """
 
     points: Array
@@ -48,6 +48,8 @@ class Predictions:
     loss: float
     indices: tuple[int, ...]
     areas: Array | None = None
+    method: Method = "dark"
+    views: int = 1
 
 
 def predict_points(
@@ -100,7 +102,8 @@ def predict_points(
     weights = np.stack([np.ones(seen[0].shape[:2]), *shown])
     mean: Array = np.einsum("vnk,vnkx->nkx", weights / weights.sum(axis=0), seen)
     points, confidence = _in_films(mean, cache, chosen)
-    return Predictions(points, confidence, float(torch.stack(losses).sum()) / len(chosen), chosen, mean[..., 3])
+    loss_of_all = float(torch.stack(losses).sum()) / len(chosen)
+    return Predictions(points, confidence, loss_of_all, chosen, mean[..., 3], method, views)
 
 
 def film_points(

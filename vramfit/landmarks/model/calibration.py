@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vramfit.errors import DataError
+from vramfit.landmarks.model.decode import Method
 from vramfit.records import Record
 
 Array = NDArray[np.float64]
@@ -72,7 +73,8 @@ class Calibration(Record):
     `usual` and `usual_evidence` are of the K landmarks, `quantiles` of the `levels`, `typical` the median expected
     error, `lowest` each landmark's lowest heatmap; `film_evidence` and `film_shape` the mean and spread, over films, of
     the mean logarithm of heights and of the distance from the mean shape. `network` and `raters` are second moments,
-    2x2 in square image pixels, of the errors and of one rater's points, None where no film has two raters.
+    2x2 in square image pixels, of the errors and of one rater's points, None where no film has two raters. `method` and
+    `views` are how the points were found: found otherwise they err otherwise; None in files that do not tell.
     """
 
     films: int
@@ -88,6 +90,22 @@ class Calibration(Record):
     film_shape: tuple[float, float]
     network: Nested
     raters: Nested | None
+    method: Method | None = None
+    views: int | None = None
+
+    def misfit(self, method: Method, views: int) -> str | None:
+        """Why it says nothing of points that are found so, in a sentence; None where it does."""
+        if (self.method, self.views) == (method, views):
+            return None
+        if self.method is None or self.views is None:
+            return (
+                "No certainty is given: the checkpoint's calibration does not tell how its points were decoded; run "
+                "`vramfit evaluate --calibrate` again."
+            )
+        return (
+            f"No certainty is given: the checkpoint was calibrated with --decode {self.method} --tta {self.views}, and "
+            f"points are found with --decode {method} --tta {views}; use those, or calibrate again with these."
+        )
 
     def of(self, points: Array, peaks: Array, areas: Array, shape: Array) -> Certainty:
         """How sure K points of one film are, Kx2 in image pixels.
@@ -123,7 +141,7 @@ class Calibration(Record):
 
 
 class Observed(NamedTuple):
-    """What a network found on films with known points.
+    """What a network found on films with known points, by `method` from `views` of each.
 
     `points` and `truth` NxKx2 in image pixels, truth NaN where missing; `peaks` and `areas` NxK; `raters` NxKx2, the
     difference of two raters' points in image pixels, NaN where a film has not both.
@@ -134,6 +152,8 @@ class Observed(NamedTuple):
     peaks: Array
     areas: Array
     raters: Array
+    method: Method = "dark"
+    views: int = 1
 
 
 def evidence(peaks: Array, areas: Array) -> Array:
@@ -182,6 +202,8 @@ def calibrated(seen: Observed, shape: Array, levels: Sequence[float] = LEVELS) -
         network=_moments(offsets),
         # Of two raters who err alike and apart, each has half of the difference's moments.
         raters=_moments(seen.raters / np.sqrt(2)) if np.isfinite(seen.raters).any() else None,
+        method=seen.method,
+        views=seen.views,
     )
 
 

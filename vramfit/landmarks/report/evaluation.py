@@ -158,7 +158,7 @@ def certainty_table(held: Kept, unit: Unit) -> Table:
 def _certainty_remarks(report: EvaluationReport) -> list[str]:
     held = report.certainty
     if held is None:
-        return []
+        return [report.certainty_note] if report.certainty_note else []
     said = [
         f"Regions: calibrated on {held.calibrated_on} films; expected and true error have a rank correlation of "
         f"{held.spearman:.2f}."

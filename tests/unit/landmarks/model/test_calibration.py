@@ -100,6 +100,15 @@ def test_lengths_come_into_film_pixels():
     np.testing.assert_allclose(larger.relative, sure.relative)
 
 
+def test_it_says_nothing_of_points_that_were_found_otherwise():
+    calibration = calibrated(observed(20)._replace(method="dark", views=1), SHAPE)
+    assert calibration.misfit("dark", 1) is None
+    assert "--decode dark --tta 1" in calibration.misfit("argmax", 1)
+    assert "--tta 8" in calibration.misfit("dark", 8)
+    old = calibration.model_copy(update={"method": None, "views": None})
+    assert "calibrate` again" in old.misfit("dark", 1)
+
+
 def test_it_comes_back_from_json():
     calibration = calibrated(observed(20), SHAPE)
     assert Calibration.model_validate_json(calibration.model_dump_json()) == calibration
