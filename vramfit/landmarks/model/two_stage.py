@@ -24,6 +24,11 @@ COARSE = "coarse"
 # Strides 2, 4, 8 and 16.
 _WIDTHS = (24, 48, 96, 128)
 DEEPEST_STRIDE = 2 ** len(_WIDTHS)
+# Below this height, of a target's 1, a crop's peak may be lower than zeros around it, at once or after decoding's blur.
+# Up to twice the height the surroundings rise to zero: a jump would tell one runtime's rounding from another's.
+_LOW_PEAK = 0.05
+# How much lower the surroundings of such a crop are than its lowest pixel: in a flat one too the point stays within.
+_BELOW = 0.01
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,9 @@ class StageSizes:
 
 class TwoStageNetwork(nn.Module):
     """Films to heatmaps: float B1HW -> BxKx(H/s)x(W/s), zero outside each landmark's crop.
+
+    Around a crop with a peak below 0.1 they fall below zero, from 0.05 on below the crop's lowest pixel: the highest
+    pixel is always in the crop.
 
     With `centres`, BxKx2 in image pixels, the crops lie around those, the coarse network does not run, and the heatmaps
     are of the crops alone: BxKx(c/s)x(c/s). So the second stage learns.
@@ -77,8 +85,11 @@ class TwoStageNetwork(nn.Module):
         x, y = torch.div(origins, self.sizes.heatmap_stride, rounding_mode="floor").unbind(dim=-1)
         along = torch.arange(side, device=heatmaps.device)
         places = (y[..., None, None] + along[:, None]) * width + x[..., None, None] + along
-        whole = heatmaps.new_zeros(batch, landmarks, height * width)
-        return whole.scatter(2, places.flatten(2), heatmaps.flatten(2)).view(batch, landmarks, height, width)
+        flat = heatmaps.flatten(2)
+        peak, lowest = flat.amax(dim=2, keepdim=True), flat.amin(dim=2, keepdim=True)
+        around = (lowest.clamp_max(0) - _BELOW) * (2 - peak / _LOW_PEAK).clamp(0, 1)
+        whole = around.expand(batch, landmarks, height * width)
+        return whole.scatter(2, places.flatten(2), flat).view(batch, landmarks, height, width)
 
 
 class CropNetwork(nn.Module):

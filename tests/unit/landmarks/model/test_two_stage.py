@@ -57,6 +57,7 @@ def test_a_heatmap_of_a_crop_comes_back_to_its_place_in_the_film(monkeypatch):
     centres = torch.tensor([[[50.0, 60.0], [100.0, 30.0], [185.0, 120.0]]])
     monkeypatch.setattr(TwoStageNetwork, "_seen_small", lambda _self, _films: centres)
     model = step.model.eval()
+    model.fine.last_bias.data.fill_(0.5)  # peaks that are high enough for zeros around them
     films = torch.rand(1, 1, 128, 192)
     with torch.no_grad():
         whole, crops = model(films), model(films, centres)
@@ -65,6 +66,25 @@ def test_a_heatmap_of_a_crop_comes_back_to_its_place_in_the_film(monkeypatch):
     for landmark, (x, y) in enumerate((origins[0] // 2).tolist()):
         assert torch.equal(whole[0, landmark, y : y + 16, x : x + 16], crops[0, landmark])
         assert whole[0, landmark].count_nonzero() <= 16 * 16
+
+
+@pytest.mark.parametrize("method", ["dark", "soft", "argmax"])
+@pytest.mark.parametrize("heatmap", ["negative", "low", "flat"])
+def test_a_point_that_the_second_stage_does_not_find_stays_in_its_crop(monkeypatch, method, heatmap):
+    centres = torch.tensor([[[50.0, 60.0], [100.0, 30.0], [185.0, 120.0]]])
+    monkeypatch.setattr(TwoStageNetwork, "_seen_small", lambda _self, _films: centres)
+    crops = torch.full((1, 3, 16, 16), -0.05)
+    if heatmap != "flat":
+        crops[..., 7, 9] = {"negative": -0.01, "low": 0.02}[heatmap]
+    model = network().eval()
+    monkeypatch.setattr(model.fine, "forward", lambda _crops: crops)
+    points, confidence = decode(model(torch.rand(1, 1, 128, 192)), 2, method)
+    origins = crop_origins(centres, SIZES)
+    assert ((points >= origins) & (points < origins + 32)).all()
+    assert (confidence < 0.05).all()
+    if heatmap != "flat":
+        # Heatmap pixel (9, 7) has its centre at image pixel (18.5, 14.5); a step is at most one heatmap pixel.
+        assert (points - origins - torch.tensor([18.5, 14.5])).abs().max() <= 2
 
 
 def test_a_target_of_a_crop_is_that_of_the_film():
