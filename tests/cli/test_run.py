@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from vramfit.script.command import parse_command
+from vramfit.script.watching import watch_whole_run
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import sys, torch
@@ -99,3 +102,51 @@ def test_watch_lets_the_script_run_and_takes_no_card(vramfit):
     done = vramfit("run", "--watch", "--gpu", "t4", "--", "python", "train.py")
     assert done.code == 2
     assert "--gpu" in done.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--levers", "none"),
+        ("--reserve", "1GB"),
+        ("--steps", "3"),
+        ("--whole-run",),
+        ("--json",),
+        ("--mig", "1g.10gb"),
+        ("--memory", "8GB"),
+        ("--force",),
+    ],
+)
+def test_watch_refuses_each_option_that_it_has_no_use_for(vramfit, words):
+    done = vramfit("run", "--watch", *words, "--", "python", "-m", "this")
+    assert done.code == 2
+    assert words[0] in done.err
+
+
+def test_watch_refuses_a_launcher_of_several_processes(vramfit, tmp_path):
+    (tmp_path / "train.py").write_text("raise SystemExit('ran')", encoding="utf-8")
+    done = vramfit("run", "--watch", "--", "torchrun", "--nproc_per_node", "2", str(tmp_path / "train.py"))
+    assert done.code == 2
+    assert "starts 2" in done.err
+
+
+STOPPED = """
+import os, signal, sys, time
+print("setting", os.environ["SETTING"], flush=True)
+try:
+    os.kill(os.getppid(), signal.SIGINT)
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(0.5)
+    open(sys.argv[1], "w").write("saved")
+    raise
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_watched_script_has_its_settings_and_saves_at_ctrl_c(tmp_path, monkeypatch, capfd):
+    (tmp_path / "train.py").write_text(STOPPED, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert watch_whole_run(parse_command(["SETTING=7", "python", "train.py", "saved.txt"])) == 130
+    assert "setting 7" in capfd.readouterr().out
+    assert (tmp_path / "saved.txt").read_text() == "saved"

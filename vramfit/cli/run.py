@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from vramfit.records import Trial
     from vramfit.script.answer import ScriptAnswer
 
+_BESIDE_WATCH = ("command", "watch", "config")
+
 
 def run(
+    context: typer.Context,
     command: Annotated[
         list[str], typer.Argument(help="The command, after a lone --: python train.py ...", metavar="-- COMMAND...")
     ],
@@ -63,7 +66,7 @@ def run(
         str,
         typer.Option(
             help="Pulled from outside the script: auto for those that cost nothing and then, if it does not fit, "
-            "recomputation; or a list such as channels_last,recompute=block.",
+            "recomputation (not with --find); or a list such as channels_last,recompute=block.",
             metavar="LIST",
         ),
     ] = "none",
@@ -98,7 +101,7 @@ def run(
     """
     _check(find, maximum, effective_batch, accumulation)
     if watch:
-        _refuse_beside_watch({"--gpu": gpu, "--find": find, "--vram": vram, "--export": export, "--timeout": timeout})
+        _refuse_beside_watch(context)
         _watch(command)
     if whole_run and (gpu or find):
         raise UsageError(f"--whole-run is of the card that is here; leave out {'--gpu' if gpu else '--find'}.")
@@ -135,10 +138,15 @@ def run(
     _report(source.largest(maximum, effective_batch, accumulation), export, as_json=as_json)
 
 
-def _refuse_beside_watch(given: dict[str, object]) -> None:
-    wrong = next((name for name, value in given.items() if value), None)
-    if wrong is not None:
-        raise UsageError(f"{wrong} is of a measured or predicted run, and --watch lets the script run; leave one out.")
+def _refuse_beside_watch(context: typer.Context) -> None:
+    """Refuse every option that was given beside --watch, which has no use for any."""
+    for param in context.command.params:
+        source = context.get_parameter_source(param.name or "")
+        if source is not None and source.name != "DEFAULT" and param.name not in _BESIDE_WATCH:
+            name = max(param.opts, key=len)
+            raise UsageError(
+                f"{name} is of a measured or predicted run, and --watch lets the script run; leave one out."
+            )
 
 
 def _watch(command: list[str]) -> NoReturn:

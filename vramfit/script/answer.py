@@ -31,6 +31,8 @@ NCCL_BYTES = (110 * MIB, 688 * MIB)
 # A parser of options says so of arguments that it does not know.
 _USAGE_EXIT = 2
 _SHOWN = 4
+# Runs of as many samples whose peaks differ by less than this share took the same: lengths of texts may vary a little.
+_SAME_PEAK = 0.05
 
 Watcher = Callable[[Command], Outcome]
 
@@ -109,6 +111,7 @@ class ScriptPredictor:
             NothingFits: not even 1 does.
             ScriptFailed: the script does not know the option, or fails whatever its value.
             NotTraceable: it cannot be followed at any value.
+            UsageError: the script ignores the option.
 
         """
         assert self.option is not None
@@ -118,6 +121,8 @@ class ScriptPredictor:
         found = search.answer()
         if not found:
             raise NothingFits(f"'{self.command.name}' does not fit with {self.option} 1 on {self.card.name}.")
+        peaks = {value: trial.peak_allocated_bytes or 0 for value, trial in search.proven.items()}
+        require_effect(self.option, self.outcomes, peaks)
         most = most_samples({value: self.outcomes[value] for value in search.proven})
         found, highest = (min(found, most), min(highest, most)) if most else (found, highest)
         trials = [search.proven[size] for size in sorted(search.proven) if size <= (most or size)]
@@ -220,6 +225,28 @@ def most_samples(outcomes: Mapping[int, Outcome]) -> int | None:
     short = [batch for value, batch in seen.items() if batch < value]
     is_batch = any(batch == value for value, batch in seen.items())
     return max(short) if short and is_batch else None
+
+
+def require_effect(option: str, outcomes: Mapping[int, Outcome], peaks: Mapping[int, int]) -> None:
+    """Refuse a search whose values made no difference: every run had as many samples, and took as much memory.
+
+    `peaks` are the most bytes of tensors by value.
+
+    Raises:
+        UsageError: the script ignores the option.
+
+    """
+    counts = {outcomes[value].batch_size for value in peaks}
+    if len(peaks) < 2 or len(counts) > 1 or counts == {min(peaks)}:
+        return
+    (samples,), highest = counts, max(peaks.values())
+    if highest - min(peaks.values()) > (_SAME_PEAK * highest if samples else 0):
+        return
+    had = f"had {samples} samples and " if samples else ""
+    raise UsageError(
+        f"--find {option} changes nothing: every run {had}took {format_size(highest)} of tensors, with values of "
+        f"{min(peaks)} to {max(peaks)}; name an option that the script reads."
+    )
 
 
 def phase_peaks(trace: Trace) -> dict[str, int]:

@@ -17,6 +17,7 @@ from vramfit.script.answer import (
     judgement,
     largest_divisor,
     most_samples,
+    require_effect,
     share_of_rank,
     write_down,
 )
@@ -66,6 +67,7 @@ class ScriptMeasurer:
         Raises:
             NothingFits: not even the smallest does.
             ScriptFailed: the script does not know the option, or fails whatever its value.
+            UsageError: the script ignores the option.
 
         """
         a_rank = effective_batch and share_of_rank(effective_batch, self.command)
@@ -75,6 +77,10 @@ class ScriptMeasurer:
             maximum=highest, guess=guess, budget_bytes=self.budget.budget_bytes, anchored=self.device.can_spill
         )
         found = self._searched(search)
+        assert self.option is not None
+        measured = ((value, outcome.measured) for value, outcome in self.outcomes.items())
+        peaks = {value: taken.figures.peak_allocated_bytes for value, taken in measured if taken is not None}
+        require_effect(self.option, self.outcomes, peaks)
         size = largest_divisor(a_rank or found, found)
         if size not in self.outcomes:
             self.proven(size)
@@ -86,7 +92,6 @@ class ScriptMeasurer:
             objective="largest",
             reason=self._why(found),
         )
-        assert self.option is not None
         command = self.command.with_value(self.option, size)
         return self._written_down(plan, command.with_value(accumulation, parts) if accumulation else command)
 

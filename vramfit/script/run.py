@@ -135,11 +135,11 @@ def _run(scratch: Path, environment: dict[str, str], *, quiet: bool, whole_run: 
             process.wait()
         raise
     finally:
-        _end_all(process)
+        end_all(process)
     return _Said(process.returncode, printed.decode(errors="replace") if printed else "")
 
 
-def _end_all(process: subprocess.Popen[bytes]) -> None:
+def end_all(process: subprocess.Popen[bytes]) -> None:
     """End the script's process and all that it started."""
     with suppress(ProcessLookupError, PermissionError):
         if hasattr(os, "killpg"):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from vramfit.cards import Card, find_card
-from vramfit.errors import NothingFits, NotTraceable, NoUsableGpu, UnknownCard
+from vramfit.errors import NothingFits, NotTraceable, NoUsableGpu, UnknownCard, UsageError
 from vramfit.jobs.levers.text import describe_levers
 from vramfit.measure.budget import read_budget
 from vramfit.measure.device import Device
@@ -30,6 +30,10 @@ class RunRequest:
 
     `gpu` is a card that need not be here, None for the one that is or else the default one; `option` is what is
     searched, None for the command as it stands; `timeout_s` of None is no limit.
+
+    Raises:
+        UsageError: a whole run of one rank of several, which would wait for the others.
+
     """
 
     command: Command
@@ -39,6 +43,13 @@ class RunRequest:
     option: str | None = None
     timeout_s: float | None = TIMEOUT_S
     whole_run: bool = False
+
+    def __post_init__(self) -> None:
+        if self.whole_run and self.command.world_size > 1:
+            raise UsageError(
+                f"--whole-run is of one process, and the command starts {self.command.world_size}; leave out "
+                "--whole-run, or let the launcher start one."
+            )
 
     def watch(self, line: Command, card: str, on_card: OnCard | None = None) -> Outcome:
         """One run of the command, or of it with another value; of a search nothing is shown."""
@@ -50,9 +61,15 @@ def answer_with(request: RunRequest, choices: Sequence[tuple[Lever, ...]], on_tr
     """The command as it stands under the first of some sets of levers with which it fits; else under the last.
 
     Raises:
+        UsageError: a whole run under several sets, which would train once for each.
         As `open_source`, and as what it opens.
 
     """
+    if request.whole_run and len(choices) > 1:
+        raise UsageError(
+            "--whole-run trains once, and --levers auto may take several runs; leave out --whole-run, and give it with "
+            "the list that is then printed."
+        )
     said: list[str] = []
     for levers in choices:
         asked = replace(request, command=replace(request.command, levers=levers))

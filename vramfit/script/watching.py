@@ -3,14 +3,18 @@
 The script runs for real, as it would by itself; what grows is told on stderr as it is found.
 """
 
+import os
 import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from vramfit.errors import UsageError
 from vramfit.script.command import Command
+from vramfit.script.run import end_all
 
 
 @contextmanager
@@ -39,9 +43,33 @@ def leaks_watched() -> Iterator[None]:
 
 
 def watch_whole_run(command: Command) -> int:
-    """Run a script to its end in a process of its own, watched; its exit code."""
-    arguments = [sys.executable, "-m", "vramfit.script.watching", pickle.dumps(command).hex()]
-    return subprocess.run(arguments, check=False).returncode
+    """Run a script to its end in a process of its own, watched; its exit code.
+
+    Ctrl-C is the script's to handle, and it is waited for; a second one ends it at once.
+
+    Raises:
+        UsageError: a launcher would start several processes.
+
+    """
+    if command.world_size > 1:
+        raise UsageError(
+            f"--watch is of one process, and the command starts {command.world_size}; let the launcher start one, or "
+            "give the script itself."
+        )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vramfit.script.watching", pickle.dumps(command).hex()],
+        env={**os.environ, **dict(command.environment)},
+        start_new_session=True,
+    )
+    try:
+        process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+    finally:
+        if process.poll() is None:
+            end_all(process)
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 
 def main() -> None:

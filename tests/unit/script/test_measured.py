@@ -2,17 +2,19 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from scripted_card import ScriptedCard
 from scripted_run import open_card, played
 
-from vramfit.errors import NothingFits, ScriptFailed
+from vramfit.errors import NothingFits, ScriptFailed, UsageError
 from vramfit.measure.budget import read_budget
 from vramfit.script.command import parse_command
+from vramfit.script.levers import choices_of
 from vramfit.script.measured_answer import ScriptMeasurer
-from vramfit.script.source import RunRequest, measuring
+from vramfit.script.source import RunRequest, answer_with, measuring
 from vramfit.units import GIB, MIB, MemoryLimits
 
 TESTS = Path(__file__).resolve().parents[2]
@@ -140,3 +142,28 @@ def test_a_script_that_fails_by_itself_says_so(here):
     with pytest.raises(ScriptFailed) as failed:
         measurer(whole_run=True).answer()
     assert failed.value.exit_code == 9
+
+
+@pytest.mark.parametrize("batch", [2, 3])
+def test_an_option_that_the_script_ignores_is_refused(here, batch):
+    made = searching(ScriptedCard())
+    fixed = made.measure
+    made.measure = lambda command: fixed(command.with_value("batch-size", batch))
+    with pytest.raises(UsageError, match=f"--find batch-size changes nothing: every run had {batch} samples"):
+        made.largest(maximum=64)
+
+
+def test_an_option_that_changes_memory_but_no_samples_is_searched(here):
+    made = searching(ScriptedCard())
+    plain = made.measure
+    made.measure = lambda command: replace(plain(command), batch_size=33)
+    assert made.largest().profile.plan.micro_batch == 7
+
+
+def test_a_whole_run_is_of_one_process_and_of_one_set_of_levers(here):
+    command = parse_command(["torchrun", "--nproc_per_node", "2", "train.py"])
+    with pytest.raises(UsageError, match="starts 2"):
+        RunRequest(command=command, whole_run=True)
+    alone = RunRequest(command=parse_command(["python", "train.py"]), whole_run=True)
+    with pytest.raises(UsageError, match="--whole-run trains once"):
+        answer_with(alone, choices_of("auto"), lambda _: None)

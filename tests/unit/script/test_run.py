@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -142,6 +143,15 @@ def test_a_batch_beyond_the_data_is_not_an_answer(here):
     )
     answer = predictor.largest(256, effective_batch=None)
     assert answer.profile.plan.micro_batch == 48
+
+
+def test_an_option_that_the_script_ignores_is_no_answer(here):
+    (here / "train.py").write_text(LOOP.replace("batch_size=args.batch_size", "batch_size=33"))
+    card, command = find_card(CARD), parse_command(["python", "train.py"])
+    outcome = watch("train.py")
+    predictor = ScriptPredictor(command, card, card_budget(card), lambda _: deepcopy(outcome), option="batch-size")
+    with pytest.raises(UsageError, match="--find batch-size changes nothing: every run had 33 samples"):
+        predictor.largest()
 
 
 def test_time_is_that_of_a_full_step(here):
