@@ -1,6 +1,7 @@
 """`@vramfit.fits`: a training function that takes its batch size first, called with the largest that fits.
 
-As `accelerate.utils.find_executable_batch_size`, which it replaces word for word; it needs no accelerate.
+Takes the place of `accelerate.utils.find_executable_batch_size`, with its `starting_batch_size` too, but not its
+`reduce_batch_size_fn`: the search says what is tried. It needs no accelerate.
 """
 
 import functools
@@ -37,6 +38,7 @@ def fits(function: Training[Given, Value], /) -> Callable[Given, Value]: ...
 def fits(
     *,
     start: int = 128,
+    starting_batch_size: int | None = None,
     minimum: int = 1,
     maximum: int | None = None,
     multiple_of: int = 1,
@@ -49,6 +51,7 @@ def fits(
     /,
     *,
     start: int = 128,
+    starting_batch_size: int | None = None,
     minimum: int = 1,
     maximum: int | None = None,
     multiple_of: int = 1,
@@ -69,6 +72,7 @@ def fits(
     Args:
         function: the training; its other arguments are handed on.
         start: the batch size to begin with.
+        starting_batch_size: accelerate's word for `start`, in whose place it is taken where it is given.
         minimum, maximum: the sizes allowed; without a maximum `start` is the largest.
         multiple_of: batch sizes are multiples of it.
         max_trials: the most trials; then the largest size that fitted so far is taken.
@@ -94,6 +98,7 @@ def fits(
         UsageError: sizes below 1, or in no order.
 
     """
+    start = start if starting_batch_size is None else starting_batch_size
     bounds = Bounds(minimum, start if maximum is None else maximum, multiple_of, max_trials)
     bounds.check(start)
 

@@ -41,8 +41,9 @@ class FitCallback(BatchSizeFinder):  # type: ignore[misc]  # the library has no 
 
     The search runs where the module or the data module has the attribute `batch_arg_name` and makes the loaders, in one
     process, and not where a checkpoint brings the batch it was trained with. It is bounded by the data set, takes
-    training steps with optimizer and averaged weights, and validation, and returns no size that was not run. Weights,
-    optimizer and random states are put back after it.
+    training steps with optimizer and averaged weights, and validation, and finds no size that was not run; what
+    mode="power" or a margin make of it is smaller, and may not have been run itself. Weights, optimizer and random
+    states are put back after it.
 
     During the run a batch that does not fit is taken in smaller micro-batches: gradients that earlier batches
     accumulated, weights, optimizer state, buffers and random states are put back first, and parts weigh by their valid

@@ -54,7 +54,7 @@ def find_batch_size(
         multiple_of: sizes to try are multiples of it.
         budget_bytes: what the peak that `try_batch` returns must not exceed; the search then fits a line. On a CUDA
             card without it the peak that torch reserves is read, and the line leads to what the card has free.
-        reserve_bytes: what must stay free of the budget, or of the card.
+        reserve_bytes: what must stay free of the budget, or of the card, which is then read though no CUDA runs yet.
         max_trials: the most trials; then the largest size that fitted so far is the answer.
         on_trial: is told of each trial.
 
@@ -143,7 +143,7 @@ class Trials:
 
         """
         self._try_batch, self._on_trial = try_batch, on_trial
-        self._reads_card = budget_bytes is None and _uses_cuda()
+        self._reads_card = budget_bytes is None and (_uses_cuda() or (reserve_bytes > 0 and _has_cuda()))
         if reserve_bytes and budget_bytes is None and not self._reads_card:
             raise UsageError("reserve_bytes needs a CUDA card, or budget_bytes and a try_batch that returns its peak.")
         room = _card_room_bytes() if self._reads_card else budget_bytes
@@ -267,6 +267,13 @@ def _uses_cuda() -> bool:
     import torch
 
     return bool(torch.cuda.is_initialized())
+
+
+def _has_cuda() -> bool:
+    """Whether there is a card, in use by this process or not yet."""
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
 def _card_room_bytes() -> int:

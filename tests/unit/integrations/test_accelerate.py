@@ -52,6 +52,12 @@ def test_a_start_that_fits_is_one_call():
     assert sizes == [128]
 
 
+def test_the_start_has_the_name_that_accelerate_gives_it():
+    sizes = []
+    vramfit.fits(starting_batch_size=48)(sizes.append)()
+    assert sizes == [48]
+
+
 def test_arguments_are_handed_on_and_the_value_returned():
     assert limited([], 8)("hello", epochs=3) == (8, "hello", ("epochs", 3))
 

@@ -156,6 +156,15 @@ def test_a_reserve_is_kept_from_the_budget_and_needs_one():
         find_batch_size(lambda n: n * GIB, reserve_bytes=GIB)
 
 
+def test_a_reserve_is_read_of_a_card_that_nothing_has_used_yet(monkeypatch):
+    monkeypatch.setattr(find, "_has_cuda", lambda: True)
+    monkeypatch.setattr(find, "_card_room_bytes", lambda: 5 * GIB)
+    monkeypatch.setattr(find, "_forget_card_peak", lambda: None)
+    sizes = []
+    monkeypatch.setattr(find, "_card_peak_bytes", lambda: sizes[-1] * GIB)
+    assert find_batch_size(sizes.append, reserve_bytes=2 * GIB).batch_size == 3
+
+
 @pytest.mark.parametrize(("reserve", "expected", "ooms"), [(0, 759, 1), (100 * MIB, 749, 0)])
 def test_a_card_is_read_where_there_is_one(monkeypatch, reserve, expected, ooms):
     """Not verified on a GPU: the card is scripted."""

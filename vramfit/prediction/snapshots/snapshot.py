@@ -1,11 +1,14 @@
 """Reads PyTorch memory snapshots (`torch.cuda.memory._dump_snapshot`) and rebuilds what is older than their trace.
 
-A snapshot is a pickle; this reads plain containers alone and refuses anything else, so a hostile file cannot run code.
+A snapshot is a pickle; this reads plain containers alone and refuses anything else, so a hostile file cannot run code,
+nor make the reader allocate more than a small multiple of the file's size.
 It holds the segments at its end and the last events before. Undoing the events from the end gives the segments and
 the live requests at the beginning. Sizes in bytes.
 """
 
+import io
 import pickle
+import pickletools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -42,6 +45,22 @@ class _PlainUnpickler(pickle.Unpickler):
 
     def persistent_load(self, _: Any) -> NoReturn:
         raise pickle.UnpicklingError("it refers to objects outside the file")
+
+
+def check_bounds(pickled: bytes) -> None:
+    """Refuse a pickle whose memo indices or lengths are larger than it is; nothing is loaded.
+
+    The unpickler allocates a table as long as the largest memo index, up to 2^32 entries for five bytes of a file. A
+    pickle that numbers its values one by one has no index beyond its size in bytes.
+
+    Raises:
+        pickle.UnpicklingError: an index is larger.
+        ValueError: a length is, or it is no pickle.
+
+    """
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > len(pickled):
+            raise pickle.UnpicklingError(f"it numbers a value {argument}, and has {len(pickled)} bytes")
 
 
 def load_snapshot(path: str | Path) -> Snapshot:
@@ -109,7 +128,9 @@ def trace_of(data: Mapping[str, Any], device: int) -> Sequence[Mapping[str, Any]
 
 def _read_plain(file: BinaryIO, path: str | Path) -> Any:
     try:
-        return _PlainUnpickler(file).load()
+        pickled = file.read()
+        check_bounds(pickled)
+        return _PlainUnpickler(io.BytesIO(pickled)).load()
     except OSError:
         raise
     except Exception as error:  # a damaged pickle raises almost anything

@@ -10,7 +10,7 @@ import pytest
 from vramfit.errors import DataError
 from vramfit.prediction.allocator.settings import Settings
 from vramfit.prediction.snapshots.compare import compare, recorded, replayed, what_if
-from vramfit.prediction.snapshots.snapshot import load_snapshot, parse_snapshot
+from vramfit.prediction.snapshots.snapshot import check_bounds, load_plain, load_snapshot, parse_snapshot
 from vramfit.units import MIB
 
 RECORDED = (
@@ -161,6 +161,36 @@ def test_a_hostile_pickle_is_refused_and_nothing_runs(dumped, tmp_path, wrap):
 def test_what_is_no_snapshot_is_refused(dumped, value):
     with pytest.raises(DataError, match=r"snapshot\.pickle"):
         load_snapshot(dumped(value))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x80\x02]r\xff\xff\xff\x7f.", "numbers a value 2147483647"),
+        (b"\x80\x02X\x01\x00\x00\x00r]r\xff\xff\xff\x7f.", "numbers a value 2147483647"),
+        (b"]p9999999999\n.", "numbers a value 9999999999"),
+        (b"\x80\x05\x96\xff\xff\xff\xff\xff\x00\x00\x00.", "only 1 remain"),
+    ],
+)
+def test_a_small_file_that_asks_for_much_memory_is_refused(tmp_path, monkeypatch, content, said):
+    path = tmp_path / "hostile.pickle"
+    path.write_bytes(content)
+    # What is refused must not come to be loaded: it would take 32 GiB.
+    monkeypatch.setattr("vramfit.prediction.snapshots.snapshot._PlainUnpickler", None)
+    with pytest.raises(DataError, match=said):
+        load_plain(path)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_every_protocol_of_a_real_pickle_is_within_bounds(protocol):
+    value = [
+        made_snapshot.snapshot(),
+        *({"rr\xff": index, "big": 1 << 300, "f": 0.5} for index in range(400)),
+    ]
+    pickled = pickle.dumps(value, protocol)
+    check_bounds(pickled)
+    with pytest.raises(ValueError, match="exhausted"):
+        check_bounds(pickled[:-1])
 
 
 @pytest.mark.parametrize("content", [b"", b"not a pickle", b"\x80\x04]", made_snapshot.PATH.read_bytes()[:-40]])
