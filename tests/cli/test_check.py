@@ -86,6 +86,8 @@ def test_script_is_locked_by_its_command(vramfit):
         (("--batch-size", "4", "--", "python", "x.py"), "say nothing to a script"),
         (("--tolerance", "much"), "'much' is no share"),
         (("--gpu", "rtx9999"), "rtx9999"),
+        (("--gpu", "rtx3060"), "all is checked as it was locked"),
+        (("--batch-size", "1"), "all is checked as it was locked"),
     ],
 )
 def test_what_makes_no_sense_is_told_in_a_sentence(vramfit, words, said):
@@ -99,4 +101,7 @@ def test_job_that_is_not_locked_yet_is_not_passed(vramfit):
     outcome = vramfit("check", "--model", "work.py:job", "--batch-size", "8")
     assert outcome.code == 2
     assert "not locked yet" in outcome.err
+    other = vramfit("check", "--model", "work.py:job", "--batch-size", "4", "--amp", "bf16")
+    assert other.code == 2
+    assert "locked with other options" in other.err
     assert "nothing called 'x' is locked" in vramfit("check", "--name", "x").err

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vramfit.lock.lock_file import LockedJob, LockFile, Question
 
 GREW = 9
+_CARD = "RTX 3070 Ti"
 _STEPS = 3  # the third optimizer step of a script is like all later ones
 
 
@@ -34,8 +35,11 @@ def check(
         int | None, typer.Option(*BATCH, min=1, metavar="N", help="The micro-batch of --model.")
     ] = None,
     gpu: Annotated[
-        str, typer.Option(help="The card whose kernels are traced; it need not be here.", metavar="CARD")
-    ] = "rtx3070ti",
+        str | None,
+        typer.Option(
+            help="The card whose kernels are traced, which need not be here; RTX 3070 Ti if not given.", metavar="CARD"
+        ),
+    ] = None,
     amp: MixedPrecision = None,
     channels_last: ChannelsLast = False,
     name: Annotated[
@@ -69,13 +73,13 @@ def check(
     asked = Question(
         model=model,
         command=tuple(command or ()),
-        gpu=find_card(gpu).name,
+        gpu=find_card(gpu or _CARD).name,
         batch_size=batch_size,
         image_size=read_size(image_size),
         amp=amp,
         channels_last=channels_last,
     )
-    _require_sense(asked)
+    _require_sense(asked, gpu)
     kept = LockFile() if update and asked.is_of_one and not lock.exists() else LockFile.read(lock)
     questions = _questions(kept, asked, name, update=update)
     now = {title: _answer(question) for title, question in questions.items()}
@@ -118,11 +122,16 @@ def read_share(text: str) -> float:
     return share
 
 
-def _require_sense(asked: "Question") -> None:
-    """Refuse a question that is none, or two."""
+def _require_sense(asked: "Question", gpu: str | None) -> None:
+    """Refuse a question that is none, or two, and options that say nothing to it."""
+    of_a_step = asked.batch_size or asked.image_size or asked.amp or asked.channels_last
+    if not asked.is_of_one and (of_a_step or gpu):
+        raise UsageError(
+            "--gpu, --batch-size and the like are of one --model or script; without it all is checked as it was locked."
+        )
     if asked.command and asked.model is not None:
         raise UsageError("--model and a script's command are two questions; ask them one after the other.")
-    if asked.command and (asked.batch_size or asked.image_size or asked.amp or asked.channels_last):
+    if asked.command and of_a_step:
         raise UsageError("--batch-size and the like say nothing to a script; give them among its own arguments.")
     if asked.model is not None and asked.batch_size is None:
         raise UsageError(f"--batch-size is missing; a check of '{asked.model}' is of one batch.")
@@ -138,6 +147,11 @@ def _questions(kept: "LockFile", asked: "Question", name: str | None, *, update:
     title = name or asked.name
     if not update and title not in kept.jobs:
         raise UsageError(f"'{title}' is not locked yet; accept it with --update, or give the --name that it has.")
+    if not update and kept.jobs[title].question != asked:
+        raise UsageError(
+            f"'{title}' is locked with other options; check it as it is locked with `vramfit check --name '{title}'`, "
+            "or accept these with --update."
+        )
     return {title: asked}
 
 

@@ -6,7 +6,7 @@ from vramfit._version import __version__
 from vramfit.cards import find_card
 from vramfit.jobs.job import Job
 from vramfit.lock.lock_file import LockedJob, Question
-from vramfit.lock.peaks import phase_peaks
+from vramfit.prediction.phase_peaks import phase_peaks
 from vramfit.prediction.trace_records import Trace
 from vramfit.prediction.tracing.trace import trace_step
 

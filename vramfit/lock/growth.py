@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from vramfit.lock.lock_file import LockedJob
-from vramfit.lock.peaks import PhasePeak
+from vramfit.prediction.phase_peaks import SMALLEST_SHARE, PhasePeak
 from vramfit.records import Bytes, Record
 from vramfit.units import format_size
 
@@ -80,7 +80,7 @@ def _growth(name: str, phase: str, was: PhasePeak, now: PhasePeak) -> Growth:
 
 def _places(was: PhasePeak, now: PhasePeak) -> tuple[Part, ...]:
     """The innermost module that most of the growth is in, or the largest few where no one module is."""
-    more = _subtotals(now.modules)
+    more = _subtotals(_named_as_before(now, was))
     more.subtract(_subtotals(was.modules))
     place, enough = _NETWORK, _MOST_OF_IT * more[_NETWORK]
     while inside := [name for name in more if name != _NETWORK and _parent(name) == place and more[name] >= enough]:
@@ -89,6 +89,17 @@ def _places(was: PhasePeak, now: PhasePeak) -> tuple[Part, ...]:
         return (Part(name=place, more_bytes=more[place]),)
     outermost = sorted((name for name in more if name and not _parent(name)), key=lambda name: (-more[name], name))
     return tuple(Part(name=name, more_bytes=more[name]) for name in outermost[:_FEW] if more[name] > 0)
+
+
+def _named_as_before(now: PhasePeak, was: PhasePeak) -> Counter[str]:
+    """Sizes by the names of a lock file, which counts a small module with what it is part of."""
+    sizes: Counter[str] = Counter()
+    for name, size in now.modules.items():
+        within = name
+        while within not in was.modules and size < SMALLEST_SHARE * now.size_bytes and _parent(within) != _NETWORK:
+            within = _parent(within)
+        sizes[within] += size
+    return sizes
 
 
 def _subtotals(modules: Mapping[str, int]) -> Counter[str]:

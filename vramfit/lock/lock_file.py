@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 from vramfit.choices import Amp
 from vramfit.errors import ProfileError, UsageError
 from vramfit.files import write_atomically
-from vramfit.lock.peaks import PhasePeak
+from vramfit.prediction.phase_peaks import PhasePeak
 from vramfit.records import Bytes, Record
 
 

@@ -15,6 +15,7 @@ from vramfit.plan.search import CEILING
 from vramfit.prediction.allocator.allocator import Settings
 from vramfit.prediction.explain import Explanation, explain_trial
 from vramfit.prediction.largest_batch import LargestBatch
+from vramfit.prediction.phase_peaks import phase_peaks
 from vramfit.prediction.predict import TracePredictor
 from vramfit.prediction.trace_records import Trace
 from vramfit.prediction.trace_series import TraceSeries
@@ -200,7 +201,7 @@ def write_down(
         command=tuple(command.words()),
         steps=outcome.steps_made,
         validated=outcome.validated,
-        phases=measured.phases if measured else phase_peaks(trace),
+        phases=measured.phases if measured else {name: peak.size_bytes for name, peak in phase_peaks(trace).items()},
         peak=peak,
         assumptions=tuple(trace.assumptions),
         written=outcome.written,
@@ -247,16 +248,6 @@ def require_effect(option: str, outcomes: Mapping[int, Outcome], peaks: Mapping[
         f"--find {option} changes nothing: every run {had}took {format_size(highest)} of tensors, with values of "
         f"{min(peaks)} to {max(peaks)}; name an option that the script reads."
     )
-
-
-def phase_peaks(trace: Trace) -> dict[str, int]:
-    """The most bytes of tensors in each phase, in the order in which the phases come first."""
-    peaks: dict[str, int] = {}
-    for event, held in zip(trace.events, trace.allocated_bytes(), strict=True):
-        if event >= 0:
-            phase = trace.storages[event].phase
-            peaks[phase] = max(peaks.get(phase, 0), held)
-    return peaks
 
 
 def share_of_rank(effective_batch: int, command: Command) -> int:

@@ -131,6 +131,19 @@ def test_small_modules_are_counted_with_what_they_are_part_of():
     assert found.rolled_up().phases["forward"].modules == {"a.big": 1000, "a": 5, "d": 1}
 
 
+def test_small_modules_that_did_not_grow_are_not_named():
+    before = _forward({"net.a": 9, "net.b": 9, "net.big": 2000}).rolled_up()
+    after = _forward({"net.a": 9, "net.b": 9, "net.big": 2000, "net.c": 19})
+    assert growths("m", before, after, 0.0)[0].modules[0].name == "net"
+
+
+def _forward(sizes: dict[str, int]) -> LockedJob:
+    trace = Trace(1)
+    trace.storages.extend(StorageRecord(size, "empty", name, "forward") for name, size in sizes.items())
+    trace.events.extend(range(len(sizes)))
+    return locked(Question(model="m", gpu=GPU, batch_size=1), trace)
+
+
 def test_lock_file_comes_back_as_it_was_written(tmp_path, before):
     kept = LockFile(jobs={"net": before, "a": before})
     kept.write(tmp_path / "vramfit.lock")

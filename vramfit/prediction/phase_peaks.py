@@ -12,7 +12,7 @@ from vramfit.prediction.trace_records import Trace, TracePhase
 from vramfit.records import Bytes, Record
 
 # A module that holds less than this share of a peak is counted with the module that it is part of.
-_SMALLEST_SHARE = 0.01
+SMALLEST_SHARE = 0.01
 
 
 class PhasePeak(Record):
@@ -27,7 +27,7 @@ class PhasePeak(Record):
 
     def rolled_up(self) -> "PhasePeak":
         """The same peak with its small modules counted with those that they are part of."""
-        return self.model_copy(update={"modules": _rolled_up(self.modules, self.size_bytes * _SMALLEST_SHARE)})
+        return self.model_copy(update={"modules": _rolled_up(self.modules, self.size_bytes * SMALLEST_SHARE)})
 
 
 def phase_peaks(trace: Trace) -> dict[str, PhasePeak]:
