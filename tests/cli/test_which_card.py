@@ -62,6 +62,8 @@ def test_prices_alone_name_the_cards(vramfit, model, tmp_path):
         (["--gpu", "all", "--image-sizes", "256,512"], "leave out --image-sizes"),
         (["--gpu", "all", "--export", "x.json"], "--export"),
         (["--gpu", "all", "--levers", "auto"], "--levers auto"),
+        (["--gpu", "all", "--levers", "optimizer_in_backward", "--effective-batch", "64"], "cannot add up gradients"),
+        (["--gpu", "all", "--buckets", "4"], "give --lengths"),
         (["--price-per-hour", "1"], "give --gpu too"),
         (["--gpu", "rtx3060,radeon"], "of AMD"),
         (["--gpu", ">900GB"], "no card is '>900GB'"),

@@ -106,8 +106,13 @@ def probe(
         ),
     ] = None,
     buckets: Annotated[
-        int, typer.Option(min=1, metavar="N", help="With --lengths, at how many lengths a batch is proven, at most.")
-    ] = BUCKETS,
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help=f"With --lengths, at how many lengths a batch is proven, at most; {BUCKETS} if not given.",
+        ),
+    ] = None,
     length_multiple: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="With --axis, what lengths are padded to a multiple of; images to 32."),
@@ -186,6 +191,7 @@ def probe(
         channels_last=channels_last,
         levers=named_levers(levers),
     )
+    _check_lengths(axis, lengths, buckets, length_multiple)
     gpus = named_cards(gpu or [], mig=mig, memory=memory)
     if asks_which_card(gpus, price, price_per_hour):
         if image_sizes is not None or axis != BATCH_AXIS or export is not None:
@@ -195,12 +201,18 @@ def probe(
         )
         return
     cases = cases_of(case, image_sizes, gpus)
-    _check_axis(axis, lengths, html, cases, slurm=slurm)
+    _check_axis(axis, html, cases, slurm=slurm)
     if len(cases) == 1:
         require_free(export, html, force=force)
     if axis != BATCH_AXIS:
         answer_axis(
-            cases[0], axis, lengths=lengths, buckets=buckets, multiple=length_multiple, export=export, as_json=as_json
+            cases[0],
+            axis,
+            lengths=lengths,
+            buckets=buckets or BUCKETS,
+            multiple=length_multiple,
+            export=export,
+            as_json=as_json,
         )
         return
     if len(cases) == 1:
@@ -214,9 +226,18 @@ def probe(
     _several(cases, label=label, files=files, html=html, slurm=slurm, as_json=as_json)
 
 
-def _check_axis(axis: str, lengths: str | None, html: Path | None, cases: list[Case], *, slurm: bool) -> None:
+def _check_lengths(axis: str, lengths: str | None, buckets: int | None, multiple: int | None) -> None:
     if axis == BATCH_AXIS and lengths is not None:
         raise UsageError("--lengths says how long samples are along an axis; name it with --axis tokens or image-size.")
+    if axis == BATCH_AXIS and multiple is not None:
+        raise UsageError("--length-multiple rounds lengths along an axis; name it with --axis, or leave it out.")
+    if lengths is None and buckets is not None:
+        raise UsageError(
+            "--buckets is at how many of the --lengths a batch is proven; give --lengths, or leave it out."
+        )
+
+
+def _check_axis(axis: str, html: Path | None, cases: list[Case], *, slurm: bool) -> None:
     if axis != BATCH_AXIS and (html is not None or len(cases) > 1):
         raise UsageError("--axis answers for one card and one job, without --html; ask for each by itself.")
     if axis != BATCH_AXIS and slurm:

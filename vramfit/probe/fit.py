@@ -105,7 +105,7 @@ def run_probe(job: JobSource, request: ProbeRequest, on_trial: OnTrial = tell_no
         return fit_choice(built, levers_for(built, request).choice, request, on_trial)
     if request.free_levers:
         job = built = with_free_levers(built, request)
-    _require_splittable(built, request)
+    require_splittable(built, request)
     request = with_loading(request, built)
     backend = open_backend(job, built, request)
     return Probe(backend, request, on_trial, host_limit=_host_limit(built, request, backend)).profile(built)
@@ -132,7 +132,13 @@ def with_free_levers(job: Job, request: ProbeRequest) -> Job:
     return replace(job, levers=in_order((*job.levers, *free_levers(job))))
 
 
-def _require_splittable(job: Job, request: ProbeRequest) -> None:
+def require_splittable(job: Job, request: ProbeRequest) -> None:
+    """Refuse an effective batch of a job whose levers cannot add up gradients.
+
+    Raises:
+        UsageError: names the levers.
+
+    """
     if request.effective_batch is not None and not accumulates(job.levers):
         names = ", ".join(lever.name for lever in job.levers if not accumulates((lever,)))
         raise UsageError(

@@ -182,21 +182,25 @@ class _Proving:
         """Prove the batch that the lengths searched about one suggest; search for it where that does not fit."""
         known = [(one, self.trials[one].micro_batch) for one in searched]
         _, backend = self.open(length)
-        trial = self._try(backend, length, _between(length, known))
+        tried: list[Trial] = []
+        trial = self._try(backend, length, _between(length, known), tried)
         if trial.verdict is not Verdict.FITS:
             self.search(length)
             return
         more = min(_filled(trial), max(batch for _, batch in known))
         if more > _WORTHWHILE * trial.micro_batch:
-            fuller = self._try(backend, length, more)
+            fuller = self._try(backend, length, more, tried)
             trial = fuller if fuller.verdict is Verdict.FITS else trial
         self.trials[length] = trial
         self.notes += backend.notes
 
-    def _try(self, backend: Backend, length: Length, batch: int) -> Trial:
-        trial = backend.trial(batch)
-        self.on_trial(length, trial)
-        return trial
+    def _try(self, backend: Backend, length: Length, batch: int, tried: list[Trial]) -> Trial:
+        """The trial of a batch in the light of all `tried` here, a smaller one among them where a card may spill."""
+        search = Search(candidates=(batch,), anchored=backend.can_spill)
+        while (size := search.next_size([Tried.of(trial) for trial in backend.reviewed(tried)])) is not None:
+            tried.append(backend.trial(size))
+            self.on_trial(length, tried[-1])
+        return next(trial for trial in reversed(backend.reviewed(tried)) if trial.micro_batch == batch)
 
     def open(self, length: Length) -> tuple[Job, Backend]:
         """The job at a length, and where its trials are made."""

@@ -16,6 +16,7 @@ from vramfit.plan.choose import NEAR_BEST, choose_trial
 from vramfit.plan.search import CEILING
 from vramfit.prediction.predict import Predictor, card_budget
 from vramfit.prediction.shared_traces import SharedPredictor, SharedTraces
+from vramfit.probe.fit import require_splittable
 from vramfit.probe.request import ProbeRequest
 from vramfit.records import Lever, Record, Schedule, Trial, Verdict
 
@@ -85,7 +86,8 @@ def which_card(
     Raises:
         NothingFits: no card holds the job.
         NotTraceable: the step cannot run on storage-less tensors.
-        UsageError: the request asks for the card that is here, or for levers to be chosen.
+        UsageError: the request asks for the card that is here, or for levers to be chosen; or a lever cannot add up
+            the gradients of an effective batch.
 
     """
     if request.choose_levers or request.mode == "measure":
@@ -94,12 +96,13 @@ def which_card(
         )
     if request.free_levers:
         job = replace(job, levers=in_order((*job.levers, *free_levers(job))))
+    require_splittable(job, request)
     shared = SharedTraces(job, request.policy)
     weighed: dict[str, CardChoice | None] = {}
     # The largest budget comes first: what is traced for it covers the micro-batches of all others.
     for card in sorted(cards, key=lambda card: -card.memory_bytes):
         on_card(card)
-        weighed[card.name] = _weigh(shared, card, request, (prices or {}).get(card.name))
+        weighed[card.name] = _weigh(shared, card, request, micro_batches(request), (prices or {}).get(card.name))
     picks = _picks(shared, weighed, request)
     holds = sorted((choice for choice in weighed.values() if choice), key=_quickest)
     too_small = tuple(card for card in cards if weighed[card.name] is None)
@@ -119,12 +122,15 @@ def micro_batches(request: ProbeRequest) -> list[int]:
     return sorted({size for size in _GRID if size < most} | {most})
 
 
-def _weigh(shared: SharedTraces, card: Card, request: ProbeRequest, price: float | None) -> CardChoice | None:
+def _weigh(
+    shared: SharedTraces, card: Card, request: ProbeRequest, sizes: Sequence[int], price: float | None
+) -> CardChoice | None:
+    """What the card makes of the job at one of the sizes; None where it holds none of them."""
     budget = card_budget(card, request.limits)
     if not budget.budget_bytes:
         return None
     predictor = SharedPredictor(shared, card, budget)
-    trials = _fitting(predictor, request)
+    trials = _fitting(predictor, request, sizes)
     if not trials:
         return None
     accumulate = request.effective_batch is not None
@@ -149,9 +155,8 @@ def _choice(card: Card, trial: Trial, request: ProbeRequest, price: float | None
     )
 
 
-def _fitting(predictor: SharedPredictor, request: ProbeRequest) -> list[Trial]:
+def _fitting(predictor: SharedPredictor, request: ProbeRequest, sizes: Sequence[int]) -> list[Trial]:
     """Trials that fit: the first of those that a user named, else the largest and smaller ones that are as fast."""
-    sizes = micro_batches(request)
     if request.batch_sizes:
         fits = (trial for trial in map(predictor.trial, sizes) if trial.verdict is Verdict.FITS)
         return [trial for trial in [next(fits, None)] if trial is not None]
@@ -184,13 +189,15 @@ def _is_slower(trial: Trial, trials: Sequence[Trial]) -> bool:
 
 
 def _picks(shared: SharedTraces, weighed: dict[str, CardChoice | None], request: ProbeRequest) -> dict[str, CardChoice]:
-    """The picks, each proven on its own card; one that its own replay refuses is out of the choice."""
+    """The picks, each proven on its own card; one that its own replay refuses is weighed anew with smaller sizes."""
     while True:
         picks = _best(list(filter(None, weighed.values())))
-        refused = [choice.card.name for choice in picks.values() if not _holds(shared, choice, request)]
+        refused = [choice for choice in picks.values() if not _holds(shared, choice, request)]
         if not refused:
             return picks
-        weighed.update(dict.fromkeys(refused))
+        for choice in refused:
+            smaller = [size for size in micro_batches(request) if size < choice.trial.micro_batch]
+            weighed[choice.card.name] = _weigh(shared, choice.card, request, smaller, choice.price_per_hour)
 
 
 def _quickest(choice: CardChoice) -> tuple[float, int]:

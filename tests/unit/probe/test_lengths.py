@@ -18,6 +18,7 @@ from vramfit.plan.lengths import Lengths
 from vramfit.probe import backend
 from vramfit.probe.lengths import LengthRequest, LongestSearch, fit_lengths, prove_lengths
 from vramfit.probe.request import MemoryLimits, ProbeRequest
+from vramfit.records import Verdict
 from vramfit.units import GIB, KIB
 
 
@@ -123,6 +124,33 @@ def test_between_lengths_that_are_searched_one_trial_proves_a_batch_near_the_lar
         largest = min(5000, card.true_limit)
         assert 0.95 * largest - 1 <= one.trial.micro_batch <= largest, one.length
     assert sum(tried.count(one.length) <= 2 for one in plan.proven) >= 14
+
+
+def test_between_lengths_a_batch_that_is_slow_by_spilling_is_no_answer(monkeypatch):
+    """A driver that lends system memory: at two lengths less fits than their neighbours suggest, and time tells."""
+    card = ScriptedCard(capacity_bytes=8 * GIB, spills=True)
+
+    def limit(tokens):
+        return 4000 // tokens // (1 if tokens in (80, 10) else 3)
+
+    def trial(job, size, budget, **_):
+        tokens = job.batch.keywords["tokens"]
+        one = card.trial(1, budget)
+        slow = 1 if size <= limit(tokens) else 8
+        verdict = "fits" if size <= 2 * (4000 // tokens) else "oom"
+        return one.model_copy(
+            update={"micro_batch": size, "verdict": Verdict(verdict), "step_time_s": 0.01 * size * slow}
+        )
+
+    monkeypatch.setattr(measured, "measure_trial", trial)
+    monkeypatch.setattr(backend, "local_device", lambda: card)
+    job = replace(hungry_job(card), batch=lambda samples, tokens=4: batch(samples, tokens))
+    asked = LengthRequest(axis="tokens", lengths=Lengths.of([*range(10, 90, 10)] * 900), buckets=8)
+    plan = prove_lengths(partial(at_length, job, "tokens"), asked, ProbeRequest())
+    assert len(plan.proven) == 8
+    for one in plan.proven:
+        assert one.trial.verdict is Verdict.FITS
+        assert one.trial.micro_batch <= limit(one.length[0]), one.length
 
 
 def test_on_a_card_each_length_is_measured(monkeypatch):

@@ -1,5 +1,6 @@
 """Which card for a job: shared traces say what a card's own say, the picks are right, and money is money."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -16,7 +17,7 @@ from vramfit.prediction.tracing.trace import trace_step
 from vramfit.probe.prices import read_prices
 from vramfit.probe.request import MemoryLimits, ProbeRequest
 from vramfit.probe.which_card import micro_batches, which_card
-from vramfit.records import Schedule, Verdict
+from vramfit.records import Lever, Schedule, Verdict
 from vramfit.report.which_card import choices_document, choices_page, choices_table, pareto, pick_sentences
 from vramfit.units import MIB
 
@@ -139,6 +140,32 @@ def test_what_no_card_holds_is_told():
         which_card(convolving_job(), ProbeRequest(batch_sizes=(4096,)), cards_of("rtx3050 laptop,gtx1050"))
     with pytest.raises(UsageError, match="--levers auto"):
         which_card(convolving_job(), ProbeRequest(choose_levers=True), cards_of("rtx3060"))
+
+
+@pytest.mark.parametrize("wanted", [{}, {"effective_batch": 64}, {"batch_sizes": (32, 16, 8)}])
+def test_a_pick_that_its_own_replay_refuses_is_tried_with_smaller_sizes(monkeypatch, wanted):
+    """Of one card, of which only batches up to 8 hold."""
+    holds = Predictor.trial_of
+
+    def refused_above_8(predictor, trace):
+        trial = holds(predictor, trace)
+        return trial if trial.micro_batch <= 8 else trial.model_copy(update={"verdict": Verdict.OVER_BUDGET})
+
+    monkeypatch.setattr(Predictor, "trial_of", refused_above_8)
+    monkeypatch.setattr(SharedPredictor, "trial_of", holds)
+    request = ProbeRequest(schedule=SCHEDULE, objective="largest", **wanted)
+    answer = which_card(convolving_job(8), request, cards_of("rtx3060"), {"RTX 3060": 0.5})
+    assert answer.too_small == ()
+    assert {pick.trial.micro_batch for pick in answer.picks.values()} == {8}
+    assert set(answer.picks) == {"fastest", "smallest", "cheapest"}
+    with pytest.raises(NothingFits):
+        which_card(convolving_job(8), ProbeRequest(batch_sizes=(32, 16)), cards_of("rtx3060"))
+
+
+def test_a_lever_that_cannot_add_up_gradients_is_refused_with_an_effective_batch():
+    job = replace(convolving_job(), levers=(Lever(name="optimizer_in_backward"),))
+    with pytest.raises(UsageError, match="optimizer_in_backward cannot add up gradients"):
+        which_card(job, ProbeRequest(effective_batch=64), cards_of("rtx3060"))
 
 
 def test_tables_pages_and_documents_say_the_same():

@@ -51,7 +51,9 @@ class NetworkOptions(Options):
         read=parse_image_size,
         on_resume="fixed",
     )
-    crop_size: int = option(96, "Side of the second stage's crops in pixels.", metavar="N", on_resume="fixed")
+    crop_size: int = option(
+        96, "With --coarse-size, side of the second stage's crops in pixels.", metavar="N", on_resume="fixed"
+    )
     heatmap_stride: int = option(4, "Image pixels to a heatmap pixel.", metavar="1|2|4")
     sigma: float | None = option(None, "Standard deviation of the heatmaps' Gaussians, in their pixels.", metavar="X")
     learning_rate: float = option(1e-3, "Highest learning rate.", flags=("--lr",), metavar="X", above=0)
@@ -91,6 +93,10 @@ class NetworkOptions(Options):
         stage_modules(self.freeze)
         if self.coarse_size is not None:
             self._check_stages(self.coarse_size)
+        elif self.crop_size != NetworkOptions.crop_size:
+            raise UsageError(
+                f"--crop-size {self.crop_size} is of a second stage; ask for that with --coarse-size, or leave it out."
+            )
 
     def _check_stages(self, coarse: tuple[int, int]) -> None:
         (height, width), side = self.image_size, self.crop_size
@@ -149,6 +155,8 @@ class LandmarkJobOptions(NetworkOptions):
 
         named = {_EARLIER_NAMES.get(name, name): value for name, value in plain.items()}
         named["levers"] = tuple(Lever.model_validate(lever) for lever in named["levers"])
+        if named.get("coarse_size") is None:
+            named.pop("crop_size", None)  # earlier versions kept one that nothing read
         tuples = ("image_size", "coarse_size", "freeze")
         named |= {name: tuple(named[name]) for name in tuples if named.get(name) is not None}
         return cls(**named)

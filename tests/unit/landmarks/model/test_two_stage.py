@@ -166,5 +166,11 @@ def test_sizes_that_make_no_two_stages(changed, said):
         replace(TWO, **changed)
 
 
+def test_crops_without_a_second_stage_are_refused_but_in_a_checkpoint():
+    with pytest.raises(UsageError, match="--crop-size 64 is of a second stage; ask for that with --coarse-size"):
+        replace(ONE, crop_size=64)
+    assert LandmarkJobOptions.from_plain(ONE.plain() | {"crop_size": 64}) == ONE
+
+
 def test_options_come_back_from_plain_values():
     assert LandmarkJobOptions.from_plain(TWO.plain()) == TWO
