@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from vramfit.landmarks.data.films import Film, FilmSet, Landmark
-from vramfit.landmarks.evaluation.evaluate import EvaluationReport, Judged, by_rater, film_means, inter_rater
+from vramfit.landmarks.evaluation.evaluate import Judged, by_rater, film_means, inter_rater
 from vramfit.landmarks.evaluation.metrics import describe_pixel_sizes, evaluate_points
+from vramfit.landmarks.evaluation.report import EvaluationReport
 
 SYMBOLS = ("A", "B", "N", "Me")
 SIZE = (200, 240)

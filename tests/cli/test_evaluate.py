@@ -8,7 +8,7 @@ from made_checkpoint import make_checkpoint, make_films
 from pages import require_sound
 
 from vramfit.landmarks.evaluation.compare import Comparison
-from vramfit.landmarks.evaluation.evaluate import EvaluationReport
+from vramfit.landmarks.evaluation.report import EvaluationReport
 
 
 @pytest.fixture(scope="module")

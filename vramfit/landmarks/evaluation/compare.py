@@ -15,11 +15,11 @@ from vramfit.errors import DataError
 from vramfit.landmarks.data.films import Unit
 from vramfit.landmarks.evaluation.evaluate import (
     EvaluationOptions,
-    EvaluationReport,
     Judged,
     Progress,
     judge_checkpoint,
 )
+from vramfit.landmarks.evaluation.report import EvaluationReport
 from vramfit.landmarks.evaluation.statistics import FLIPS, RESAMPLES, SEED, holm, paired_interval, sign_flip_p_values
 from vramfit.records import OomEvent, Record
 

@@ -7,27 +7,24 @@ points.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from vramfit._version import __version__
 from vramfit.errors import UsageError
 from vramfit.landmarks.check.screen import screened
 from vramfit.landmarks.data.cache import FilmCache
-from vramfit.landmarks.data.films import FilmSet, Landmark, Points, Unit
+from vramfit.landmarks.data.films import FilmSet, Landmark, Points
 from vramfit.landmarks.data.formats import named, read_films
 from vramfit.landmarks.data.marked import combine
 from vramfit.landmarks.data.near_duplicates import SIDE, directions, thumbnails, twins
 from vramfit.landmarks.data.raters import Annotator
-from vramfit.landmarks.evaluation.certainty import Kept, calibrate, kept
+from vramfit.landmarks.evaluation.certainty import calibrate, kept
 from vramfit.landmarks.evaluation.films_at_once import films_at_once
-from vramfit.landmarks.evaluation.measures import MeasureError, measure_errors
+from vramfit.landmarks.evaluation.measures import measure_errors
 from vramfit.landmarks.evaluation.metrics import (
     Evaluation,
-    PixelSizes,
     baseline_points,
     describe_pixel_sizes,
     errors_of,
@@ -35,79 +32,16 @@ from vramfit.landmarks.evaluation.metrics import (
     true_points,
 )
 from vramfit.landmarks.evaluation.predict_points import Predictions, predict_points, recovering
-from vramfit.landmarks.evaluation.relative import RelativeScores, relative_scores
-from vramfit.landmarks.evaluation.statistics import RESAMPLES, SEED
+from vramfit.landmarks.evaluation.relative import relative_scores
+from vramfit.landmarks.evaluation.report import EvaluationReport
 from vramfit.landmarks.model.decode import Method
 from vramfit.landmarks.model.trained_network import Trained, load_trained
-from vramfit.records import OomEvent, Record
+from vramfit.records import OomEvent
 from vramfit.training.run_options import DeviceChoice
 
 Array = NDArray[np.float64]
 # Called with what is being done, the films done and the films in all.
 Progress = Callable[[str, int, int], None]
-
-
-class EvaluationReport(Record):
-    """Everything that can be said of a checkpoint on one split.
-
-    `views` is how often each film was seen, a little turned, for a mean of its points.
-    `landmarks` are those judged, symbol and title, `left_out` the checkpoint's others; `raters` the network judged by
-    each rater alone, on the films that each marked, and by their `mean`, empty for a single rater; `baseline` the mean
-    training position of each landmark, which sees no film; `inter_rater` one rater judged by the other, None where no
-    film has both; `film_mre_mm` the MRE of each film and `errors_mm` its radial errors in the order of `landmarks`,
-    None where no point is known; intervals are at 95 %, from `resamples` draws of films with seed `seed`.
-    `unit` is px where no film has a pixel size: `film_mre_px` and `errors_px` then stand in place of those in mm, and
-    `relative` measures errors by the size of what is marked. `measures` are those of cephalometry that the landmarks
-    allow, by name; `certainty` how the regions of a calibrated network held, over all its landmarks, and
-    `certainty_note` why a calibration says nothing of points found this way. `leaked` names films that show the same as
-    one that the checkpoint was trained on, and which; None where it knows none.
-    """
-
-    schema_version: Literal[1] = 1
-    vramfit_version: str = __version__
-    checkpoint: str
-    epoch: int
-    model: str
-    image_size: tuple[int, int]
-    trained_on_annotator: str
-    dataset: str
-    split: str
-    annotator: Annotator
-    mean_rounds_up: bool
-    decode: Method
-    views: int = 1
-    films: int
-    landmarks: dict[str, str]
-    left_out: tuple[str, ...]
-    pixel_sizes: PixelSizes
-    loss: float
-    evaluation: Evaluation
-    raters: dict[str, Evaluation]
-    baseline: Evaluation
-    inter_rater: Evaluation | None
-    resamples: int = RESAMPLES
-    seed: int = SEED
-    leaked: dict[str, str] | None
-    unit: Unit = "mm"
-    relative: RelativeScores | None = None
-    measures: dict[str, MeasureError] = Field(default_factory=dict)
-    certainty: Kept | None = None
-    certainty_note: str | None = None
-    film_mre_mm: dict[str, float | None]
-    errors_mm: dict[str, tuple[float | None, ...]]
-    film_mre_px: dict[str, float | None] = Field(default_factory=dict)
-    errors_px: dict[str, tuple[float | None, ...]] = Field(default_factory=dict)
-    skipped: dict[str, str]
-
-    @property
-    def film_mre(self) -> dict[str, float | None]:
-        """The MRE of each film in the report's unit."""
-        return self.film_mre_mm if self.unit == "mm" else self.film_mre_px
-
-    @property
-    def errors(self) -> dict[str, tuple[float | None, ...]]:
-        """The radial errors of each film in the report's unit."""
-        return self.errors_mm if self.unit == "mm" else self.errors_px
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import TextIO
 from rich.table import Table
 
 from vramfit.landmarks.evaluation.compare import Comparison, Difference
-from vramfit.landmarks.evaluation.evaluate import EvaluationReport
+from vramfit.landmarks.evaluation.report import EvaluationReport
 from vramfit.landmarks.evaluation.statistics import FEW_FILMS
 from vramfit.landmarks.report.evaluation import cautions, counted, headlines, interval, mm, remarks, result
 from vramfit.report.terminal import make_table, say, show

@@ -9,10 +9,10 @@ from rich.table import Table
 
 from vramfit.landmarks.data.films import Unit
 from vramfit.landmarks.evaluation.certainty import Kept
-from vramfit.landmarks.evaluation.evaluate import EvaluationReport
 from vramfit.landmarks.evaluation.measures import MEASURES
 from vramfit.landmarks.evaluation.metrics import Evaluation, PixelSizes, Scores, limits, sdr_at
 from vramfit.landmarks.evaluation.relative import SIGMA
+from vramfit.landmarks.evaluation.report import EvaluationReport
 from vramfit.landmarks.evaluation.statistics import FEW_FILMS
 from vramfit.report.terminal import say, show
 

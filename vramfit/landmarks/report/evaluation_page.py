@@ -6,8 +6,9 @@ from itertools import chain
 
 from vramfit.landmarks.data.films import Unit
 from vramfit.landmarks.evaluation.compare import Comparison
-from vramfit.landmarks.evaluation.evaluate import EvaluationReport, Judged
+from vramfit.landmarks.evaluation.evaluate import Judged
 from vramfit.landmarks.evaluation.metrics import Scores, curve_limits, limits, sdr_at
+from vramfit.landmarks.evaluation.report import EvaluationReport
 from vramfit.landmarks.report import cases
 from vramfit.landmarks.report.comparison import both_remarks, comparison_table, method, stands_out, verdict
 from vramfit.landmarks.report.evaluation import (

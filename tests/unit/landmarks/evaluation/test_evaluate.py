@@ -13,7 +13,6 @@ from made_checkpoint import films_of, make_checkpoint, make_films, make_task
 from vramfit.errors import DataError, NoUsableGpu, UsageError
 from vramfit.landmarks.evaluation.evaluate import (
     EvaluationOptions,
-    EvaluationReport,
     by_rater,
     evaluate_checkpoint,
     inter_rater,
@@ -29,6 +28,7 @@ from vramfit.landmarks.evaluation.metrics import (
     true_points,
 )
 from vramfit.landmarks.evaluation.predict_points import Predictions
+from vramfit.landmarks.evaluation.report import EvaluationReport
 from vramfit.landmarks.model.trained_network import load_trained
 from vramfit.records import Lever
 from vramfit.training.checkpoint import load, save
