@@ -3,13 +3,14 @@
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 from vramfit.measure.memory import CardMemory
 from vramfit.oom import is_out_of_memory
+from vramfit.postmortem.out_of_memory import report_out_of_memory
 from vramfit.script.card_recorder import CardRecorder
 from vramfit.script.landlock import confine_writes
 from vramfit.script.loaders import noted_batches, short_loaders
@@ -57,7 +58,16 @@ class MeasuredScript(ScriptProcess):
         phase, message = self.recorder.phase, (str(error).strip().splitlines() or ["no message"])[0]
         if self.asked.whole_run:
             traceback.print_exception(error)
+            self._say_why(error)
         self.end("out of memory", exit_code=1, error=f"out of memory in {phase}: {message}")
+
+    def _say_why(self, error: BaseException) -> None:
+        """Tell what held the memory, while it is still there."""
+        report = None
+        with suppress(RuntimeError):  # of a card that answers nothing any more
+            report = report_out_of_memory(error, model=self.observer.networks, optimizers=self.observer.optimizers)
+        if report is not None:
+            print(f"vramfit: {report.sentence}", file=sys.stderr)  # noqa: T201
 
     def seen(self, outcome: Outcome) -> Outcome:
         """The outcome with what the card says."""

@@ -58,6 +58,16 @@ class Observer:
         return self.recorder.phase
 
     @property
+    def networks(self) -> nn.ModuleList:
+        """Those that were called to learn."""
+        return nn.ModuleList(self._trained)
+
+    @property
+    def optimizers(self) -> tuple[Optimizer, ...]:
+        """Those that made a step."""
+        return tuple(self._stepped)
+
+    @property
     def validating(self) -> bool:
         """Whether a trained network was last called without gradients."""
         return self.recorder.phase == "validation"

@@ -18,6 +18,8 @@ from vramfit.prediction.tracing.host_access import swap
 
 _WRITING_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _NOT_FILES = ("/dev/", "/proc/", "/sys/")
+# Files in memory, by which processes share; torch and multiprocessing open theirs past Python.
+_SHARED_MEMORY = "/dev/shm/"
 # A larger file is not copied to be changed in part: what a script would append to is then empty.
 _COPIED_BYTES = 256 << 20
 _READING = ("chdir", "stat", "lstat", "access", "readlink", "getxattr", "listxattr")
@@ -114,7 +116,7 @@ class ScratchFiles:
         if isinstance(name, bytes):
             name = os.fsdecode(name)
         name = os.path.abspath(name)
-        if name.startswith((*_NOT_FILES, self._root)):
+        if name.startswith(self._root) or (name.startswith(_NOT_FILES) and not name.startswith(_SHARED_MEMORY)):
             return None
         return str(name)
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from scripted_card import ScriptedCard
 from scripted_run import open_card, played
 
@@ -14,6 +15,8 @@ from vramfit.measure.budget import read_budget
 from vramfit.script.command import parse_command
 from vramfit.script.levers import choices_of
 from vramfit.script.measured_answer import ScriptMeasurer
+from vramfit.script.measuring import MeasuredScript
+from vramfit.script.outcome import OnCard, Outcome, Request
 from vramfit.script.source import RunRequest, answer_with, measuring
 from vramfit.units import GIB, MIB, MemoryLimits
 
@@ -167,3 +170,18 @@ def test_a_whole_run_is_of_one_process_and_of_one_set_of_levers(here):
     alone = RunRequest(command=parse_command(["python", "train.py"]), whole_run=True)
     with pytest.raises(UsageError, match="--whole-run trains once"):
         answer_with(alone, choices_of("auto"), lambda _: None)
+
+
+def test_memory_that_runs_out_in_a_whole_run_is_explained(here, capfd):
+    command = parse_command(["python", "train.py"])
+    asked = OnCard(read_budget(ScriptedCard()), open_card, whole_run=True)
+    script = MeasuredScript(Request(command, "Scripted GPU", 3, here, asked))
+    error = torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8.00 GiB of which 1.00 GiB is "
+        "free. Of the allocated memory 6.00 GiB is allocated by PyTorch, and 100.00 MiB is reserved by PyTorch but "
+        "unallocated."
+    )
+    with pytest.raises(SystemExit):
+        script.failed(error)
+    assert "vramfit: Tensors of this process hold 6.00 GiB" in capfd.readouterr().err
+    assert Outcome.load(here).ending == "out of memory"

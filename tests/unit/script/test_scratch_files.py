@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import tempfile
+from multiprocessing.heap import Arena
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 import pytest
@@ -132,3 +135,30 @@ def test_what_was_written_is_told(folder, scratch):
         Path("b.bin").write_bytes(b"")
         os.remove("b.bin")
     assert scratch.written == (str(folder / "a.bin"),)
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="no shared memory as files here")
+def test_files_in_shared_memory_are_the_scripts_own_too(scratch):
+    with scratch_files(scratch):
+        folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
+        (folder / "cache.npy").write_bytes(b"c")
+        assert (folder / "cache.npy").read_bytes() == b"c"
+    assert not folder.exists()
+    assert scratch.written[-1] == str(folder / "cache.npy")
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="no shared memory as files here")
+def test_what_processes_share_still_works(scratch):
+    with scratch_files(scratch):
+        block = SharedMemory(create=True, size=16)
+        try:
+            block.buf[0] = 7
+            again = SharedMemory(name=block.name)
+            assert again.buf[0] == 7
+            again.close()
+        finally:
+            block.close()
+            block.unlink()
+        memory = Arena(4096).buffer
+        memory[0] = 3
+        assert memory[0] == 3
