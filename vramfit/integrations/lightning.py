@@ -6,6 +6,7 @@ trainer = pl.Trainer(callbacks=[FitCallback()])
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytorch_lightning as pl
@@ -19,10 +20,12 @@ from torch.nn.parallel import DistributedDataParallel
 from vramfit.integrations.lightning_search import Asked, make_loaders_anew, search
 from vramfit.integrations.recovery import (
     OnEvent,
+    ShowsRecovery,
     TrainerRecovery,
     TrainerStep,
     can_be_split,
-    keep_free,
+    kept_free,
+    replaced,
     samples_of,
 )
 from vramfit.jobs.batch import batch_size, tensors_in, valid_labels, weighed_parts
@@ -36,7 +39,7 @@ from vramfit.training.loop_recovery import without_reduction
 logger = logging.getLogger("vramfit")
 
 
-class FitCallback(BatchSizeFinder):  # type: ignore[misc]  # the library has no types
+class FitCallback(ShowsRecovery, BatchSizeFinder):  # type: ignore[misc]  # the library has no types
     """Finds the largest batch size that fits, and survives running out of memory during the run.
 
     The search runs where the module or the data module has the attribute `batch_arg_name` and makes the loaders, in one
@@ -95,15 +98,11 @@ class FitCallback(BatchSizeFinder):  # type: ignore[misc]  # the library has no 
         )
         self._on_event = on_event
         self._recovery: TrainerRecovery | None = None
-
-    @property
-    def micro_batch(self) -> int | None:
-        """Samples of one forward and backward pass."""
-        return self._recovery.micro_batch if self._recovery and self._recovery.larger else None
+        self._undo = ExitStack()  # of what a run replaced
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Limit the card, and refuse what `BatchSizeFinder` refuses where there is a search."""
-        keep_free(self._reserve_bytes, trainer.strategy.root_device)
+        self._undo.enter_context(kept_free(self._reserve_bytes, trainer.strategy.root_device))
         self._find = self._find and not trainer._accelerator_connector.is_distributed
         if self._find:
             super().setup(trainer, pl_module, stage)
@@ -156,17 +155,15 @@ class FitCallback(BatchSizeFinder):  # type: ignore[misc]  # the library has no 
             recovery.take_next(batch, (trainer.current_epoch + 1, trainer.global_step + 1))
             return step.output.asdict() if step.output is not None and step.output.loss is not None else {}
 
-        loop.run = recovered
+        self._undo.enter_context(replaced(loop, "run", recovered))
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave the loop as it was."""
-        trainer.fit_loop.epoch_loop.automatic_optimization.__dict__.pop("run", None)
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Leave the loop and the card as they were."""
+        self._undo.close()
 
-    def _note(self, event: OomEvent) -> None:
-        self.events.append(event)
-        words = "the %s of step %d ran out of memory with a micro-batch of %d; it goes on with %d"
-        logger.warning(words, event.phase, event.step, event.micro_batch_before, event.micro_batch_after)
-        self._on_event(event)
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Leave the loop and the card as they were."""
+        self._undo.close()
 
 
 class _Step(TrainerStep):

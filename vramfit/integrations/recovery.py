@@ -4,8 +4,10 @@ Other trainers accumulate gradients over several batches. What earlier batches l
 taken, so that a failure can drop what it made, and added once the batch has worked.
 """
 
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +25,7 @@ from vramfit.training.rollback import Rollback
 
 OnEvent = Callable[[OomEvent], None]
 Made = TypeVar("Made")
+logger = logging.getLogger("vramfit")
 
 
 class TrainerStep:
@@ -110,6 +113,25 @@ class TrainerRecovery(StepRecovery):
         return None
 
 
+class ShowsRecovery:
+    """What a callback shows of its recovery: `events`, every OOM so far, each of which it logs, and `micro_batch`."""
+
+    events: list[OomEvent]
+    _on_event: OnEvent
+    _recovery: TrainerRecovery | None
+
+    @property
+    def micro_batch(self) -> int | None:
+        """Samples of one forward and backward pass."""
+        return self._recovery.micro_batch if self._recovery and self._recovery.larger else None
+
+    def _note(self, event: OomEvent) -> None:
+        self.events.append(event)
+        words = "the %s of step %d ran out of memory with a micro-batch of %d; it goes on with %d"
+        logger.warning(words, event.phase, event.step, event.micro_batch_before, event.micro_batch_after)
+        self._on_event(event)
+
+
 class Restorable(Protocol):
     """Copies that can be written back."""
 
@@ -143,14 +165,30 @@ def samples_of(batch: Batch, place: slice) -> Batch:
     return map_tensors(lambda value: value[place] if value.dim() and len(value) == samples else value, batch)
 
 
-def keep_free(reserve_bytes: int, device: torch.device) -> None:
-    """Limit torch to what a card has free but for a reserve, in bytes; an allocation beyond fails and is recovered.
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """An attribute of an object that has another value within, and after it its own, or its class's, again."""
+    is_own, before = name in vars(owner), getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if is_own:
+            setattr(owner, name, before)
+        else:
+            vars(owner).pop(name, None)
+
+
+@contextmanager
+def kept_free(reserve_bytes: int, device: torch.device) -> Iterator[None]:
+    """Within it torch has what a card has free but for a reserve, in bytes; an allocation beyond fails.
 
     Raises:
         UsageError: there is no card, or not so much free.
 
     """
     if not reserve_bytes:
+        yield
         return
     if device.type != "cuda":
         raise UsageError(f"reserve_bytes is of a CUDA card, and training is on {device.type}; leave it out.")
@@ -158,7 +196,11 @@ def keep_free(reserve_bytes: int, device: torch.device) -> None:
     allowed = free + torch.cuda.memory_reserved(device) - reserve_bytes
     if allowed <= 0:
         raise UsageError(f"reserve_bytes is {reserve_bytes}, and the card has {free} free; reserve less.")
-    torch.cuda.set_per_process_memory_fraction(allowed / total, device)
+    torch.cuda.set_per_process_memory_fraction(min(1.0, allowed / total), device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
 
 
 def can_be_split(batch: Batch) -> bool:

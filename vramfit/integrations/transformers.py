@@ -7,9 +7,9 @@ batch is taken in change. So a resumed run keeps its batch, and nothing is large
 """
 
 import functools
-import logging
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -21,10 +21,12 @@ from transformers.trainer_pt_utils import nested_concat
 from vramfit.errors import UsageError
 from vramfit.integrations.recovery import (
     OnEvent,
+    ShowsRecovery,
     TrainerRecovery,
     TrainerStep,
     again,
-    keep_free,
+    kept_free,
+    replaced,
     samples_of,
 )
 from vramfit.jobs.batch import batch_size, valid_labels, weighed_parts
@@ -35,10 +37,8 @@ from vramfit.records import OomEvent
 from vramfit.training.loop_recovery import without_reduction
 from vramfit.training.rollback import Copies, WeightCopies
 
-logger = logging.getLogger("vramfit")
 
-
-class FitCallback(TrainerCallback):  # type: ignore[misc]  # the library has no types
+class FitCallback(ShowsRecovery, TrainerCallback):  # type: ignore[misc]  # the library has no types
     """Takes batches that do not fit in smaller micro-batches, with nothing left of what failed.
 
     Forward and backward passes, clipping and the optimizer are tried again; gradients that earlier batches accumulated,
@@ -56,6 +56,7 @@ class FitCallback(TrainerCallback):  # type: ignore[misc]  # the library has no 
         DeepSpeed, FSDP, `torch.nn.DataParallel` and `auto_find_batch_size` are refused. What the Trainer computes
         between the passes, such as the sum of its losses, is not tried again. A packed batch, whose first dimension is
         1, cannot be split. Under DistributedDataParallel BatchNorm's statistics are averaged, not those of rank 0.
+        After a training that raised, which tells no callback, the card's limit is lifted when the next one begins.
 
     """
 
@@ -65,39 +66,36 @@ class FitCallback(TrainerCallback):  # type: ignore[misc]  # the library has no 
         self._on_event = on_event
         self._step: _Step | None = None
         self._recovery: TrainerRecovery | None = None
-
-    @property
-    def micro_batch(self) -> int | None:
-        """Samples of one forward and backward pass."""
-        return self._recovery.micro_batch if self._recovery and self._recovery.larger else None
+        self._undo = ExitStack()  # of what a training replaced
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        """Stand between the Trainer and its step.
+        """Stand between the Trainer and its step until the training ends.
 
         Raises:
             UsageError: a Trainer that spreads one network over several cards; a reserve without a card.
 
         """
-        if self._step is None:
-            trainer = _calling_trainer()
-            _check(trainer)
-            self._step = _Step(trainer)
-            trainer.training_step = self._train
+        self._undo.close()  # a training that raised told nobody of its end
+        trainer = _calling_trainer()
+        _check(trainer)
+        self._undo.enter_context(kept_free(self._reserve_bytes, args.device))
+        goes_on = self._step is not None and self._step.trainer is trainer
+        before = self._recovery.micro_batch if self._recovery and goes_on else None
+        step = self._step = _Step(trainer)
+        self._recovery = TrainerRecovery(step, Ranks.here() if step.replicas else Ranks(), self._note, before)
+        for owner, name, mine in (
+            (trainer, "compute_loss", functools.partial(step.weigh, trainer.compute_loss)),
+            (trainer, "training_step", self._train),
+            (trainer, "_clip_grad_norm", functools.partial(self._clip, trainer._clip_grad_norm)),
+            (trainer.optimizer, "step", self._recovered(trainer.optimizer.step)),
+        ):
+            self._undo.enter_context(replaced(owner, name, mine))
+        if getattr(trainer.prediction_step, "func", None) != self._predict:  # it stays, for evaluations after training
             trainer.prediction_step = functools.partial(self._predict, trainer.prediction_step)
-            trainer._clip_grad_norm = functools.partial(self._clip, trainer._clip_grad_norm)
-        self._step.begin()
-        keep_free(self._reserve_bytes, args.device)
-        ranks = Ranks.here() if self._step.replicas else Ranks()
-        before = self._recovery.micro_batch if self._recovery else None
-        self._recovery = TrainerRecovery(self._step, ranks, self._note, before)
-        optimizer = self._step.trainer.optimizer
-        optimizer.step = self._recovered(optimizer.step)
 
-    def _note(self, event: OomEvent) -> None:
-        self.events.append(event)
-        words = "the %s of step %d ran out of memory with a micro-batch of %d; it goes on with %d"
-        logger.warning(words, event.phase, event.step, event.micro_batch_before, event.micro_batch_after)
-        self._on_event(event)
+    def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Leave the Trainer and the card as they were, but for evaluations."""
+        self._undo.close()
 
     def _train(self, model: nn.Module, inputs: Batch, num_items_in_batch: Any = None) -> Tensor:
         """In place of `Trainer.training_step`."""
@@ -148,17 +146,11 @@ class _Step(TrainerStep):
     """The Trainer's own forward and backward passes; clipping and the optimizer are its loop's."""
 
     def __init__(self, trainer: Trainer) -> None:
+        super().__init__(trainer.model, getattr(trainer.optimizer, "optimizer", trainer.optimizer))
         self.trainer = trainer
         self.items: Any = None
         self._train = trainer.training_step
         self._share = 1.0
-        trainer.compute_loss = functools.partial(self._weighed, trainer.compute_loss)
-        self.begin()
-
-    def begin(self) -> None:
-        """Take the network and the optimizer of a training that begins."""
-        trainer = self.trainer
-        super().__init__(trainer.model, getattr(trainer.optimizer, "optimizer", trainer.optimizer))
         self.wrapped = trainer.model_wrapped
         self.replicas = [one for one in self.wrapped.modules() if isinstance(one, DistributedDataParallel)]
 
@@ -178,7 +170,7 @@ class _Step(TrainerStep):
         self._share = 1.0
         return total
 
-    def _weighed(self, compute: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    def weigh(self, compute: Callable[..., Any], *given: Any, **named: Any) -> Any:
         """In place of `Trainer.compute_loss`: the loss times the part's share of the batch."""
         computed = compute(*given, **named)
         self.phase = "backward"

@@ -5,6 +5,7 @@ beyond the data set; validation takes the new size too; the default looks for th
 `max_trials=0` is refused where theirs returns `init_val`; several processes are not searched, but recovered.
 """
 
+import contextlib
 import gc
 
 import pytest
@@ -329,6 +330,14 @@ def test_a_fault_at_any_operation_changes_no_weight(trainer, accumulation):
 def test_a_single_sample_that_does_not_fit_is_said(trainer):
     with pytest.raises(vramfit.OutOfMemory, match="micro-batch of 1"):
         trained(trainer, fit_callback(find=False), limit=0)
+
+
+@pytest.mark.parametrize("limit", [0, 5])
+def test_the_loop_is_as_it_was_after_a_run_and_after_one_that_raised(trainer, limit):
+    run = trainer(fit_callback(find=False), limit_val_batches=0)
+    with contextlib.suppress(vramfit.OutOfMemory):
+        run.fit(Network(16, limit))
+    assert "run" not in vars(run.fit_loop.epoch_loop.automatic_optimization)
 
 
 def test_manual_optimization_is_left_alone(trainer, caplog):

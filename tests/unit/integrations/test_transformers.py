@@ -77,6 +77,7 @@ def train(tmp_path):
         **options,
     ):
         callback = callback or fit_callback()
+        callbacks = [callback, *options.pop("others", ()), *([] if fault_at is None else [failing(fault_at)])]
         model = Network(counts=counts)
         if limit is not None:
             limit(model)
@@ -95,7 +96,6 @@ def train(tmp_path):
             **options,
         )
         data = Numbers(classes=classes, ignored=ignored)
-        callbacks = [callback] if fault_at is None else [callback, failing(fault_at)]
         trainer = transformers.Trainer(model, arguments, train_dataset=data, eval_dataset=data, callbacks=callbacks)
         trainer.train()
         return callback, trainer, [parameter.detach().clone() for parameter in model.parameters()]
@@ -202,6 +202,49 @@ def test_an_evaluation_that_does_not_fit_is_taken_in_halves(train, ignored):
 def test_a_single_sample_that_does_not_fit_is_said(train):
     with pytest.raises(vramfit.OutOfMemory, match="micro-batch of 1"):
         train(limit=limited(0))
+
+
+def test_one_callback_serves_one_trainer_after_another(train):
+    _, _, whole = train()
+    callback = fit_callback()
+    for fold in (1, 2):
+        _, trainer, weights = train(limit=limited(2), callback=callback)
+        assert len(callback.events) == 2 * fold
+        assert difference(weights, whole) < 1e-12
+        assert left_in(trainer) == set()
+
+
+def test_a_training_that_raised_is_not_in_the_next_ones_way(train):
+    def limit(model):
+        passes = itertools.count()
+
+        def check(module, given):
+            if next(passes) == 1:
+                raise KeyError("films")
+
+        model.layers.register_forward_pre_hook(check)
+
+    callback, trainers = fit_callback(), []
+
+    class Keeps(transformers.TrainerCallback):
+        def on_train_begin(self, args, state, control, **given):
+            from vramfit.integrations.transformers import _calling_trainer
+
+            trainers.append(_calling_trainer())
+
+    with pytest.raises(KeyError, match="films"):
+        train(limit=limit, callback=callback, others=[Keeps()])
+    (trainer,) = trainers
+    trainer.train()
+    assert left_in(trainer) == set()
+
+
+def left_in(trainer):
+    """What of a Trainer and its optimizer a training left replaced; the schedule marks the optimizer's step itself."""
+    from vramfit.integrations import transformers as mine
+
+    left = {"training_step", "compute_loss", "_clip_grad_norm"} & set(vars(trainer))
+    return left | ({"step"} if trainer.optimizer.step.__code__.co_filename == mine.__file__ else set())
 
 
 def test_what_cannot_be_recovered_is_refused(train):
