@@ -246,7 +246,7 @@ def require_effect(option: str, outcomes: Mapping[int, Outcome], peaks: Mapping[
     had = f"had {samples} samples and " if samples else ""
     raise UsageError(
         f"--find {option} changes nothing: every run {had}took {format_size(highest)} of tensors, with values of "
-        f"{min(peaks)} to {max(peaks)}; name an option that the script reads."
+        f"{min(peaks)} to {max(peaks)}; name one that the script's memory depends on."
     )
 
 
