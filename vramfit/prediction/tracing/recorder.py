@@ -32,6 +32,7 @@ from vramfit.prediction.tracing.values import Values, limit_of
 from vramfit.prediction.tracing.workspaces import workspaces_of
 
 _ATEN = torch.ops.aten
+LOSS = "(loss)"  # in place of a module's name
 
 
 class Recorder(TorchDispatchMode):
@@ -134,6 +135,11 @@ class Recorder(TorchDispatchMode):
             if number is not None:
                 self.trace.storages[number].kind = kind
                 self.trace.storages[number].module = module or self.trace.storages[number].module
+
+    def begin_loss(self) -> None:
+        """The loss is computed from here on: what its backward pass makes is told apart from the network's."""
+        self.phase = "loss"
+        self._note_node(LOSS)
 
     def mark(self, name: str) -> None:
         """Begin a part of the trace."""

@@ -229,7 +229,7 @@ def _mark_gradient(recorder: Recorder, owner: Tensor) -> None:
 def _marked(loss: Any, recorder: Recorder) -> Any:
     def marked(outputs: Any, targets: Any) -> Tensor:
         if recorder.phase == "forward":
-            recorder.phase = "loss"
+            recorder.begin_loss()
         result: Tensor = loss(outputs, targets)
         return result
 
