@@ -186,11 +186,11 @@ def _report(kept: "LockFile", now: "dict[str, LockedJob]", grown: "list[Growth]"
         jobs = {title: answer.rolled_up().model_dump(mode="json") for title, answer in now.items()}
         print_json({"passed": not grown, "grown": [one.model_dump(mode="json") for one in grown], "jobs": jobs})
         return
-    from vramfit.report.lock import lock_table, newer_versions
+    from vramfit.report.lock import growth_sentences, lock_table, newer_versions
     from vramfit.report.terminal import show
 
     show(lock_table(kept.jobs, now))
-    said = [str(growth) for growth in grown] or (["No peak grew."] if set(now) & set(kept.jobs) else [])
+    said = list(growth_sentences(grown)) or (["No peak grew."] if set(now) & set(kept.jobs) else [])
     typer.echo("\n".join(["", *said, *newer_versions(kept.jobs, now)]))
 
 

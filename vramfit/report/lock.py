@@ -1,9 +1,10 @@
 """What a check of a lock file found, for a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.table import Table
 
+from vramfit.lock.growth import Growth
 from vramfit.lock.lock_file import LockedJob
 from vramfit.report.terminal import make_table
 from vramfit.units import GIB
@@ -23,6 +24,15 @@ def lock_table(before: Mapping[str, LockedJob], after: Mapping[str, LockedJob]) 
 
 def _gib(size_bytes: int | None) -> str:
     return "-" if size_bytes is None else f"{size_bytes / GIB:.3f}"
+
+
+def growth_sentences(grown: Sequence[Growth]) -> Iterator[str]:
+    """Of each job the largest growth in full, and the other phases by their share."""
+    for job in dict.fromkeys(growth.job for growth in grown):
+        first, *others = (growth for growth in grown if growth.job == job)
+        yield str(first)
+        if others:
+            yield f"Also grew: {', '.join(f'{growth.phase} by {growth.share:.1%}' for growth in others)}."
 
 
 def newer_versions(before: Mapping[str, LockedJob], after: Mapping[str, LockedJob]) -> list[str]:

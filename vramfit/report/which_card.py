@@ -56,8 +56,9 @@ def reading_sentences(answer: WhichCard) -> list[str]:
         f"Total: training steps alone, {schedule.images} images an epoch, {schedule.epochs} epochs; in parentheses the "
         "range that holds the true figure 9 times in 10.",
         levers_sentence(answer.levers) if answer.levers else "Levers: none.",
-        "Predicted, not verified on these cards: micro-batches are those of a grid, and cards of one generation share "
-        "replays; the picks are proven each on its own. Probe one with --gpu for its table.",
+        "Predicted, not verified on these cards: micro-batches are those of a grid, in NCHW order on every card where "
+        "--gpu NAME takes the faster one, and cards of one generation share replays; the picks are proven each on its "
+        "own. Probe one with --gpu for its table.",
     ]
 
 
