@@ -294,7 +294,8 @@ def test_a_part_whose_labels_are_all_ignored_leaves_no_nan(trainer):
             x, labels = batch
             if len(x) > self.limit:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
-            return nn.functional.cross_entropy(self.layers(x).expand(-1, 2) * torch.tensor([1.0, -1.0]), labels)
+            known = labels != -100
+            return ((self.layers(x).flatten() - labels) ** 2 * known).sum() / known.sum()
 
         def train_dataloader(self):
             labels = torch.arange(SAMPLES) % 2
