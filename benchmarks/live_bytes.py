@@ -335,16 +335,23 @@ def main() -> None:
             except Exception as error:
                 rows.append({"job": name, "failed": f"{type(error).__name__}: {error}"[:300]})
             print(json.dumps(rows[-1]), flush=True)
+    conclude(rows, _summary(rows), _versions(), None if sys.argv[1:] else RESULTS)
+
+
+def conclude(
+    rows: list[dict[str, Any]], summary: dict[str, Any], versions: dict[str, str], results: Path | None
+) -> None:
+    """Print the summary of jobs that were compared; write it with the rows to a file, if all of them were."""
     document = {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "hardware": f"{platform.machine()}, no GPU",
-        "versions": _versions(),
-        "summary": _summary(rows),
+        "versions": versions,
+        "summary": summary,
         "rows": rows,
     }
-    print(json.dumps(document["summary"]))
-    if not sys.argv[1:]:
-        write_atomically(RESULTS, (json.dumps(document, indent=1) + "\n").encode())
+    print(json.dumps(summary))
+    if results is not None:
+        write_atomically(results, (json.dumps(document, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -24,13 +24,12 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-from live_bytes import Live, _as_on_a_card
+from live_bytes import Live, _as_on_a_card, conclude
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
@@ -38,7 +37,6 @@ from torch.utils.data import DataLoader
 
 from vramfit._version import __version__
 from vramfit.errors import VramfitError
-from vramfit.files import write_atomically
 from vramfit.jobs.job import Job
 from vramfit.prediction.tracing.trace import trace_step
 
@@ -240,16 +238,7 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     torch.set_num_threads(1)
     rows = answers(sys.argv[1:] or list(all_jobs()))
-    document = {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "hardware": f"{platform.machine()}, no GPU",
-        "versions": versions(),
-        "summary": summary(rows),
-        "rows": rows,
-    }
-    print(json.dumps(document["summary"]))
-    if not sys.argv[1:]:
-        write_atomically(RESULTS, (json.dumps(document, indent=1) + "\n").encode())
+    conclude(rows, summary(rows), versions(), None if sys.argv[1:] else RESULTS)
 
 
 if __name__ == "__main__":

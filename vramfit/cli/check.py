@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from vramfit.lock.lock_file import LockedJob, LockFile, Question
 
 GREW = 9
-_CARD = "RTX 3070 Ti"
-_STEPS = 3  # the third optimizer step of a script is like all later ones
 
 
 def check(
@@ -69,11 +67,12 @@ def check(
     from vramfit.cards import find_card
     from vramfit.lock.growth import growths
     from vramfit.lock.lock_file import LockFile, Question
+    from vramfit.probe.backend import DEFAULT_CARD
 
     asked = Question(
         model=model,
         command=tuple(command or ()),
-        gpu=find_card(gpu or _CARD).name,
+        gpu=find_card(gpu or DEFAULT_CARD).name,
         batch_size=batch_size,
         image_size=read_size(image_size),
         amp=amp,
@@ -162,7 +161,7 @@ def _answer(question: "Question") -> "LockedJob":
         from vramfit.script.command import parse_command
         from vramfit.script.run import watch_script
 
-        outcome = watch_script(parse_command(list(question.command)), question.gpu, steps=_STEPS, quiet=True)
+        outcome = watch_script(parse_command(list(question.command)), question.gpu, quiet=True)
         assert outcome.trace is not None  # else it had been said
         return locked(question, outcome.trace)
     from vramfit.cli.models import named_job

@@ -6,7 +6,7 @@ is saved, and the last batch of an epoch has its own shape. A trial does each of
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -145,7 +145,16 @@ def run_trial(
         rehearsal.attempt(job, precision)
         figures = memory.figures()
         release_memory()
-    return _trial(rehearsal, figures, budget, total_bytes)
+    return measured_trial(
+        rehearsal.micro_batch,
+        figures,
+        budget,
+        warm_up_retries=rehearsal.warm_up_retries,
+        step_time_s=median(rehearsal.step_times_s) if rehearsal.step_times_s else None,
+        failure=rehearsal.failure,
+        notes=rehearsal.notes,
+        total_bytes=total_bytes,
+    )
 
 
 def judge(figures: MemoryFigures, budget: Budget, warm_up_retries: int, total_bytes: int | None = None) -> Verdict:
@@ -179,24 +188,46 @@ def _limited(memory: CardMemory, budget: Budget) -> Iterator[None]:
         memory.stop()
 
 
-def _trial(rehearsal: Rehearsal, figures: MemoryFigures, budget: Budget, total_bytes: int | None) -> Trial:
-    failed = rehearsal.failure is not None
-    verdict = Verdict.OOM if failed else judge(figures, budget, rehearsal.warm_up_retries, total_bytes)
-    retries = figures.retries - rehearsal.warm_up_retries
-    notes = [rehearsal.failure] if rehearsal.failure else rehearsal.notes
+def measured_trial(
+    micro_batch: int,
+    figures: MemoryFigures,
+    budget: Budget,
+    *,
+    warm_up_retries: int,
+    step_time_s: float | None,
+    failure: str | None = None,
+    notes: Sequence[str] = (),
+    total_bytes: int | None = None,
+) -> Trial:
+    """What was measured of a micro-batch, judged.
+
+    Args:
+        micro_batch: its samples.
+        figures: what the card showed.
+        budget: what the job may use.
+        warm_up_retries: retries of the allocator in the first step, which are no sign of a limit.
+        step_time_s: the time of a step; left out where it failed.
+        failure: the sentence of an out-of-memory error, None where the steps ran.
+        notes: what else is to be said of steps that ran.
+        total_bytes: the card's dedicated memory, where exceeding it spills instead of failing (Windows).
+
+    """
+    verdict = Verdict.OOM if failure is not None else judge(figures, budget, warm_up_retries, total_bytes)
+    retries = figures.retries - warm_up_retries
+    said = [failure] if failure else list(notes)
     if verdict is Verdict.OVER_BUDGET and retries > 0:
-        notes = [*notes, f"the allocator had to clean up and retry {retries} times: too near the limit"]
+        said.append(f"the allocator had to clean up and retry {retries} times: too near the limit")
     return Trial(
         source="measured",
-        micro_batch=rehearsal.micro_batch,
+        micro_batch=micro_batch,
         verdict=verdict,
         budget_bytes=budget.budget_bytes,
         peak_allocated_bytes=figures.peak_allocated_bytes,
         peak_reserved_bytes=figures.peak_reserved_bytes,
         context_bytes=figures.context_bytes,
         device_used_bytes=figures.device_used_bytes,
-        step_time_s=median(rehearsal.step_times_s) if rehearsal.step_times_s and not failed else None,
+        step_time_s=None if failure is not None else step_time_s,
         allocator_retries=max(0, retries),
         emulated=is_emulated(budget),
-        note="; ".join(notes),
+        note="; ".join(said),
     )

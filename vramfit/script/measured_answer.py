@@ -4,11 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from vramfit.errors import NothingFits, ScriptFailed, UsageError
-from vramfit.measure.budget import is_emulated
 from vramfit.measure.device import Device
 from vramfit.measure.machine import read_machine
 from vramfit.measure.spill import mark_spill
-from vramfit.measure.trial import judge
+from vramfit.measure.trial import measured_trial
 from vramfit.plan.search import CEILING, Search, Tried
 from vramfit.records import Budget, Plan, Trial, Verdict
 from vramfit.script.answer import (
@@ -156,23 +155,12 @@ def trial_of(
 
     `dedicated_bytes` is the card's own memory where exceeding it spills instead of failing (Windows).
     """
-    failed = outcome.ending == "out of memory"
-    figures, retries = measured.figures, measured.figures.retries - measured.warm_up_retries
-    verdict = Verdict.OOM if failed else judge(figures, budget, measured.warm_up_retries, dedicated_bytes)
-    notes = [outcome.error] if failed else []
-    if verdict is Verdict.OVER_BUDGET and retries > 0:
-        notes.append(f"the allocator had to clean up and retry {retries} times: too near the limit")
-    return Trial(
-        source="measured",
-        micro_batch=micro_batch,
-        verdict=verdict,
-        budget_bytes=budget.budget_bytes,
-        peak_allocated_bytes=figures.peak_allocated_bytes,
-        peak_reserved_bytes=figures.peak_reserved_bytes,
-        context_bytes=figures.context_bytes,
-        device_used_bytes=figures.device_used_bytes,
-        step_time_s=None if failed else measured.step_time_s,
-        allocator_retries=max(0, retries),
-        emulated=is_emulated(budget),
-        note="; ".join(notes),
+    return measured_trial(
+        micro_batch,
+        measured.figures,
+        budget,
+        warm_up_retries=measured.warm_up_retries,
+        step_time_s=measured.step_time_s,
+        failure=outcome.error if outcome.ending == "out of memory" else None,
+        total_bytes=dedicated_bytes,
     )
