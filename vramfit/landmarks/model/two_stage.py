@@ -23,7 +23,6 @@ from vramfit.landmarks.model.network import HeatmapNetwork, read_state
 COARSE = "coarse"
 # Strides 2, 4, 8 and 16.
 _WIDTHS = (24, 48, 96, 128)
-DEEPEST_STRIDE = 2 ** len(_WIDTHS)
 # Below this height, of a target's 1, a crop's peak may be lower than zeros around it, at once or after decoding's blur.
 # Up to twice the height the surroundings rise to zero: a jump would tell one runtime's rounding from another's.
 _LOW_PEAK = 0.05

@@ -23,7 +23,6 @@ _SMALL = MIB
 _SMALL_SEGMENT = 2 * MIB
 _MIN_LARGE_ALLOCATION = 10 * MIB
 _ROUND_LARGE = 2 * MIB
-_SMALL_REST = 512
 # Segments are handed out at rising addresses, a gap between any two, above those of any recorded one.
 _FIRST_ADDRESS = 1 << 48
 _GAP = 512
