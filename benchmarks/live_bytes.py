@@ -15,6 +15,7 @@ import multiprocessing
 import platform
 import sys
 import time
+import warnings
 import weakref
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
@@ -82,19 +83,24 @@ class Live(TorchDispatchMode):
 
 @contextmanager
 def _as_on_a_card() -> Any:
-    """Optimizers take lists of tensors, and dropout keeps a mask of bytes, as on a card."""
+    """Optimizers take lists of tensors, and dropout keeps a mask of bytes, also within attention, as on a card."""
     from torch.optim import optimizer
     from torch.utils import _foreach_utils
 
-    def dropout(value: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:  # noqa: ARG001  # torch's signature
-        return torch.ops.aten.native_dropout(value, p, True)[0] if training and 0 < p < 1 else value
+    def dropout(value: Tensor, p: float, train: bool) -> Tensor:
+        return torch.ops.aten.native_dropout(value, p, True)[0] if train and 0 < p < 1 else value
+
+    library = torch.library.Library("aten", "IMPL")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it replaces torch's own
+        library.impl("dropout", dropout, "AutogradCPU")
 
     supported = [*_foreach_utils._get_foreach_kernels_supported_devices(), "cpu"]
     with ExitStack() as stack:
         for module in (optimizer, _foreach_utils):
             name = "_get_foreach_kernels_supported_devices"
             stack.enter_context(mock.patch.object(module, name, return_value=supported))
-        stack.enter_context(mock.patch("torch.nn.functional.dropout", dropout))
+        stack.callback(library._destroy)
         yield
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vramfit.prediction.tracing.attention import CUDNN_ATTENTION, SMALL_SHARED_MEMORY, Attention
+from vramfit.prediction.tracing.batch_norm import batch_norm
 from vramfit.prediction.tracing.recurrent import recurrent_kernels
 from vramfit.prediction.tracing.workspaces import MUCH_SHARED_MEMORY
 
@@ -27,7 +28,13 @@ def kernel_class(capability: tuple[int, int]) -> tuple[int | bool, ...]:
 
 def cuda_kernels(capability: tuple[int, int]) -> dict[str, Callable[..., Any]]:
     """What a card of that compute capability runs, by the operation's name."""
-    return {"dropout": dropout, "scaled_dot_product_attention": Attention(capability), **recurrent_kernels()}
+    attention = Attention(capability)
+    return {
+        "dropout": dropout,
+        "batch_norm": batch_norm,
+        "scaled_dot_product_attention": attention,
+        **recurrent_kernels(),
+    }
 
 
 def dropout(value: Tensor, probability: float, train: bool) -> Tensor:

@@ -19,6 +19,7 @@ from vramfit.jobs import offload
 from vramfit.prediction.tracing.address_space import is_reserved
 from vramfit.prediction.tracing.fake_tensors import HOST
 
+_ALL_LAYERS = "no layer is dropped at random"
 _HOST_LIMIT_BYTES = 64 << 20  # a larger copy on the host reads as zeros and holds no memory
 
 
@@ -39,6 +40,10 @@ class Memories(Protocol):
 
     def park(self, tensor: Tensor) -> Tensor:
         """What stands for a tensor that waits on the host without being read."""
+        ...
+
+    def note(self, assumed: str) -> None:
+        """Remember that the caller's line relies on an assumption."""
         ...
 
 
@@ -78,6 +83,7 @@ class _Factories(TorchFunctionMode):
         made = func(*args, **(kwargs or {}))
         if func is torch.rand and made.numel() == 1 and not self._memories.on_card(made):
             made.fill_(1 - torch.finfo(made.dtype).eps)
+            self._memories.note(_ALL_LAYERS)
         return made
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vramfit.prediction.tracing import quantized, recurrent
+from vramfit.prediction.tracing import batch_norm, quantized, recurrent
 
 _ATEN = torch.ops.aten
 _FLOAT_BYTES = 4
@@ -116,6 +116,7 @@ _RULES: dict[Any, Rule] = {
     _ATEN._scaled_dot_product_efficient_attention_backward.default: _efficient_backward,
     _ATEN._ctc_loss_backward.default: _ctc_backward,
     _ATEN._ctc_loss_backward.Tensor: _ctc_backward,
+    _ATEN.native_batch_norm_backward.default: batch_norm.backward_workspace,
     _ATEN._cudnn_rnn.default: recurrent.forward_workspace,
     _ATEN._cudnn_rnn_backward.default: recurrent.backward_workspace,
 }

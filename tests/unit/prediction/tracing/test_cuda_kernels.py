@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vramfit.prediction.trace_records import Trace
@@ -84,3 +84,35 @@ def test_a_kernel_of_ones_own_is_taken_to_need_nothing_beside_its_results_and_th
     trace = traced(twice, (N, C), backward=False)
     assert made(trace, "vramfit_test::twice") == [N * C * FLOAT]
     assert any("vramfit_test::twice takes no memory beside its results" in said for said in trace.assumptions)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "weight", "copies"),
+    [
+        (torch.float32, torch.float32, 3),
+        (torch.float16, torch.float32, 3),
+        (torch.float16, torch.float16, 0),
+        (torch.bfloat16, torch.float32, 0),
+    ],
+)
+def test_cudnn_normalizes_a_copy_of_what_is_not_in_its_memory_order(dtype, weight, copies) -> None:
+    """Of the input and of the gradient, and its result is to be turned back; CUDA's own takes them as they lie."""
+
+    def normalized(sequences):
+        norm = nn.BatchNorm1d(C).to(weight)
+        return norm(sequences.transpose(1, 2)).transpose(1, 2).contiguous()
+
+    trace = traced(normalized, (N, 5, C), dtype=dtype)
+    size = N * 5 * C * dtype.itemsize
+    copied = [one.size_bytes for one in trace.storages if one.op == "clone" and one.size_bytes == size]
+    taken = made(trace, "native_batch_norm_backward").count(size) - 1
+    assert len(copied) + taken == copies
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_cudnn_normalizes_images_in_their_own_memory_order(order) -> None:
+    trace = traced(lambda images: nn.BatchNorm2d(C)(images.to(memory_format=order)).relu(), (N, C, 4, 4))
+    assert not made(trace, "clone")
+    size = N * C * 16 * FLOAT
+    assert made(trace, "native_batch_norm").count(size) == 1
+    assert made(trace, "native_batch_norm_backward").count(size) == 1

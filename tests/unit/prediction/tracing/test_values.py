@@ -167,7 +167,7 @@ def test_what_is_written_into_is_followed() -> None:
 
 
 def test_a_factory_without_a_device_makes_a_host_tensor() -> None:
-    trace = traced(lambda x: [torch.arange(3).tolist(), torch.randint(2, (1,)).item(), torch.rand([]) < 0.5])
+    trace = traced(lambda x: [torch.arange(3).tolist(), torch.randint(2, (1,)).item(), torch.rand(2) < 0.5])
     assert trace.assumptions == []
     plain = traced(nothing)
     assert len(trace.storages) == len(plain.storages)
@@ -320,3 +320,10 @@ def test_unknown_numbers_beside_known_ones_that_are_no_boxes_stay_unknown() -> N
 def test_no_layer_is_dropped_by_a_number_drawn_on_the_host() -> None:
     assert seen(lambda _: [bool(torch.rand([]) < 0.9), float(torch.rand(1)) > 0.999]) == [False, True]
     assert len(set(seen(lambda _: torch.rand(3).tolist()))) == 3
+
+
+def test_that_no_layer_is_dropped_is_said_with_its_line() -> None:
+    lines = traced(lambda _: float(torch.rand([])) < 0.9).assumptions
+    assert [line.partition(": ")[2] for line in lines] == ["no layer is dropped at random"]
+    assert lines[0].startswith("test_values.py:")
+    assert not traced(lambda _: torch.rand(3).tolist()).assumptions
