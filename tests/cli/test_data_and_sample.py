@@ -1,8 +1,10 @@
 import json
 
+import numpy as np
 import pytest
 
 from vramfit.cli.main import main
+from vramfit.landmarks.data.image import read_film
 
 
 def run(capsys, *arguments):
@@ -58,6 +60,22 @@ def test_preview_writes_a_picture_once(films, tmp_path, capsys, monkeypatch):
     assert code == 8
     assert "--force" in error
     assert run(capsys, *arguments, "--force")[0] == 0
+
+
+def test_a_preview_draws_the_artefacts_asked_for_and_train_takes_them_too(films, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("VRAMFIT_CACHE", str(tmp_path / "cache"))
+    pictures = []
+    for words in ((), ("--artefacts", "1")):
+        path = tmp_path / f"p{len(words)}.png"
+        plain = ("--image-size", "64", "64", "--augmentation", "none", "--films", "1", "--draws", "1")
+        code, _, error = run(capsys, "data", "preview", films, "--output", path, *plain, *words)
+        assert (code, "--artefacts 1" in error) == (0, bool(words)), error
+        pictures.append(read_film(path).astype(int))
+    columns = np.abs(pictures[0] - pictures[1]).max(axis=0)
+    assert columns[:68].max() == 0, "the film as it is"
+    assert columns[68:].max() > 100
+    code, _, error = run(capsys, "data", "preview", films, "--output", path, "--artefacts", "-0.1")
+    assert (code, "--artefacts -0.1 is not a chance" in error) == (2, True)
 
 
 def test_missing_folder_is_one_sentence(tmp_path, capsys):

@@ -235,6 +235,7 @@ def test_a_fold_is_fine_tuned_and_goes_on_only_as_it_began(run, latest, monkeypa
         (("--lr", "0"), "--lr 0.0 makes no sense"),
         (("--fold", "1"), "--fold 1"),
         (("--folds", "2", "--fold", "3"), "--fold 3"),
+        (("--artefacts", "10"), "--artefacts 10.0 is not a chance; use 0 to 1"),
         (("--auto-batch", "--profile", "rtx3070ti-768"), "--auto-batch and --profile"),
         (("--gpu", "rtx3090", "--profile", "rtx3070ti-768"), "--gpu and --profile"),
         (("--effective-batch", "6"), "--batch-size 2 and --effective-batch 6"),

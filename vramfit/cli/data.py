@@ -8,7 +8,7 @@ import typer
 from vramfit.cli.arguments import IMAGE_SIZE
 from vramfit.cli.options import OUTPUT, AsJson, FilmFormat, OutputOption, SkipBad, one_path
 from vramfit.cli.results import next_step, print_json, require_free, tell, write_result
-from vramfit.landmarks.training.options import Augmentation
+from vramfit.landmarks.training.options import Augmentation, require_chance
 from vramfit.units import parse_image_size
 
 if TYPE_CHECKING:
@@ -63,6 +63,9 @@ def preview(
     film_format: FilmFormat = None,
     output: Annotated[Path, typer.Option(*OUTPUT, help="The PNG to write.", metavar="FILE")] = Path("preview.png"),
     augmentation: Annotated[Augmentation, typer.Option(help="How far films are changed.")] = "standard",
+    artefacts: Annotated[
+        float, typer.Option(help="Chance of each artefact of archives on a film, as in training.", metavar="X")
+    ] = 0.0,
     image_size: Annotated[
         str, typer.Option(*IMAGE_SIZE, help="Pixels, as in training: 384, or 512x640.", metavar="SIZE")
     ] = "384",
@@ -86,9 +89,10 @@ def preview(
     from vramfit.landmarks.loading.preview import preview as draw
     from vramfit.landmarks.loading.preview import preview_effects
 
+    require_chance(artefacts)
     if output.exists() and not force:
         raise CannotWrite(f"{output} is there already; use --force to replace it, or another --output.")
-    how = preset(augmentation)
+    how = preset(augmentation, artefacts)
     film_set = load_films(path, "train", film_format=film_format, skip_bad=True).first(films)
     cache = FilmCache.open(film_set, parse_image_size(image_size), skip_bad=True)
     if each:
@@ -100,7 +104,8 @@ def preview(
         print_json({"output": output, "films": len(cache), "augmentation": augmentation})
     else:
         typer.echo(f"Wrote {output}: {len(cache)} films, each as it is and {changes} ({augmentation}).")
-    next_step(f"vramfit train --dataset-path {path} --augmentation {augmentation} --auto-batch", as_json=as_json)
+    chosen = f"--augmentation {augmentation}{f' --artefacts {artefacts:g}' if artefacts else ''}"
+    next_step(f"vramfit train --dataset-path {path} {chosen} --auto-batch", as_json=as_json)
 
 
 @app.command()

@@ -13,7 +13,7 @@ FIRST = (
 PANELS: dict[str, tuple[str, ...]] = {
     "Data": (
         *("dataset-path", "format", "annotator", "split", "landmarks", "skip-bad", "cache-dir", "folds", "fold"),
-        *("augmentation", "num-workers", "pin-memory", "images", "draws", "each", "films", "height"),
+        *("augmentation", "artefacts", "num-workers", "pin-memory", "images", "draws", "each", "films", "height"),
     ),
     "Model": (
         *("model", "image-size", "image-sizes", "weights", "freeze", "loss", "heatmap-stride", "sigma", "decode"),

@@ -3,6 +3,7 @@
 H W image pixels. Pixel centres: x_image = (x_film + 1/2) scale - 1/2 + pad.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -59,3 +60,11 @@ class Letterbox:
         """The part of an image HxW that shows the film."""
         left, top = self.pad
         return image[top : top + self.inner[1], left : left + self.inner[0]]
+
+    def changed(
+        self, image: NDArray[np.uint8], change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+    ) -> NDArray[np.uint8]:
+        """A copy of an image HxW with the part that shows the film changed, and black around it still."""
+        whole = image.copy()
+        self.cut(whole)[...] = change(self.cut(image))
+        return whole

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vramfit.errors import UsageError
+from vramfit.landmarks.loading.artefacts import KINDS, Artefacts, draw_artefacts
 from vramfit.landmarks.loading.elastic import KNOTS, move_elastic, warp_elastic
 from vramfit.landmarks.loading.photometric import NEUTRAL, Photometric
 
@@ -25,8 +26,8 @@ class Augmentation:
     rotation_degrees, scale (share larger or smaller) and shift (share of the image) are limits to both sides;
     brightness, contrast, gamma and blur likewise, in the units of `Photometric`; noise and cutout (share of a side)
     are upper limits; elastic is the largest displacement of a knot as a share of the image's shorter side;
-    cutout_probability and flip_probability are chances. A lateral film faces one way: it is not
-    flipped unless asked.
+    cutout_probability and flip_probability are chances, and so is artefacts, of each of `artefact_kinds`. A lateral
+    film faces one way: it is not flipped unless asked.
     """
 
     rotation_degrees: float = 0.0
@@ -41,6 +42,8 @@ class Augmentation:
     cutout: float = 0.0
     cutout_probability: float = 0.0
     flip_probability: float = 0.0
+    artefacts: float = 0.0
+    artefact_kinds: tuple[str, ...] = tuple(KINDS)
 
 
 _STANDARD = Augmentation(
@@ -66,8 +69,8 @@ PRESETS = {
 }
 
 
-def preset(name: str) -> Augmentation:
-    """An augmentation by name.
+def preset(name: str, artefacts: float = 0.0) -> Augmentation:
+    """An augmentation by name, with a chance of each of the artefacts of archives.
 
     Raises:
         UsageError: no such preset.
@@ -75,7 +78,7 @@ def preset(name: str) -> Augmentation:
     """
     if name not in PRESETS:
         raise UsageError(f"no augmentation is called '{name}'; use one of {', '.join(PRESETS)}.")
-    return PRESETS[name]
+    return replace(PRESETS[name], artefacts=artefacts)
 
 
 # What changes a film, by the setting that says how far.
@@ -89,22 +92,25 @@ EFFECTS = {
 
 
 def effects_of(how: Augmentation) -> dict[str, Augmentation]:
-    """Each effect that an augmentation has, by its name, alone."""
-    chances = {"cutout_probability": how.cutout_probability}
+    """Each effect that an augmentation has, by its name, alone; artefacts on every film."""
+    none = Augmentation(cutout_probability=how.cutout_probability)
     values = {effect: getattr(how, setting) for effect, setting in EFFECTS.items()}
-    return {effect: Augmentation(**{EFFECTS[effect]: value}, **chances) for effect, value in values.items() if value}
+    found = {effect: replace(none, **{EFFECTS[effect]: value}) for effect, value in values.items() if value}
+    artefacts = how.artefact_kinds if how.artefacts else ()
+    return found | {kind: Augmentation(artefacts=1, artefact_kinds=(kind,)) for kind in artefacts}
 
 
 @dataclass(frozen=True)
 class Change:
     """What happens to one film in one epoch: `matrix` 2x3 from old to new image pixels, its look, and displacements.
 
-    `knots` are KNOTSxKNOTSx2 displacements in pixels, or None.
+    `knots` are KNOTSxKNOTSx2 displacements in pixels, or None; `artefacts` are drawn into the film before it is moved.
     """
 
     matrix: Matrix
     photometric: Photometric
     knots: Matrix | None = None
+    artefacts: Artefacts | None = None
 
     def of_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The changed image HxW; its look changes on the card."""
@@ -122,7 +128,8 @@ UNCHANGED = Change(np.eye(2, 3), NEUTRAL)
 
 def draw(how: Augmentation, image_size: tuple[int, int], seed: int, epoch: int, film_id: str) -> Change:
     """The change of one film in one epoch."""
-    random = np.random.Generator(np.random.Philox(key=[seed, epoch << 32 | zlib.crc32(film_id.encode())]))
+    numbers = np.random.Philox(key=[seed, epoch << 32 | zlib.crc32(film_id.encode())])
+    random = np.random.Generator(numbers)
     # Drawn all at once and always: a setting changes its own effect and no other.
     spread = random.uniform(-1, 1, size=8).tolist()
     chance = random.uniform(0, 1, size=8).tolist()
@@ -140,10 +147,13 @@ def draw(how: Augmentation, image_size: tuple[int, int], seed: int, epoch: int, 
         cutout_width=side * chance[6],
         cutout_height=side * chance[7],
     )
+    # From numbers that those of the other effects do not reach.
+    apart = np.random.Generator(numbers.jumped())
+    artefacts = draw_artefacts(how.artefacts, how.artefact_kinds, apart) if how.artefacts else None
     if not how.elastic:
-        return Change(matrix, look)
+        return Change(matrix, look, artefacts=artefacts)
     knots = random.uniform(-1, 1, size=(KNOTS, KNOTS, 2)) * how.elastic * min(image_size)
-    return Change(matrix, look, knots)
+    return Change(matrix, look, knots, artefacts)
 
 
 def warp(image: NDArray[np.uint8], matrix: Matrix) -> NDArray[np.uint8]:

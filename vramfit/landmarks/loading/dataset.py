@@ -37,7 +37,11 @@ class FilmDataset(Dataset[Sample]):
 
     def __getitem__(self, place: Place) -> Sample:
         epoch, index = place
-        return sample_of(self.cache.image(index), self._points[index], self.change(epoch, index), index)
+        change = self.change(epoch, index)
+        image = self.cache.image(index)
+        if change.artefacts is not None:
+            image = self.cache.letterboxes[index].changed(image, change.artefacts.of)
+        return sample_of(image, self._points[index], change, index)
 
     def change(self, epoch: int, index: int) -> Change:
         """What happens to a film in an epoch."""

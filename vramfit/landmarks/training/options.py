@@ -13,6 +13,17 @@ from vramfit.training.run_options import RunOptions
 Augmentation = Literal["none", "light", "standard", "strong", "elastic"]
 
 
+def require_chance(artefacts: float) -> None:
+    """Refuse what is no chance of artefacts.
+
+    Raises:
+        UsageError: not within 0 to 1.
+
+    """
+    if not 0 <= artefacts <= 1:
+        raise UsageError(f"--artefacts {artefacts} is not a chance; use 0 to 1, such as 0.1.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class LandmarkOptions(RunOptions, NetworkOptions):
     """A landmark training run; `fold` of `folds` holds the films to validate on."""
@@ -27,6 +38,11 @@ class LandmarkOptions(RunOptions, NetworkOptions):
     )
     annotator: Annotator = option("mean", "Whose points to learn.")
     augmentation: Augmentation = option("standard", "How far films are changed.")
+    artefacts: float = option(
+        0.0,
+        "Chance of each artefact of archives on a film: negative, collimation, marker, metal.",
+        metavar="X",
+    )
     skip_bad: bool = option(False, "Leave out films that cannot be used, and list them.")
     folds: int | None = option(
         None,
@@ -40,6 +56,7 @@ class LandmarkOptions(RunOptions, NetworkOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_chance(self.artefacts)
         if self.fold is None:
             return
         if self.folds is None:

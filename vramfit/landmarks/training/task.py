@@ -35,7 +35,7 @@ from vramfit.landmarks.evaluation.metrics import (
     true_points,
 )
 from vramfit.landmarks.evaluation.predict_points import film_points
-from vramfit.landmarks.loading.augment import preset
+from vramfit.landmarks.loading.augment import PRESETS, Augmentation
 from vramfit.landmarks.loading.dataset import FilmDataset
 from vramfit.landmarks.model.job import landmark_job, plain_task
 from vramfit.landmarks.model.network import load_weights
@@ -203,7 +203,7 @@ def open_films(
     film_format: str | None = None,
     annotator: Annotator = "mean",
     skip_bad: bool = False,
-    augmentation: str = "standard",
+    augmentation: Augmentation = PRESETS["standard"],
     cache_dir: Path | None = None,
     seed: int = 0,
     landmarks: tuple[Landmark, ...] | None = None,
@@ -218,7 +218,7 @@ def open_films(
 
     Raises:
         DataError: a folder, film or annotation that cannot be used.
-        UsageError: no such augmentation, or options that make no sense together.
+        UsageError: options that make no sense together.
 
     """
     marked = require_whole(screened(read_films(root, film_format)), skip_bad=skip_bad)
@@ -236,7 +236,7 @@ def open_films(
     caches = caches if fold is None else _dealt(caches[0], fold)
     return FilmTask(
         options,
-        FilmSamples(FilmDataset(caches[0], preset(augmentation), seed=seed)),
+        FilmSamples(FilmDataset(caches[0], augmentation, seed=seed)),
         FilmSamples(FilmDataset(caches[1])),
         fold,
     )

@@ -7,6 +7,7 @@ from vramfit.errors import UsageError
 from vramfit.jobs.job import Job
 from vramfit.landmarks.data.films import Landmark
 from vramfit.landmarks.data.folds import Fold
+from vramfit.landmarks.loading.augment import preset
 from vramfit.landmarks.model.job import landmark_job
 from vramfit.landmarks.model.options import LandmarkJobOptions
 from vramfit.landmarks.training.options import LandmarkOptions
@@ -46,7 +47,7 @@ class FilmSource:
             film_format=options.film_format,
             annotator=options.annotator,
             skip_bad=options.skip_bad,
-            augmentation=options.augmentation,
+            augmentation=preset(options.augmentation, options.artefacts),
             cache_dir=options.cache_dir,
             seed=options.seed,
             landmarks=_landmarks_of(resumed) or None,

@@ -19,6 +19,7 @@ from vramfit.landmarks.evaluation.inference import find_landmarks, unmarked_film
 from vramfit.landmarks.export import export as module
 from vramfit.landmarks.export.export import WRITERS, describe, export_network, format_of
 from vramfit.landmarks.export.writers import Writer
+from vramfit.landmarks.model.decode import decode
 from vramfit.landmarks.model.network import load_weights
 from vramfit.landmarks.model.trained_network import load_trained
 from vramfit.records import Lever
@@ -137,6 +138,25 @@ def test_two_stages_leave_as_one_file(films, tmp_path):
     assert exported.largest_difference <= 1e-4
     assert exported.description.image_size == (128, 128)
     assert exported.description.heatmap_stride == 2
+
+
+def test_onnxruntime_finds_the_points_of_two_stages(films, tmp_path):
+    sizes = {"image_size": (128, 128), "coarse_size": (64, 64), "crop_size": 32, "heatmap_stride": 2}
+    two = load_trained(make_checkpoint(films, tmp_path / "two" / "checkpoint_best.pth", **sizes), "cpu")
+    with torch.no_grad():  # an untrained second stage gives heatmaps near 0, of which any two are alike
+        two.step.model.fine.last.mul_(1000)
+    path = tmp_path / "two.onnx"
+    assert export_network(two, path, "onnx").highest > 0.1
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    images = np.random.default_rng(0).integers(0, 256, (4, 1, 128, 128), dtype=np.uint8)
+    (heatmaps,) = session.run(["heatmaps"], {"films": images})
+    expected = heatmaps_of(two, images)
+    np.testing.assert_allclose(heatmaps, expected, atol=1e-4)
+    points, confidence = decode(torch.from_numpy(heatmaps), 2)
+    theirs, sure = decode(torch.from_numpy(expected), 2)
+    torch.testing.assert_close(points, theirs, atol=0.02, rtol=0)
+    torch.testing.assert_close(confidence, sure, atol=1e-4, rtol=0)
+    assert len(np.unique(np.round(points.numpy(), 2).reshape(4, -1), axis=0)) == 4, "each film has points of its own"
 
 
 def test_safetensors_come_back_as_the_network_they_were(trained, shared, films, tmp_path):

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 from vramfit.errors import UsageError
 from vramfit.landmarks.data.cache import FilmCache
 from vramfit.landmarks.data.formats import load_films
+from vramfit.landmarks.loading.artefacts import KINDS
 from vramfit.landmarks.loading.augment import Augmentation, draw, move, preset
 from vramfit.landmarks.loading.dataset import FilmDataset
 from vramfit.landmarks.loading.photometric import NEUTRAL
@@ -92,3 +93,63 @@ def test_workers_change_nothing(cache):
     dataset = FilmDataset(cache, preset("standard"), seed=5)
     order = [(3, place) for place in (4, 0, 2, 1)]
     assert collected(dataset, 0, order) == collected(dataset, 2, order)
+
+
+def with_artefacts(number, kinds=tuple(KINDS), chance=1.0):
+    return draw(Augmentation(artefacts=chance, artefact_kinds=kinds), SIZE, 0, number, "x").artefacts
+
+
+def test_artefacts_come_as_often_as_they_are_asked_for():
+    drawn = [with_artefacts(number, chance=0.2) for number in range(1000)]
+    counts = {kind: sum(kind in dict(one.drawn) for one in drawn if one) for kind in KINDS}
+    # Four standard deviations of 1000 draws at 0.2.
+    assert all(150 <= count <= 250 for count in counts.values()), counts
+    assert all(one is None for one in (with_artefacts(number, chance=0.0) for number in range(20)))
+    assert [kind for kind, _ in with_artefacts(0).drawn] == list(KINDS)
+
+
+def test_artefacts_change_nothing_else_and_are_the_same_again():
+    plain, changed = (draw(preset("standard", chance), SIZE, 1, 2, "017") for chance in (0.0, 0.9))
+    np.testing.assert_array_equal(plain.matrix, changed.matrix)
+    assert plain.photometric == changed.photometric
+    film = np.full(SIZE, 120, dtype=np.uint8)
+    np.testing.assert_array_equal(changed.artefacts.of(film), changed.artefacts.of(film))
+    assert (film == 120).all(), "the cached film stays as it is"
+    alone = dict(with_artefacts(3, ("metal",)).drawn)
+    assert alone["metal"] == dict(with_artefacts(3).drawn)["metal"], "one kind does not move another"
+
+
+@pytest.mark.parametrize(
+    ("kind", "least", "most"), [("metal", 0, 0.3), ("marker", 0, 0.02), ("collimation", 0, 0.17), ("negative", 1, 1)]
+)
+def test_each_artefact_changes_its_share_of_the_film(kind, least, most):
+    film = np.full((320, 256), 120, dtype=np.uint8)
+    changed = [with_artefacts(number, (kind,)).of(film) != film for number in range(40)]
+    shares = [float(mask.mean()) for mask in changed]
+    assert max(shares) > 0
+    assert all(least <= share <= most for share in shares)
+
+
+def test_a_collimated_film_is_dark_beyond_one_straight_edge():
+    film = np.full((320, 256), 120, dtype=np.uint8)
+    sides = set()
+    for number in range(40):
+        dark = with_artefacts(number, ("collimation",)).of(film) < 120
+        corners = dark[0, 0], dark[0, -1], dark[-1, 0], dark[-1, -1]
+        assert sum(map(int, corners)) <= 3, "never the whole film"
+        # A half-plane: once dark along a row or column, dark to the end of it.
+        assert (np.abs(np.diff(dark.astype(int), axis=0)).sum(axis=0) <= 1).all()
+        assert (np.abs(np.diff(dark.astype(int), axis=1)).sum(axis=1) <= 1).all()
+        sides.add(corners)
+    assert {(True, True, False, False), (False, False, True, True)} <= sides
+    assert {(True, False, True, False), (False, True, False, True)} <= sides
+
+
+def test_the_letterboxs_border_stays_black_on_a_negative(film_folder, tmp_path):
+    cache = FilmCache.open(load_films(film_folder, "train"), (96, 128), folder=tmp_path / "c")
+    box = cache.letterboxes[0]
+    assert box.pad[0] > 0
+    image = FilmDataset(cache, Augmentation(artefacts=1.0, artefact_kinds=("negative",)))[0, 0][0]["films"][0].numpy()
+    np.testing.assert_array_equal(box.cut(image), 255 - box.cut(cache.image(0)))
+    assert not image[:, : box.pad[0]].any()
+    assert not image[:, box.pad[0] + box.inner[0] :].any()
