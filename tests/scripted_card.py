@@ -42,10 +42,11 @@ def poison() -> Exception:
 class ScriptedCard(Device):
     """One card.
 
-    Memory of a step of n images is `fixed + per_image * n + extra(n)`, optimizer state after the first step that the
-    scaler lets through, all rounded up to `granularity`; validation takes `validation` times the images' part. Training
-    step k of a trial, from 0, takes `fragmentation(k)` more. Of all passes those in `ooms_at`, from 0, fail whatever
-    they need; trials of the sizes in `killed_at` are killed. A card that spills refuses nothing but what a cap forbids.
+    Memory of a step of n images is `fixed + per_image * n + extra(n)`, optimizer state after the first step that
+    the scaler lets through, all rounded up to `granularity`; validation takes `validation` times the images' part.
+    Training step k of a trial, from 0, takes `fragmentation(k)` more; after k steps `held_bytes(k)` are held. Of
+    all passes those in `ooms_at`, from 0, fail whatever they need; trials of the sizes in `killed_at` are killed. A
+    card that spills refuses nothing but what a cap forbids.
     """
 
     capacity_bytes: int = 8 * GIB
@@ -65,6 +66,7 @@ class ScriptedCard(Device):
     spills: bool = False
     retries_at: Callable[[int], int] = lambda _: 0
     fragmentation: Callable[[int], int] = lambda _: 0
+    held_bytes: Callable[[int], int] = lambda _: 0
     killed_at: tuple[int, ...] = ()
     ooms_at: tuple[int, ...] = ()
     seconds: Callable[[int], float] = lambda n: 0.01 + 0.02 * n
@@ -103,6 +105,9 @@ class ScriptedCard(Device):
 
     def peak_allocated(self) -> int:
         return self.peak_bytes
+
+    def allocated(self) -> int:
+        return self.held_bytes(self.steps)
 
     def synchronize(self) -> None: ...
 

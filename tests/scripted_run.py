@@ -12,6 +12,7 @@ from vramfit.units import GIB
 CARD = ScriptedCard(
     capacity_bytes=int(os.environ.get("SCRIPTED_CAPACITY", 8 * GIB)),
     retries_at=lambda images: int(images == int(os.environ.get("SCRIPTED_RETRIES_AT", "-1"))),
+    held_bytes=lambda steps: steps * int(os.environ.get("SCRIPTED_HELD_A_STEP", "0")),
     skipped_steps=0,
     validation=0.5,
 )

@@ -1,6 +1,7 @@
 """Every verb is documented, the reference is fresh, and the command line is what it was yesterday."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,17 @@ def test_the_reference_is_fresh():
     command = [sys.executable, str(REFERENCE), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=REPOSITORY, check=False)
     assert done.returncode == 0, "run: python scripts/make_cli_reference.py"
+
+
+def test_tables_that_quote_the_shipped_profiles_say_what_these_say():
+    script = runpy.run_path(str(REPOSITORY / "scripts" / "make_profiles.py"))
+    guide = (DOCS / "guide.fa.md").read_text(encoding="utf-8")
+    for name, batches in script["GUIDE_TABLES"].items():
+        for row in script["guide_rows"](batches):
+            assert row in guide, f"table {name} is stale: python scripts/make_profiles.py --tables"
+    six = script["margin"](script["trial_of"](script["shipped"](768), 6))
+    levers = (DOCS / "levers.md").read_text(encoding="utf-8")
+    assert f"| {six} |" in levers, "the table of free levers is stale: python scripts/make_profiles.py"
 
 
 def test_the_command_line_is_frozen():

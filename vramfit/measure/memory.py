@@ -40,6 +40,9 @@ class CardMemory(Protocol):
     def peak_allocated(self) -> int:
         """The most bytes that tensors held at once since `start`; quick enough to be asked many times a step."""
 
+    def allocated(self) -> int:
+        """The bytes that tensors hold now; as quick."""
+
     def synchronize(self) -> None:
         """Wait until the card has done everything asked of it."""
 
@@ -81,6 +84,10 @@ class CudaMemory:
     def peak_allocated(self) -> int:
         """The most that was allocated since `start`."""
         return torch.cuda.max_memory_allocated(self.device)
+
+    def allocated(self) -> int:
+        """What is allocated now."""
+        return torch.cuda.memory_allocated(self.device)
 
     def synchronize(self) -> None:
         """Wait for every stream of the card."""

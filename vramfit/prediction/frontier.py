@@ -175,7 +175,7 @@ def _unlike(rows: Sequence[FrontierRow]) -> list[FrontierRow]:
 
 def _reasoned(row: FrontierRow, picked: FrontierRow, search: LeverSearch) -> FrontierRow:
     chosen = row.trial is picked.trial
-    reason = _for(row, search) if chosen else _against(row, picked, batch_norm=search.batch_norm)
+    reason = _for(row, search) if chosen else _against(row, picked, search)
     return row.model_copy(update={"chosen": chosen, "reason": reason})
 
 
@@ -191,19 +191,25 @@ def _for(row: FrontierRow, search: LeverSearch) -> str:
     return "fits, and no lever that costs time is needed"
 
 
-def _against(row: FrontierRow, picked: FrontierRow, *, batch_norm: bool) -> str:
+def _against(row: FrontierRow, picked: FrontierRow, search: LeverSearch) -> str:
+    """What a row lacks, or how fast it is by the measure that the pick's own reason has."""
     if row.trial.verdict is not Verdict.FITS:
         return excess_of(row.trial)
     if _is_suggestion(row) and not _is_suggestion(picked):
         return "would fit, and changes what is learned: name it with --levers if that is meant"
-    slower = _per_image(row.trial) / _per_image(picked.trial) - 1
-    speed = "as fast"
+    costs = any(kind_of(lever.name).cost == "time" for lever in set(picked.levers) - set(search.as_it_is.job.levers))
+    measure, name = (
+        (search.without(picked.trial.micro_batch).trial, "free levers alone") if costs else (picked.trial, "the plan")
+    )
+    slower = _per_image(row.trial) / _per_image(measure) - 1
+    speed = f"as fast as {name}"
     if abs(slower) >= 0.0005:
-        speed = f"{abs(slower):.1%} {'slower' if slower > 0 else 'faster'} per image"
+        speed = f"{abs(slower):.1%} {'slower' if slower > 0 else 'faster'} per image than {name}"
     if row.accumulation_steps == 1:
         return speed
     images = f"BatchNorm sees {row.trial.micro_batch} images at a time"
-    return f"{speed}, {'and' if slower > 0 else 'but'} {images if batch_norm else 'the batch is not processed at once'}"
+    seen = images if search.batch_norm else "the batch is not processed at once"
+    return f"{speed}, {'and' if slower >= 0.0005 else 'but'} {seen}"
 
 
 def _per_image(trial: Trial) -> float:

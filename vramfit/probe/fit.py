@@ -98,8 +98,17 @@ def tell_nobody(_: Trial) -> None:
     """For those who do not ask to be told of trials."""
 
 
-def run_probe(job: JobSource, request: ProbeRequest, on_trial: OnTrial = tell_nobody) -> Profile:
-    """The profile that answers a request; raises as `fit` does."""
+def run_probe(
+    job: JobSource,
+    request: ProbeRequest,
+    on_trial: OnTrial = tell_nobody,
+    *,
+    predicted_levers: frozenset[str] = frozenset(),
+) -> Profile:
+    """The profile that answers a request; raises as `fit` does.
+
+    `predicted_levers` are the names of those that a prediction, and no user, gave to the job.
+    """
     built = job if isinstance(job, Job) else job()
     if request.choose_levers:
         return fit_choice(built, levers_for(built, request).choice, request, on_trial)
@@ -108,7 +117,8 @@ def run_probe(job: JobSource, request: ProbeRequest, on_trial: OnTrial = tell_no
     require_splittable(built, request)
     request = with_loading(request, built)
     backend = open_backend(job, built, request)
-    return Probe(backend, request, on_trial, host_limit=_host_limit(built, request, backend)).profile(built)
+    limit = _host_limit(built, request, backend)
+    return Probe(backend, request, on_trial, host_limit=limit, predicted_levers=predicted_levers).profile(built)
 
 
 def with_free_levers(job: Job, request: ProbeRequest) -> Job:

@@ -22,6 +22,7 @@ from vramfit.prediction.trace_series import TraceSeries
 from vramfit.prediction.tracing.trace import order_frees
 from vramfit.records import Budget, Bytes, JobKey, Machine, Plan, Profile, Record, Schedule, Trial, Verdict
 from vramfit.script.command import Command
+from vramfit.script.leaks import leak_note
 from vramfit.script.levers import allocator_environment
 from vramfit.script.outcome import Outcome
 from vramfit.units import MIB, format_size
@@ -197,6 +198,8 @@ def write_down(
     """The answer from what became of a script: of its trace where it was predicted, else of what was measured."""
     plan = plan.model_copy(update={"levers": parse_levers(",".join(outcome.levers))})
     trace, measured = outcome.trace or Trace(plan.micro_batch), outcome.measured
+    planned = next(trial for trial in trials if trial.micro_batch == plan.micro_batch)
+    leak = leak_note(outcome, planned)
     return ScriptAnswer(
         command=tuple(command.words()),
         steps=outcome.steps_made,
@@ -215,7 +218,7 @@ def write_down(
             schedule=Schedule(),
             plan=plan,
             trials=tuple(trials),
-            notes=(*_notes(outcome, trace), *rank_notes(command), *budget.notes),
+            notes=(*([leak] if leak else []), *_notes(outcome, trace), *rank_notes(command), *budget.notes),
         ),
     )
 

@@ -26,6 +26,7 @@ class CardRecorder:
         self.brought = 0
         self.phases: dict[str, int] = {}
         self.step_times_s: dict[str, float] = {}
+        self.held: list[int] = []  # bytes of tensors after each step
         self.warm_up_retries = 0
         self.amp: Amp | None = None
         self._memory = memory
@@ -63,6 +64,7 @@ class CardRecorder:
             self.step_times_s[name] = perf_counter() - self._began
         self._began = None
         self.trace.samples[name] = samples
+        self.held.append(self._memory.allocated())
         if len(self.trace.samples) == 1:
             self.warm_up_retries = self._memory.figures().retries
 

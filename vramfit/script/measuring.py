@@ -84,6 +84,7 @@ class MeasuredScript(ScriptProcess):
                 phases=dict(recorder.phases),
                 samples=dict(recorder.trace.samples),
                 amp=recorder.amp,
+                held=tuple(recorder.held),
             ),
         )
 

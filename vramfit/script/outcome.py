@@ -33,7 +33,7 @@ class OnCard:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a script took of a card: `phases` and `samples` as `CardRecorder` has them."""
+    """What a script took of a card: `phases`, `samples` and `held` as `CardRecorder` has them."""
 
     figures: MemoryFigures
     warm_up_retries: int
@@ -42,6 +42,7 @@ class Measured:
     phases: dict[str, int]
     samples: dict[str, int]
     amp: Amp | None = None
+    held: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from vramfit.cards import find_card, require_bf16
 from vramfit.choices import AUTO, FREE
 from vramfit.errors import NoUsableGpu, UsageError
 from vramfit.jobs.job import Job, job_key
-from vramfit.jobs.levers.text import levers_sentence
+from vramfit.jobs.levers.apply import available
+from vramfit.jobs.levers.text import levers_sentence, short_levers
 from vramfit.jobs.optimizers import learning_rate
 from vramfit.jobs.ranks import Ranks
 from vramfit.measure.budget import read_budget, who_took
@@ -155,13 +156,25 @@ def _from_profile(
 ) -> Decision:
     profile = load_profile(options.profile or "")
     card = local_device(device.index or 0) if device.type == "cuda" else None
-    reuse = judge_reuse(profile, job_key(job), read_machine(card), card.total_bytes if card else None)
     plan = profile.plan
-    decision = Decision(effective or plan.effective_batch, plan.micro_batch, profile, (plan.reason, *reuse.reasons))
+    # A lever that this machine does not know makes no other job: a trial tells what becomes of the plan.
+    key = job_key(replace(job, levers=plan.levers))
+    reuse = judge_reuse(profile, key, read_machine(card), card.total_bytes if card else None)
+    notes = (plan.reason, *_lever_notes(plan.levers), *reuse.reasons)
+    decision = Decision(effective or plan.effective_batch, plan.micro_batch, profile, notes)
     # One trial a node, as with a probe: the others take what its first rank found.
     if card is None or ranks.local_rank != 0:
         return decision
     return _proved(decision, job, options, card, schedule, ranks=ranks, verify=reuse.verify)
+
+
+def _lever_notes(levers: tuple[Lever, ...]) -> tuple[str, ...]:
+    """The levers of a profile, and which of them this machine does not know."""
+    missing = [lever for lever in levers if lever not in available(levers)]
+    named = (f"Levers of the profile: {short_levers(levers)}.",) if levers else ()
+    if not missing:
+        return named
+    return (*named, f"This system has no {short_levers(missing)}: what fits is tried without.")
 
 
 def _proved(
@@ -172,7 +185,8 @@ def _proved(
     assert profile is not None
     limits = options.limits.or_vram(profile.budget.requested_bytes)
     now = read_budget(card, limits)
-    if not verify and _still_fits(profile, decision.micro_batch, now):
+    missing = len(available(profile.plan.levers)) < len(profile.plan.levers)
+    if not verify and not missing and _still_fits(profile, decision.micro_batch, now):
         return decision
     taken = who_took(profile.budget, now, card.processes) if now.budget_bytes < profile.budget.budget_bytes else None
     request = ProbeRequest(
@@ -182,7 +196,8 @@ def _proved(
         effective_batch=-(-decision.effective_batch // ranks.world_size),
         schedule=schedule,
     )
-    proved = run_probe(job, request)
+    predicted = frozenset(lever.name for lever in job.levers) if profile.source == "predicted" else frozenset()
+    proved = run_probe(job, request, predicted_levers=predicted)
     micro_batch = proved.plan.micro_batch
     verdict = "Proved by a trial" if micro_batch == decision.micro_batch else "Planned anew"
     note = f"{verdict}: micro-batch {micro_batch} within {format_size(now.budget_bytes)}."

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from vramfit.jobs.job import Job
+from vramfit.jobs.levers.apply import available
 from vramfit.jobs.levers.compile import compile_network
 from vramfit.jobs.levers.text import with_levers
 from vramfit.jobs.ranks import Ranks
@@ -121,7 +122,7 @@ def run(source: TaskSource, options: RunOptions, listeners: Sequence[Listener] =
             return _finished_before(source, options, resumed, told)
         device = choose_device(options.device, ranks)
         task = source.open(resumed, _teller(told))
-        job = _with_levers(task.job, options)
+        job = with_levers_of(task.job, options)
         _teller(told)("planning the batch for the card", 0, 1)
         wanted = options.batch_size or (resumed.content["effective_batch"] if resumed else None)
         decision = decide(job, options, device, ranks, samples=len(task.training), effective=wanted)
@@ -135,10 +136,10 @@ def run(source: TaskSource, options: RunOptions, listeners: Sequence[Listener] =
         return _end(loop, decision, told, time.monotonic() - began)
 
 
-def _with_levers(job: Job, options: RunOptions) -> Job:
-    """The job with the levers that the options name, or their profile has."""
+def with_levers_of(job: Job, options: RunOptions) -> Job:
+    """The job with the levers that the options name, or those of their profile that this machine knows."""
     if options.profile:
-        return replace(job, levers=load_profile(options.profile).plan.levers)
+        return replace(job, levers=available(load_profile(options.profile).plan.levers))
     return replace(job, levers=with_levers(job.levers, options.named_levers)) if options.named_levers else job
 
 

@@ -185,3 +185,10 @@ def test_memory_that_runs_out_in_a_whole_run_is_explained(here, capfd):
         script.failed(error)
     assert "vramfit: Tensors of this process hold 6.00 GiB" in capfd.readouterr().err
     assert Outcome.load(here).ending == "out of memory"
+
+
+def test_a_card_that_holds_more_after_each_step_is_told_of(here, monkeypatch):
+    monkeypatch.setenv("SCRIPTED_HELD_A_STEP", str(128 * MIB))
+    answer = measurer("--batch-size", "4", steps=4).answer()
+    assert answer.profile.trials[0].verdict == "fits"
+    assert "Each step leaves 128 MiB on the card" in answer.profile.notes[0]

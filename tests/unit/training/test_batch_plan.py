@@ -1,5 +1,6 @@
 """What a run trains with: asked of a scripted card or of a prediction, and said in sentences."""
 
+import sys
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from scripted_card import ScriptedCard, other_process
 
 from vramfit.errors import NothingFits, NoUsableGpu, ProfileError, UsageError
+from vramfit.jobs.levers.expandable_segments import ExpandableSegments
 from vramfit.jobs.ranks import Ranks
 from vramfit.measure.budget import read_budget
 from vramfit.measure.machine import read_machine
@@ -17,6 +19,7 @@ from vramfit.records import Lever
 from vramfit.training import batch_plan as planning
 from vramfit.training.batch_plan import choose_device, decide
 from vramfit.training.run_options import RunOptions
+from vramfit.training.trainer import with_levers_of
 from vramfit.units import GIB
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
@@ -47,10 +50,10 @@ class ScriptedBackend:
 def fit_on(card, source="measured"):
     """The probe, with its real search, on a scripted card."""
 
-    def run_probe(job, request):
+    def run_probe(job, request, *, predicted_levers=frozenset()):
         assert request.gpu is None
         backend = ScriptedBackend(card, read_budget(card, request.limits), source)
-        return Probe(backend, request, lambda _: None).profile(job)
+        return Probe(backend, request, lambda _: None, predicted_levers=predicted_levers).profile(job)
 
     return run_probe
 
@@ -200,6 +203,43 @@ def test_a_predicted_profile_that_the_card_refutes_is_planned_anew(card, tmp_pat
     assert any(note.startswith("Planned anew: micro-batch 5 within") for note in decision.notes)
     # Nine samples are divided evenly once seven at a time are what fits.
     assert (decision.effective_batch, decision.micro_batch) == (9, 5)
+
+
+@pytest.mark.parametrize("source", ["measured", "predicted"])
+def test_a_lever_that_this_system_does_not_know_leaves_a_profile_to_a_trial(card, tmp_path, monkeypatch, source):
+    segments, half = Lever(name="expandable_segments"), Lever(name="half_upsample")
+    profile = probed(card, source, job=replace(JOB, levers=(segments, half)), effective_batch=6, objective="largest")
+    file = kept(profile, tmp_path)
+    monkeypatch.setattr(ExpandableSegments, "missing_on", {sys.platform: "this system"})
+    card.sizes.clear()
+    # Without the lever an image takes more, and six no longer fit at once.
+    card.per_image_bytes = GIB * 3 // 2
+    job = with_levers_of(JOB, RunOptions(profile=file))
+    assert job.levers == (half,)
+    decision = decided(job=job, profile=file)
+    said = " ".join(decision.notes)
+    assert "Levers of the profile: expandable_segments, half_upsample." in said
+    assert "This system has no expandable_segments: what fits is tried without." in said
+    assert "job.fingerprint" not in said
+    assert card.sizes[0] == 6
+    assert (decision.effective_batch, decision.micro_batch) == (6, 3)
+    assert decision.levers == (half,)
+
+
+def test_a_memory_order_that_a_prediction_chose_is_measured_against_the_other(card, tmp_path, monkeypatch):
+    asked = []
+
+    def answer(job, request, *, predicted_levers=frozenset()):
+        asked.append(predicted_levers)
+        return fit_on(card)(job, request)
+
+    monkeypatch.setattr(planning, "run_probe", answer)
+    levers = (Lever(name="half_upsample"),)
+    for source, expected in (("predicted", {"half_upsample"}), ("measured", frozenset())):
+        profile = probed(card, source, job=replace(JOB, levers=levers), effective_batch=6, objective="largest")
+        card.driver_version = f"of {source}"  # another driver asks for a trial
+        decided(job=replace(JOB, levers=levers), profile=kept(profile, tmp_path))
+        assert asked.pop() == expected
 
 
 def test_less_free_memory_than_a_profile_assumed_is_blamed_on_who_took_it(card, tmp_path):

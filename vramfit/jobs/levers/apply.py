@@ -57,6 +57,11 @@ def job_to_trace(job: "Job") -> "Job":
     return job
 
 
+def available(levers: Iterable[Lever]) -> tuple[Lever, ...]:
+    """Those of some levers that this machine knows."""
+    return tuple(lever for kind, lever in _used(levers) if kind.is_available())
+
+
 def free_levers(job: "Job") -> tuple[Lever, ...]:
     """The levers that cost this job nothing and that it does not use yet."""
     job = settled(job)
@@ -129,7 +134,7 @@ def apply_to_allocator(levers: Iterable[Lever], device: "torch.device") -> None:
 
     Does nothing on other devices, and leaves out what the allocator of this system does not know.
     """
-    options = allocator_options(lever for kind, lever in _used(levers) if kind.is_available())
+    options = allocator_options(available(levers))
     if device.type == "cuda" and options:
         import torch
 

@@ -1,7 +1,7 @@
 """Segments of the allocator that grow, so that less memory lies idle between them."""
 
-import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 from vramfit.jobs.levers.kind import LeverKind
 from vramfit.jobs.levers.registry import register
@@ -22,10 +22,7 @@ class ExpandableSegments(LeverKind):
     cost = "free"
     order = 10
     exact = True
-
-    def is_available(self) -> bool:
-        """On any system but Windows."""
-        return sys.platform != "win32"
+    missing_on: ClassVar[Mapping[str, str]] = {"win32": "Windows"}
 
     def is_free_for(self, job: "Job") -> bool:
         """For every job."""

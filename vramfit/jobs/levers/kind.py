@@ -4,6 +4,7 @@ A hook does nothing unless a lever overrides it. Whatever a hook needs of torch 
 settings are read, written and refused without it.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -37,6 +38,7 @@ class LeverKind:
         exact: the run's numbers are those of the run without it, up to the order of additions.
         per_module: may name the modules that it applies to.
         conflicts: levers that it cannot be used with, by name, each with the sentence that says so.
+        missing_on: systems that do not know it, as `sys.platform` has them, each with its name for people.
 
     """
 
@@ -48,6 +50,7 @@ class LeverKind:
     accumulates: ClassVar[bool] = True
     per_module: ClassVar[bool] = False
     conflicts: ClassVar[Mapping[str, str]] = {}
+    missing_on: ClassVar[Mapping[str, str]] = {}
 
     @property
     def is_suggestion(self) -> bool:
@@ -56,7 +59,7 @@ class LeverKind:
 
     def is_available(self) -> bool:
         """Whether this machine knows the lever; where it does not, the lever changes nothing."""
-        return True
+        return sys.platform not in self.missing_on
 
     def is_free_for(self, job: "Job") -> bool:
         """Whether the lever saves memory of this job, whose settings are known, and costs it nothing."""

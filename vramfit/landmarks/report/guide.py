@@ -26,7 +26,8 @@ _BY_SIZE = {
     (512, 6): ("4-5 GB", "13-20 h"),
     (1024, 1): ("6-7 GB", "27-40 h"),
 }
-_PROMISED = {**{(768, batch): said for batch, said in _BY_BATCH.items()}, **_BY_SIZE}
+# By side and batch.
+PROMISED = {**{(768, batch): said for batch, said in _BY_BATCH.items()}, **_BY_SIZE}
 _MODELS = ("hrnet", "hrnet_w32")
 _WHY = (
     "The hours were the loader's: the guide decodes every film anew and draws its targets at full size on the CPU, 143 "
@@ -40,7 +41,7 @@ def guide_note(options: LandmarkJobOptions, profile: Profile | None, effective_b
     Without a profile of the run's own, as on a CPU, the shipped prediction for the guide's card stands in.
     """
     height, width = options.image_size
-    promised = _PROMISED.get((height, effective_batch))
+    promised = PROMISED.get((height, effective_batch))
     if promised is None or height != width or options.model not in _MODELS:
         return None
     profile = profile or _shipped(height)
