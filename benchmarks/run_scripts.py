@@ -3,7 +3,8 @@
     python benchmarks/run_scripts.py [--only NAME,NAME] [--result NAME]
 
 For each: whether its steps were seen, the peak of its tensors, the time that it took (its imports included) and the
-host memory of its process. Needs transformers, accelerate, peft, diffusers, torchvision and pytorch-lightning.
+host memory of its process. Needs transformers, accelerate, peft, diffusers, monai, torchvision
+and pytorch-lightning.
 """
 
 import argparse
@@ -28,6 +29,8 @@ ARGUMENTS = {
     "timm_like": "--amp --channels-last --model-ema",
     "hf_language_model": "--output_dir out --do_train --per_device_train_batch_size 4 --gradient_accumulation_steps 2 "
     "--eval_strategy epoch --bf16 --report_to none",
+    "hf_seq2seq": "--output_dir out --do_train --do_eval --predict_with_generate --per_device_train_batch_size 8 "
+    "--report_to none",
     "accelerate_cv": "--mixed_precision fp16 --gradient_accumulation_steps 2",
     "hydra_like": "data.batch_size=8",
     "subcommands": "train --batch 8",

@@ -228,7 +228,8 @@ class Observer:
 
     def _end_step(self) -> None:
         """A step ends with its last optimizer; what comes is the next, or validation, or nothing that is asked."""
-        self.recorder.step_ended(f"step {self.steps_made}", self._samples)
+        if not self.loader_ended:  # else it was cut short with the loader, as accelerate does at a loader's last batch
+            self.recorder.step_ended(f"step {self.steps_made}", self._samples)
         self._samples, self._counted = 0, False
         if self.done and self.steps_made > self.steps + _PREFETCHED:
             self._finish()

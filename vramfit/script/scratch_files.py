@@ -276,8 +276,9 @@ class _Entries:
     @staticmethod
     def _of_both(files: ScratchFiles, path: Any, name: str, scandir: Callable[..., Any]) -> Iterator[Any]:
         place = files.below(name)
-        below = {entry.name: entry for entry in scandir(place)} if files._is_folder_at(place) else {}
-        if not below or (files._is_folder_at(name) and not files._is_gone(name)):
+        made = files._is_folder_at(place)
+        below = {entry.name: entry for entry in scandir(place)} if made else {}
+        if not made or (files._is_folder_at(name) and not files._is_gone(name)):
             for entry in scandir(path):
                 if entry.name not in below and os.path.join(name, os.fsdecode(entry.name)) not in files._gone:
                     below[entry.name] = entry

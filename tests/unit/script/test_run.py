@@ -180,6 +180,25 @@ def test_a_module_and_an_accumulated_step(here):
     assert watch("-m", "package.fit", "--batch-size", "4", steps=2).steps_made == 2
 
 
+AHEAD = """
+batches, count = iter(loader), 0
+batch = next(batches)
+while batch is not None:
+    following, count = next(batches, None), count + 1
+    nn.functional.cross_entropy(model(batch[0].to(device)), batch[1].to(device)).backward()
+    if count % 2 == 0 or following is None:  # as accelerate does
+        optimizer.step()
+        optimizer.zero_grad()
+    batch = following
+"""
+
+
+def test_a_step_that_the_end_of_its_loader_cuts_short_is_not_told_of(here):
+    (here / "train.py").write_text(LOOP.partition("for epoch")[0] + AHEAD)
+    seen = watch("train.py", "--batch-size", "4")
+    assert set(seen.trace.samples.values()) == {8}
+
+
 TOUCHING = """
 import os, pathlib, shutil, sqlite3, subprocess, sys, urllib.request
 import numpy, torch

@@ -162,3 +162,12 @@ def test_what_processes_share_still_works(scratch):
         memory = Arena(4096).buffer
         memory[0] = 3
         assert memory[0] == 3
+
+
+def test_an_empty_folder_that_was_made_is_listed_in_every_way(folder, scratch):
+    with scratch_files(scratch):
+        os.makedirs("runs/empty")
+        assert list(Path("runs/empty").glob("*")) == []
+        assert list(os.scandir("runs/empty")) == []
+        assert os.listdir("runs/empty") == []
+    assert not Path("runs").exists()
