@@ -3,7 +3,7 @@
     python benchmarks/gpu_jobs.py [--set full|small|all] [--half first|second|both] [--workers N] [--results FILE]
                                   [--snapshots DIR] [--limit SECONDS] [NAME ...]
 
-`full` are jobs of the size that people train (`reach_jobs/full_size.py`), `small` those of `reach_jobs/`, in float32 and
+`full` are jobs of the size that people train (`reach_jobs/full_size.py`), `small` those beside it, in float32 and
 again in half precision. Each runs in a process of its own: predicted for this card, then measured as a probe measures,
 under no cap; the truth is what torch's allocator says of itself. Several run at once, so neither times nor the card's
 total are compared. `--half` takes every second job, so that one half can be kept back from whoever mends the
