@@ -50,6 +50,8 @@ class Job:
         amp: autocast dtype; fp16 brings a gradient scaler. A CPU runs fp32 in place of fp16.
         channels_last: network and 4-D inputs in NHWC memory order.
         clip_norm: largest norm of the gradient, None for no clipping.
+        late_zero_grad: clear the gradients of the step before only between forward and backward pass, as loops do that
+            call `optimizer.zero_grad()` right before `loss.backward()`: they then live beside the activations.
         ema_decay: decay of an averaged copy of weights and buffers, None for no copy.
         cudnn_benchmark: let cuDNN time its algorithms; faster steps, more workspace.
         frozen: modules that do not learn, by their dotted names.
@@ -84,6 +86,7 @@ class Job:
     amp: Amp | None = "fp16"
     channels_last: bool = False
     clip_norm: float | None = None
+    late_zero_grad: bool = False
     ema_decay: float | None = None
     cudnn_benchmark: bool = False
     frozen: tuple[str, ...] = ()
@@ -102,6 +105,8 @@ class Job:
             raise UsageError(f"clip_norm is {self.clip_norm}; use a positive number, or None for no clipping.")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise UsageError(f"ema_decay is {self.ema_decay}; use a number between 0 and 1, or None.")
+        if self.late_zero_grad and self.step is not None:
+            raise UsageError("late_zero_grad is of the shared step; in a step of your own, run.update() clears.")
 
     def _check_functions(self) -> None:
         if isinstance(self.model, nn.Module):
@@ -193,5 +198,6 @@ def _fingerprint(job: Job, model: nn.Module) -> str:
         job.ema_decay is not None,
         [lever.model_dump() for lever in job.levers],
         *job.frozen,
+        *(["late_zero_grad"] if job.late_zero_grad else []),
     )
     return hashlib.sha256(repr((shapes, step)).encode()).hexdigest()[:16]

@@ -56,6 +56,7 @@ class Step:
     def __init__(self, job: Job, device: torch.device | str, *, precision: Precision | None = None) -> None:
         self.job = job = settled(job)
         self.phase: Phase = "forward"
+        self._stale_gradients = False  # whether those there are of the step before
         self.device = torch.device(device)
         apply_to_allocator(job.levers, self.device)
         self.precision = precision or Precision.of(job, self.device)
@@ -91,12 +92,15 @@ class Step:
         return loss
 
     def update(self) -> None:
-        """Unscale, clip, step the optimizer and the scaler, drop the gradients, follow with the average."""
+        """Unscale, clip, step optimizer and scaler, drop gradients if not late, follow with the average."""
         self.phase = "optimizer"
         if self.job.step is None:
             self.step_optimizer(self.optimizer, self.model.parameters())
         self.precision.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        if self.job.late_zero_grad:
+            self._stale_gradients = True
+        else:
+            self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.model)
 
@@ -179,6 +183,9 @@ class Step:
                 f"The loss of '{self.job.name}' depends on no weight that learns: compute it from the outputs as they "
                 "are, without .detach(), .item(), .argmax() or torch.no_grad()."
             )
+        if self._stale_gradients:
+            self.optimizer.zero_grad(set_to_none=True)
+            self._stale_gradients = False
         self.phase = "backward"
         self.precision.scaler.scale(loss).backward()
         return loss.detach()

@@ -19,6 +19,8 @@ def obstacle(job: "Job") -> str | None:
     """What of a job needs all gradients at once, None for nothing."""
     if job.clip_norm is not None:
         return "clipping (clip_norm) needs the norm of all gradients"
+    if job.late_zero_grad:
+        return "late_zero_grad keeps them for the next step"
     if job.amp == "fp16":
         return "fp16's gradient scaler looks at all gradients before a step (use amp=bf16)"
     if isinstance(job.optimizer, Mapping) or job.step is not None:

@@ -147,6 +147,8 @@ class StepRecovery:
             loss = torch.zeros((), device=self.step.device)
             if batch is not None:
                 loss = self.step.backward(batch, even_micro_batch(batch_size(batch), self.micro_batch)) * weight
+            else:
+                self.step.optimizer.zero_grad(set_to_none=True)  # a job may leave those of the step before
             self.ranks.fill_gradients(self._parameters())
         except Exception as error:
             return rollback, None, self._failure_of(error)

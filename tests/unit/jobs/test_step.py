@@ -42,6 +42,17 @@ def test_accumulation_takes_the_step_of_the_whole_batch(micro_batch):
     torch.testing.assert_close(weights(parts), weights(whole), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("micro_batch", [2, 7])
+def test_gradients_that_are_cleared_late_take_the_same_steps(micro_batch):
+    early, late = Step(make_job(), "cpu"), Step(make_job(late_zero_grad=True), "cpu")
+    for count in (7, 5):
+        for step in (early, late):
+            step.train(samples(count), micro_batch)
+    assert torch.equal(weights(early), weights(late))
+    assert [p.grad is None for p in early.model.parameters()] == [True] * 4
+    assert [p.grad is None for p in late.model.parameters()] == [False] * 4
+
+
 def test_clipping_bounds_the_norm_of_the_gradient():
     step = Step(make_job(clip_norm=1e-3), "cpu")
     before = weights(step)
@@ -136,7 +147,9 @@ def test_the_batch_may_be_any_tree():
     assert parts[2][0]["extra"][1][0].tolist() == [4]
 
 
-@pytest.mark.parametrize("change", [{"amp": "fp8"}, {"clip_norm": 0.0}, {"ema_decay": 1.0}])
+@pytest.mark.parametrize(
+    "change", [{"amp": "fp8"}, {"clip_norm": 0.0}, {"ema_decay": 1.0}, {"late_zero_grad": True, "step": print}]
+)
 def test_a_job_that_makes_no_sense_is_refused(change):
     with pytest.raises(UsageError, match=next(iter(change))):
         make_job(**change)
@@ -179,6 +192,7 @@ def test_the_fingerprint_knows_the_shapes_and_the_settings():
     assert key == job_key(make_job())
     assert key.optimizer == "SGD"
     assert key.fingerprint != job_key(make_job(ema_decay=0.9)).fingerprint
+    assert key.fingerprint != job_key(make_job(late_zero_grad=True)).fingerprint
     assert key.fingerprint != job_key(make_job(model=lambda: nn.Linear(5, 2))).fingerprint
 
 

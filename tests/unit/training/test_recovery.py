@@ -58,6 +58,23 @@ def test_a_fault_at_any_operation_changes_no_weight(optimizer, at_step):
     assert phases == {"forward", "backward", "optimizer"}
 
 
+def test_gradients_that_are_cleared_late_are_those_of_one_step_after_a_fault():
+    job = small.job(late_zero_grad=True)
+    clean, _, _ = trained(job)
+    for k in range(3, 90, 14):
+        recovery, events, struck = trained(job, k=k)
+        assert struck == bool(events)
+        assert small.difference(small.weights(recovery.step), small.weights(clean.step)) < 1e-9, k
+
+
+def test_a_rank_without_samples_has_no_gradients_of_the_step_before():
+    recovery, _, _ = trained(small.job(late_zero_grad=True))
+    assert all(parameter.grad is not None for parameter in recovery.step.model.parameters())
+    before = small.weights(recovery.step)
+    recovery.train(None, 8)
+    assert small.difference(small.weights(recovery.step), before) == 0
+
+
 class TooLarge(TorchDispatchMode):
     """A card that holds so many samples and no more."""
 

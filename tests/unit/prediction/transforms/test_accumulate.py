@@ -14,6 +14,7 @@ from vramfit.prediction.tracing.trace import trace_step
 from vramfit.prediction.transforms.accumulate import accumulating
 
 OPTIONS = LandmarkJobOptions(model="hrnet_w18_small", image_size=(128, 128), landmarks=4, amp="fp16")
+LATE = {"late_zero_grad": True}
 LEVERED = replace(OPTIONS, amp=None, ema_decay=0.99, clip_norm=1.0)
 SAMPLES = 4
 LOSS_BYTES = 512  # a traced second pass adds its loss to one that is there; the rewritten one has a loss of its own
@@ -32,9 +33,14 @@ def accumulate(traced, recorder, host, **_):
         recorder.mark("end")
 
 
-@pytest.fixture(scope="module", params=[OPTIONS, LEVERED], ids=["plain", "average, clipping, float32"])
+@pytest.fixture(
+    scope="module",
+    params=[(OPTIONS, {}), (LEVERED, {}), (OPTIONS, LATE)],
+    ids=["plain", "average, clipping, float32", "gradients cleared late"],
+)
 def traces(request):
-    job = landmark_job(request.param)
+    options, changes = request.param
+    job = replace(landmark_job(options), **changes)
     plain = trace_step(job, SAMPLES)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracing, "_run", accumulate)
