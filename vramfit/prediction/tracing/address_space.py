@@ -47,6 +47,13 @@ def is_reserved(storage: torch.UntypedStorage) -> bool:
         return True
 
 
+def has_no_memory(tensor: Tensor) -> bool:
+    """Whether a tensor's values lie in address space that `reserve` made; those of a sparse one count as such."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor.layout is not torch.strided or is_reserved(tensor.untyped_storage())
+
+
 def release() -> None:
     """Give back what was written into the reserved address space."""
     space = _space()

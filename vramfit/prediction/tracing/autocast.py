@@ -17,8 +17,11 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from vramfit.prediction.tracing.address_space import has_no_memory
 from vramfit.prediction.tracing.cuda_kernels import AMPERE, cuda_kernels
 from vramfit.prediction.tracing.meta_kernels import FUSED
+from vramfit.prediction.tracing.op_schema import operation
+from vramfit.prediction.tracing.tensor_trees import tensors_given
 
 # Run in the autocast dtype on CUDA, and have no kernel (or another one) in the CPU's autocast.
 HALF = """
@@ -81,13 +84,20 @@ def _register(library: torch.library.Library, capability: tuple[int, int], uncas
     for name in registered("AutocastCPU") - on_cuda - set(kernels):
         library.impl(name, torch.library.fallthrough_kernel, "AutocastCPU", allow_override=True)
     for name, kernel in cuda_kernels(capability).items():
-        library.impl(name, kernel, "AutogradCPU", allow_override=True)
-    for name in filter(exists, FUSED):
-        library.impl(name, _never, "CPU", allow_override=True)
+        library.impl(name, _on_card(operation(name), kernel), "AutogradCPU", allow_override=True)
+    for name, kernel in FUSED.items():
+        if exists(name):
+            library.impl(name, kernel, "CPU", allow_override=True)
 
 
-def _never(*_: Any, **__: Any) -> Any:
-    raise AssertionError("no kernel runs on tensors without memory")
+def _on_card(op: Any, kernel: Kernel) -> Kernel:
+    """A card's kernel for tensors without memory; those of the host are computed there, as torch composes it."""
+
+    def chosen(*args: Any, **kwargs: Any) -> Any:
+        traced = any(map(has_no_memory, tensors_given(args, kwargs)))
+        return kernel(*args, **kwargs) if traced else op.decompose(*args, **kwargs)
+
+    return chosen
 
 
 def registered(key: str) -> set[str]:
@@ -109,13 +119,6 @@ def _kernels() -> dict[str, Kernel]:
 def exists(name: str) -> bool:
     """Whether this version of torch has the operation."""
     return bool(torch._C._dispatch_has_kernel(f"aten::{name}"))
-
-
-def operation(name: str) -> Kernel:
-    """The overload that a name such as `pow.Scalar` stands for."""
-    packet, _, overload = name.partition(".")
-    found: Kernel = getattr(getattr(torch.ops.aten, packet), overload or "default")
-    return found
 
 
 def _without_autocast() -> Any:

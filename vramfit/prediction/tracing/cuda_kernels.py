@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vramfit.prediction.tracing.attention import CUDNN_ATTENTION, SMALL_SHARED_MEMORY, Attention
 from vramfit.prediction.tracing.batch_norm import batch_norm
+from vramfit.prediction.tracing.fourier import fourier_kernels
 from vramfit.prediction.tracing.recurrent import recurrent_kernels
 from vramfit.prediction.tracing.workspaces import MUCH_SHARED_MEMORY
 
@@ -33,6 +34,7 @@ def cuda_kernels(capability: tuple[int, int]) -> dict[str, Callable[..., Any]]:
         "dropout": dropout,
         "batch_norm": batch_norm,
         "scaled_dot_product_attention": attention,
+        **fourier_kernels(),
         **recurrent_kernels(),
     }
 

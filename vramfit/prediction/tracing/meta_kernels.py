@@ -10,12 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vramfit.prediction.tracing import recurrent
+from vramfit.prediction.tracing import fourier, recurrent
 
 _ATEN = torch.ops.aten
 _HALF = (torch.float16, torch.bfloat16)
-# Whole operations on CUDA that a CPU composes: with a kernel of its own, a CPU's tensors have their autograd formula.
-FUSED = ("_fused_rms_norm",)
 
 
 def _log_sigmoid(value: Tensor) -> tuple[Tensor, Tensor]:
@@ -28,6 +26,22 @@ def _rms_norm(value: Tensor, shape: list[int], *_: Any) -> tuple[Tensor, Tensor]
     rows = (*value.shape[: value.dim() - len(shape)], *(1 for _ in shape))
     dtype = torch.float32 if value.dtype in _HALF else value.dtype
     return torch.empty_like(value, memory_format=torch.contiguous_format), value.new_empty(rows, dtype=dtype)
+
+
+def _rms_norm_of_host(
+    value: Tensor, shape: list[int], weight: Tensor | None = None, eps: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """The values of a tensor on the host, and the reciprocal of each row's root mean square."""
+    rows = list(range(-len(shape), 0))
+    inverse = (
+        value.float().square().mean(rows, keepdim=True) + (torch.finfo(value.dtype).eps if eps is None else eps)
+    ).rsqrt()
+    normed = (value * inverse).to(value.dtype)
+    return normed if weight is None else normed * weight, inverse
+
+
+# Whole operations on CUDA that a CPU composes: with a kernel of its own, a CPU's tensors have their autograd formula.
+FUSED: dict[str, Callable[..., Any]] = {"_fused_rms_norm": _rms_norm_of_host}
 
 
 def _grouped_mm(
@@ -114,6 +128,7 @@ def unknown_of(func: Any) -> str:
 
 META_KERNELS: dict[Any, Callable[..., Any]] = {
     **recurrent.META_KERNELS,
+    **fourier.META_KERNELS,
     _ATEN.log_sigmoid_forward.default: _log_sigmoid,
     _ATEN._fused_rms_norm.default: _rms_norm,
     _ATEN._grouped_mm.default: _grouped_mm,

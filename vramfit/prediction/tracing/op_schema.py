@@ -42,6 +42,12 @@ def nature_of(func: Any) -> Nature:
     return Nature.NEW
 
 
+def operation(name: str) -> Any:
+    """The overload that a name such as `pow.Scalar` stands for."""
+    packet, _, overload = name.partition(".")
+    return getattr(getattr(torch.ops.aten, packet), overload or "default")
+
+
 def written_argument(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What an operation that only writes returns: the arguments it wrote into, or None."""
     results = [_argument(place, args, kwargs) for place in _written(func)]
