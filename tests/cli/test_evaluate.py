@@ -151,3 +151,18 @@ def test_refusals_are_one_sentence(evaluate, words, code, said):
     assert (outcome.code, outcome.out) == (code, "")
     assert said in outcome.err
     assert outcome.err.count("\n") == 1
+
+
+def test_an_ensemble_is_judged_and_said(evaluate, films, tmp_path):
+    other = make_checkpoint(films, tmp_path / "other" / "checkpoint_best.pth", seed=1)
+    page = tmp_path / "page.html"
+    outcome = evaluate("--ensemble", str(other), "--html", str(page))
+    assert outcome.code == 0, outcome.err
+    out = " ".join(outcome.out.split())
+    assert "hrnet_w18_small at 64x64, averaged with 1 more, epoch 3" in out
+    assert f"Averaged with: {other}." in outcome.out.replace("\n", "")
+    assert f"FILMS --ensemble {other} -o found" in outcome.err.replace("\n", "")
+    require_sound(page.read_text(encoding="utf-8"))
+    assert "averaged with" in page.read_text(encoding="utf-8")
+    refused = evaluate("--ensemble", str(other), "--split", "valid", "--calibrate")
+    assert (refused.code, "leave --ensemble out" in refused.err) == (2, True)

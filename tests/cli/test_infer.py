@@ -295,3 +295,15 @@ def test_measures_are_those_of_the_points(infer, folder, tmp_path):
     assert float(found["SNA"]["value"]) == pytest.approx(angle, abs=0.1)
     assert found["SNA"]["unit"] == "degrees"
     assert "Wits" not in found  # these films carry no pixel size
+
+
+def test_an_ensemble_finds_the_mean(infer, folder, films, checkpoint, tmp_path):
+    other = make_checkpoint(films, tmp_path / "other" / "checkpoint_best.pth", seed=1)
+    plain = ("--format", "csv", "--no-overlay")
+    points = []
+    for number, words in enumerate([(), ("--checkpoint", other), ("--ensemble", other)]):
+        outcome = infer(folder, *plain, *words, output=tmp_path / str(number))
+        assert outcome.code == 0, outcome.err
+        rows = csv.DictReader((tmp_path / str(number) / "points.csv").read_text(encoding="utf-8").splitlines())
+        points.append([(float(row["x"]), float(row["y"])) for row in rows])
+    np.testing.assert_allclose(np.mean(points[:2], axis=0), points[2], atol=0.02)

@@ -12,6 +12,7 @@ from vramfit.cli.options import (
     CheckpointOption,
     Decode,
     DeviceToUse,
+    Ensemble,
     FilmFormat,
     FilmsAtOnce,
     SkipBad,
@@ -51,6 +52,7 @@ def evaluate(
             "how sure each point is.",
         ),
     ] = False,
+    ensemble: Ensemble = None,
     decode: Decode = "dark",
     tta: Views = 1,
     device: DeviceToUse = "auto",
@@ -89,6 +91,7 @@ def evaluate(
         film_format=film_format,
         cache_dir=cache_dir,
         calibrate=calibrate,
+        ensemble=tuple(ensemble or ()),
     )
     trained = one_path(checkpoint_file, checkpoint, "--checkpoint")
     judged, comparison = _judge(trained, compare, options)
@@ -100,7 +103,8 @@ def evaluate(
     else:
         _show(judged, comparison)
     tell(written, as_json=as_json)
-    shown = f"vramfit infer {trained} FILMS -o found marks films that nobody has marked"
+    others = "".join(f" --ensemble {other}" for other in options.ensemble)
+    shown = f"vramfit infer {trained} FILMS{others} -o found marks films that nobody has marked"
     page = "" if html else "; --html report.html draws the worst films"
     next_step(f"{shown}{page}", as_json=as_json)
 

@@ -13,6 +13,7 @@ from vramfit.cli.options import (
     CheckpointOption,
     Decode,
     DeviceToUse,
+    Ensemble,
     FilmsAtOnce,
     SkipBad,
     Views,
@@ -92,6 +93,7 @@ def infer(
     measures: Annotated[
         bool, typer.Option("--measures", help="Write cephalometric measures, SNA and so on, to measures.csv.")
     ] = False,
+    ensemble: Ensemble = None,
     decode: Decode = "dark",
     tta: Views = 1,
     device: DeviceToUse = "auto",
@@ -106,6 +108,7 @@ def infer(
     Nothing that is there is overwritten unless --force is given; the films themselves never are.
     """
     from vramfit.cli.progress import film_progress, tell_oom
+    from vramfit.landmarks.evaluation.ensemble import load_ensemble
     from vramfit.landmarks.evaluation.inference import find_landmarks, unmarked_films
     from vramfit.landmarks.model.trained_network import load_trained
 
@@ -113,15 +116,17 @@ def infer(
     if checkpoint is None and inputs[0].suffix.lower() in _CHECKPOINTS:
         checkpoint, *inputs = inputs
     trained = load_trained(one_path(None, checkpoint, "--checkpoint"), device)
+    networks = load_ensemble(trained, ensemble or (), device)
     films = unmarked_films(inputs, trained.landmarks, skip_bad=skip_bad, besides=outputs.folder / OVERLAYS)
     _check(outputs, films, force)
-    at_once = batch_size or _chosen(trained, films, decode, as_json=as_json)
+    at_once = batch_size or min(_chosen(each, films, decode, as_json=as_json) for each in networks)
     done, skipped = [], list(films.skipped)
     with film_progress() as progress:
         for found in find_landmarks(
             trained,
             films,
             batch_size=at_once,
+            others=networks[1:],
             method=decode,
             views=tta,
             skip_bad=skip_bad,
@@ -135,7 +140,7 @@ def infer(
         _write_table(done, outputs, trained.landmarks)
     if outputs.measured:
         _write_measures(done, outputs, trained.landmarks)
-    if trained.calibration and (note := trained.calibration.misfit(decode, tta)):
+    if trained.calibration and (note := trained.calibration.misfit(decode, tta, len(networks))):
         typer.echo(note, err=True)
     for sentence in _doubts(done, trained.landmarks):
         typer.echo(sentence, err=True)

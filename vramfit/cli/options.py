@@ -96,6 +96,14 @@ Views = Annotated[
     int,
     typer.Option("--tta", min=1, metavar="N", help="Test-time augmentation: the mean of N views, a little rotated."),
 ]
+Ensemble = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--ensemble",
+        help="Another checkpoint, whose points are averaged with these; may be given again.",
+        metavar="FILE",
+    ),
+]
 DeviceToUse = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto is the GPU where there is one.")]
 FilmsAtOnce = Annotated[
     int | None,

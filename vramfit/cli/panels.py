@@ -17,7 +17,7 @@ PANELS: dict[str, tuple[str, ...]] = {
     ),
     "Model": (
         *("model", "image-size", "image-sizes", "weights", "freeze", "loss", "heatmap-stride", "sigma", "decode"),
-        *("tta", "checkpoint", "compare", "task", "seq-len", "lora", "load-in"),
+        *("tta", "ensemble", "checkpoint", "compare", "task", "seq-len", "lora", "load-in"),
     ),
     "Memory": (
         *(

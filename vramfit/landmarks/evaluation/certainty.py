@@ -77,10 +77,11 @@ def calibrate(trained: Trained, found: Predictions, cache: FilmCache) -> Trained
 def certainties(trained: Trained, found: Predictions, cache: FilmCache) -> list[Certainty | None]:
     """How sure the points of each film of a cache are, in its native pixels.
 
-    None without a calibration, or with one of points that were decoded otherwise or from another number of views.
+    None without a calibration, or with one of points that were decoded otherwise, from another number of views or by
+    other networks.
     """
     calibration = trained.calibration
-    if calibration is None or found.areas is None or calibration.misfit(found.method, found.views):
+    if calibration is None or found.areas is None or calibration.misfit(found.method, found.views, found.networks):
         return [None] * len(found.points)
     of, shape = calibration.of, trained.mean_shape
     rows = zip(_on_images(found.points, cache), found.confidence, found.areas, cache.letterboxes, strict=True)

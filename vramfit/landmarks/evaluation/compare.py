@@ -76,13 +76,15 @@ def compare_checkpoints(
 ) -> tuple[Judged, Comparison]:
     """Judge two checkpoints on the same films, by the landmarks asked for or those of the first; the first, and both.
 
+    An ensemble is that of the first; the second is judged alone.
+
     Raises:
         UsageError: the second knows no landmark of that name.
         VramfitError: what `judge_checkpoint` may raise.
 
     """
     judged = judge_checkpoint(first, options, progress=progress, on_event=on_event)
-    same = replace(options, landmarks=tuple(judged.report.landmarks))
+    same = replace(options, landmarks=tuple(judged.report.landmarks), ensemble=())
     other = judge_checkpoint(
         second,
         same,

@@ -6,6 +6,7 @@ points.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 from vramfit.errors import UsageError
 from vramfit.landmarks.check.screen import screened
 from vramfit.landmarks.data.cache import FilmCache
-from vramfit.landmarks.data.films import FilmSet, Landmark, Points
+from vramfit.landmarks.data.films import FilmSet, Points
 from vramfit.landmarks.data.formats import named, read_films
 from vramfit.landmarks.data.marked import combine
 from vramfit.landmarks.data.near_duplicates import SIDE, directions, thumbnails, twins
 from vramfit.landmarks.data.raters import Annotator
 from vramfit.landmarks.evaluation.certainty import calibrate, kept
+from vramfit.landmarks.evaluation.ensemble import ensemble_points, load_ensemble, open_caches
 from vramfit.landmarks.evaluation.films_at_once import films_at_once
 from vramfit.landmarks.evaluation.measures import measure_errors
 from vramfit.landmarks.evaluation.metrics import (
@@ -31,7 +33,7 @@ from vramfit.landmarks.evaluation.metrics import (
     evaluate_points,
     true_points,
 )
-from vramfit.landmarks.evaluation.predict_points import Predictions, predict_points, recovering
+from vramfit.landmarks.evaluation.predict_points import Predictions, recovering
 from vramfit.landmarks.evaluation.relative import relative_scores
 from vramfit.landmarks.evaluation.report import EvaluationReport
 from vramfit.landmarks.model.decode import Method
@@ -49,7 +51,8 @@ class EvaluationOptions:
     """What to judge by: `split` is train, valid or test; `batch_size` the films at once, None to choose.
 
     `views` is how often each film is seen; `landmarks` are the symbols to judge by, None for all that the checkpoint
-    knows; `calibrate` keeps in the checkpoint what the errors on these films tell of those on others.
+    knows; `calibrate` keeps in the checkpoint what the errors on these films tell of those on others; `ensemble` are
+    other checkpoints, with whose points those of the one judged are averaged.
     """
 
     dataset_path: Path
@@ -64,6 +67,11 @@ class EvaluationOptions:
     film_format: str | None = None
     cache_dir: Path | None = None
     calibrate: bool = False
+    ensemble: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.calibrate and self.ensemble:
+            raise UsageError("--calibrate is of one checkpoint's points; leave --ensemble out.")
 
 
 @dataclass(frozen=True)
@@ -108,29 +116,32 @@ def judge_checkpoint(
     films = screened(read_films(options.dataset_path, options.film_format)).of_split(
         options.split, options.annotator, skip_bad=options.skip_bad, landmarks=trained.landmarks
     )
-    cache = FilmCache.open(
-        films,
-        trained.options.image_size,
+    networks = load_ensemble(trained, options.ensemble, options.device)
+    opened = partial(
+        FilmCache.open,
         folder=options.cache_dir,
         skip_bad=options.skip_bad,
         progress=lambda done, total: progress("decoding films", done, total),
     )
-    batch_size = options.batch_size or films_at_once(trained, len(cache), options.method)[0]
-    predictions = predict_points(
-        recovering(trained.step, batch_size, on_event),
-        cache,
+    caches = open_caches(networks, films, opened)
+    cache, looks = caches[0], sum(map(len, caches))
+    batch_size = options.batch_size or min(films_at_once(each, len(cache), options.method)[0] for each in networks)
+    predictions = ensemble_points(
+        [(each, recovering(each.step, batch_size, on_event)) for each in networks],
+        caches,
         batch_size=batch_size,
-        stride=trained.options.heatmap_stride,
         method=options.method,
         views=options.views,
-        on_batch=lambda done: progress("finding landmarks", done, len(cache)),
+        on_batch=lambda done: progress("finding landmarks", done, looks),
     )
     if options.calibrate:
         trained = calibrate(trained, predictions, cache)
-    judged = _of_landmarks(predictions, trained.landmarks, symbols)
+    judged = predictions.of_landmarks(films.symbols, symbols)
     films = cache.film_set.of_landmarks(symbols)
-    report = report_on(judged, trained, films, options, _leaked(trained, cache))
-    note = trained.calibration and trained.calibration.misfit(predictions.method, predictions.views)
+    report = report_on(judged, trained, films, options, _leaked(networks, cache))
+    note = trained.calibration and trained.calibration.misfit(
+        predictions.method, predictions.views, predictions.networks
+    )
     certainty = {"certainty": kept(trained, predictions, cache), "certainty_note": note}
     return Judged(films, judged.points, report.model_copy(update=certainty))
 
@@ -146,6 +157,7 @@ def report_on(
     errors = errors_of(predictions.points, films)
     return EvaluationReport(
         checkpoint=str(trained.path),
+        ensemble=tuple(map(str, options.ensemble)),
         epoch=trained.epoch,
         model=trained.options.model,
         image_size=trained.options.image_size,
@@ -227,21 +239,15 @@ def _chosen(trained: Trained, wanted: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(symbols))
 
 
-def _of_landmarks(predictions: Predictions, known: Sequence[Landmark], symbols: Sequence[str]) -> Predictions:
-    places = [[landmark.symbol for landmark in known].index(symbol) for symbol in symbols]
-    points, confidence = predictions.points[:, places], predictions.confidence[:, places]
-    return replace(predictions, points=points, confidence=confidence)
-
-
-def _leaked(trained: Trained, cache: FilmCache) -> dict[str, str] | None:
-    """Films that show the same as one of the checkpoint's training films, and the name of that one."""
-    if trained.seen is None:
-        return None
-    names, seen = trained.seen
-    if seen.shape[1:] != (SIDE, SIDE):
-        return None  # thumbnails of another version, which compare with nothing
-    pairs = twins(directions(thumbnails(cache)), directions(seen))
-    return {cache.film_set.films[place].id: names[twin] for place, twin in pairs}
+def _leaked(networks: Sequence[Trained], cache: FilmCache) -> dict[str, str] | None:
+    """Films that show the same as one that a network was trained on, and the name of that one."""
+    found: dict[str, str] = {}
+    for names, seen in (each.seen or ((), np.empty(0, dtype=np.uint8)) for each in networks):
+        if seen.shape[1:] != (SIDE, SIDE):
+            return None  # not known, or thumbnails of another version, which compare with nothing
+        pairs = twins(directions(thumbnails(cache)), directions(seen))
+        found |= {cache.film_set.films[place].id: names[twin] for place, twin in pairs}
+    return found
 
 
 def _baseline_points(trained: Trained, films: FilmSet) -> Array:

@@ -6,6 +6,7 @@ whatever their number.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from mimetypes import guess_type
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,8 @@ from vramfit.landmarks.data.cache import FilmCache
 from vramfit.landmarks.data.films import Film, FilmSet, Landmark, Skipped
 from vramfit.landmarks.data.image import SUFFIXES, film_size, pixel_size_mm
 from vramfit.landmarks.evaluation.certainty import certainties
-from vramfit.landmarks.evaluation.predict_points import predict_points, recovering
+from vramfit.landmarks.evaluation.ensemble import ensemble_points, open_caches
+from vramfit.landmarks.evaluation.predict_points import recovering
 from vramfit.landmarks.model.calibration import Certainty
 from vramfit.landmarks.model.decode import Method
 from vramfit.landmarks.model.trained_network import Trained
@@ -83,6 +85,7 @@ def find_landmarks(
     films: FilmSet,
     *,
     batch_size: int,
+    others: Sequence[Trained] = (),
     method: Method = "dark",
     views: int = 1,
     skip_bad: bool = False,
@@ -92,33 +95,34 @@ def find_landmarks(
 ) -> Iterator[FoundLandmarks]:
     """The landmarks of each film, in order; less those that cannot be decoded, of which `on_skip` is told.
 
-    `on_batch` is told, after each batch, how many films have been dealt with.
+    With `others` of the same landmarks, points and confidence are the means of what all of them find. `on_batch` is
+    told, after each batch, how many films have been dealt with.
 
     Raises:
         DataError: a film that cannot be decoded, unless `skip_bad`; or none of them can.
         OutOfMemory: a single film does not fit.
 
     """
-    validate = recovering(trained.step, batch_size, on_event)
+    networks = [(each, recovering(each.step, batch_size, on_event)) for each in (trained, *others)]
     size = batch_size * max(1, _GROUP // batch_size)
 
     def found_in(group: FilmSet, start: int, folder: Path) -> list[FoundLandmarks]:
-        image_size = trained.options.image_size
-        cache = FilmCache.open(group, image_size, folder=folder, skip_bad=skip_bad, may_be_empty=True)
+        opened = partial(FilmCache.open, folder=folder, skip_bad=skip_bad, may_be_empty=True)
+        caches = open_caches((trained, *others), group, opened)
+        cache = caches[0]
         for skipped in cache.film_set.skipped[len(group.skipped) :]:
             on_skip(skipped)
         lost = len(group) - len(cache)
         if not len(cache):
             on_batch(start + lost)
             return []
-        found = predict_points(
-            validate,
-            cache,
+        found = ensemble_points(
+            networks,
+            caches,
             batch_size=batch_size,
-            stride=trained.options.heatmap_stride,
             method=method,
             views=views,
-            on_batch=lambda done: on_batch(start + lost + done),
+            on_batch=lambda done: on_batch(start + lost + done // len(caches)),
         )
         rows = zip(
             cache.film_set.films, found.points, found.confidence, certainties(trained, found, cache), strict=True

@@ -5,7 +5,7 @@ N films, B batch, K landmarks, h w heatmap pixels. The one way from heatmaps to 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -40,7 +40,8 @@ class Predictions:
 
     `points` float64 NxKx2, (x, y) in pixels of the native film; `confidence` float64 NxK, 0 to 1; `loss` the mean over
     films, 0 without films; `indices` the films' places in their cache; `areas` float64 NxK, those on which heatmaps are
-    at least half as high as they get, in square image pixels; `method` and `views` how the points were found.
+    at least half as high as they get, in square image pixels; `method` and `views` how the points were found, and by
+    how many `networks`, of several of which areas are None.
     """
 
     points: Array
@@ -50,6 +51,13 @@ class Predictions:
     areas: Array | None = None
     method: Method = "dark"
     views: int = 1
+    networks: int = 1
+
+    def of_landmarks(self, known: Sequence[str], symbols: Sequence[str]) -> "Predictions":
+        """Those of some landmarks alone, in their order; `known` are the symbols of all K."""
+        places = [list(known).index(symbol) for symbol in symbols]
+        areas = None if self.areas is None else self.areas[:, places]
+        return replace(self, points=self.points[:, places], confidence=self.confidence[:, places], areas=areas)
 
 
 def predict_points(

@@ -19,6 +19,7 @@ from vramfit.records import Record
 class EvaluationReport(Record):
     """Everything that can be said of a checkpoint on one split.
 
+    `ensemble` are the other checkpoints whose points were averaged with this one's.
     `views` is how often each film was seen, a little turned, for a mean of its points.
     `landmarks` are those judged, symbol and title, `left_out` the checkpoint's others; `raters` the network judged by
     each rater alone, on the films that each marked, and by their `mean`, empty for a single rater; `baseline` the mean
@@ -35,6 +36,7 @@ class EvaluationReport(Record):
     schema_version: Literal[1] = 1
     vramfit_version: str = __version__
     checkpoint: str
+    ensemble: tuple[str, ...] = ()
     epoch: int
     model: str
     image_size: tuple[int, int]

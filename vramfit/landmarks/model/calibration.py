@@ -93,8 +93,13 @@ class Calibration(Record):
     method: Method | None = None
     views: int | None = None
 
-    def misfit(self, method: Method, views: int) -> str | None:
+    def misfit(self, method: Method, views: int, networks: int = 1) -> str | None:
         """Why it says nothing of points that are found so, in a sentence; None where it does."""
+        if networks > 1:
+            return (
+                f"No certainty is given: the checkpoint was calibrated alone, and points are the mean of {networks} "
+                "networks'; leave --ensemble out for it."
+            )
         if (self.method, self.views) == (method, views):
             return None
         if self.method is None or self.views is None:

@@ -39,6 +39,7 @@ def headlines(report: EvaluationReport) -> list[str]:
     left_out = f"; left out: {', '.join(report.left_out)}" if report.left_out else ""
     return [
         f"{report.checkpoint}: {model(report)}, epoch {report.epoch}, decoded with {decoding(report)}.",
+        *([f"Averaged with: {', '.join(report.ensemble)}."] if report.ensemble else []),
         f"Films: {report.films} of '{report.split}' in {report.dataset}, {pixel_sizes(report.pixel_sizes)}.",
         f"Landmarks: {len(report.landmarks)} of {len(report.landmarks) + len(report.left_out)}{left_out}.",
         f"Judged by: {policy(report)}.",
@@ -46,8 +47,9 @@ def headlines(report: EvaluationReport) -> list[str]:
 
 
 def model(report: EvaluationReport) -> str:
-    """The network and its image size, such as `hrnet_w32 at 768x768`."""
-    return "{} at {}x{}".format(report.model, *report.image_size)
+    """The network and its image size, such as `hrnet_w32 at 768x768`, and how many it is averaged with."""
+    others = f", averaged with {len(report.ensemble)} more" if report.ensemble else ""
+    return "{} at {}x{}".format(report.model, *report.image_size) + others
 
 
 def decoding(report: EvaluationReport) -> str:

@@ -221,6 +221,7 @@ def _circumstances(report: EvaluationReport) -> Sequence[tuple[str, str]]:
     return (
         ("checkpoint", f"{report.checkpoint}, epoch {report.epoch}"),
         ("network", model(report)),
+        *([("averaged with", ", ".join(report.ensemble))] if report.ensemble else []),
         ("films", f"{report.films} of '{report.split}' in {report.dataset}"),
         ("landmarks", f"{len(report.landmarks)}: {', '.join(report.landmarks)}{left_out}"),
         ("judged by", policy(report)),
