@@ -1,6 +1,7 @@
 """The table of levers: what each choice takes, how fast it is, and why it was picked or not.
 
-A page has it whole; a terminal has the figures, and below them the levers and reasons by the number of their row.
+The table has the figures; below it stand the levers and reasons by the number of their row, which no table has room
+for.
 """
 
 import sys
@@ -19,18 +20,21 @@ _EPOCH = "time per\nepoch"
 
 
 def frontier_table(frontier: Frontier, schedule: Schedule) -> Table:
-    """One row a choice of levers, the chosen one marked. Step time is that of an optimizer step, all its parts."""
-    table = make_table((*_FIGURES, "images/s", _EPOCH, "levers", "why"))
+    """One row a choice of levers, as a page numbers them, the chosen one marked.
+
+    Step time is that of an optimizer step, all its parts.
+    """
+    table = make_table((*_FIGURES, "images/s", _EPOCH))
     for row in frontier.rows:
         rate = f"{row.trial.throughput_images_per_s:.1f}" if row.trial.throughput_images_per_s else "-"
-        last = (rate, _epoch(row, schedule), short_levers(row.levers), row.reason)
         choice, *figures = _figures(row)
-        table.add_row(f"{MARK if row.chosen else ''}{choice}", *figures, *last, style=_style(row))
+        name = f"{MARK if row.chosen else ''}{choice}"
+        table.add_row(name, *figures, rate, _epoch(row, schedule), style=_style(row))
     return table
 
 
 def numbered_figures(frontier: Frontier, schedule: Schedule) -> Table:
-    """The same rows in 120 columns, levers and reasons left to `legend`, which names each row by its number."""
+    """The same rows in 120 columns, numbered, without images a second."""
     table = make_table(("row", *_FIGURES, _EPOCH))
     for number, row in enumerate(frontier.rows, start=1):
         table.add_row(f"{MARK if row.chosen else ''}{number}", *_figures(row), _epoch(row, schedule), style=_style(row))
@@ -38,7 +42,7 @@ def numbered_figures(frontier: Frontier, schedule: Schedule) -> Table:
 
 
 def legend(frontier: Frontier) -> list[str]:
-    """One line a row of `numbered_figures`: its choice, batch and levers, and what speaks for or against it."""
+    """One line a row of either table: its choice, batch and levers, and what speaks for or against it."""
     return [
         f"{number}. {row.label}, batch {row.trial.micro_batch}: "
         f"{short_levers(row.levers) if row.levers else 'no levers'}; {row.reason}."

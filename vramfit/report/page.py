@@ -61,12 +61,11 @@ def _cell(tag: str, text: str, is_word: bool) -> str:
 
 
 _STYLE = """
-:root{color-scheme:light dark;--ink:#1b1b1b;--soft:#5c5c5c;--line:#dadada;--back:#fff;--band:#f3f3f1}
-:root{--first:#1f5f99;--second:#b5541c;--third:#6b7f2a;--fourth:#8a8a8a}
-@media(prefers-color-scheme:dark){:root{--ink:#ebebeb;--soft:#a6a6a6;--line:#3a3a3a;--back:#151515;--band:#212121;
+:root,:root.paper{--ink:#1b1b1b;--soft:#5c5c5c;--line:#dadada;--back:#fff;--band:#f3f3f1;
+--first:#1f5f99;--second:#b5541c;--third:#6b7f2a;--fourth:#8a8a8a}
+@media screen and (prefers-color-scheme:dark){:root{color-scheme:dark;
+--ink:#ebebeb;--soft:#a6a6a6;--line:#3a3a3a;--back:#151515;--band:#212121;
 --first:#6fb0ea;--second:#ee9a62;--third:#b3c766;--fourth:#8f8f8f}}
-@media print{:root{color-scheme:light;--ink:#000;--soft:#444;--line:#ccc;--back:#fff;--band:#f3f3f1;
---first:#1f5f99;--second:#b5541c;--third:#6b7f2a;--fourth:#8a8a8a}}
 *{box-sizing:border-box}
 body{margin:2.5rem auto;max-width:72rem;padding:0 1.25rem;font:15px/1.55 system-ui,"Segoe UI",Arial,sans-serif}
 body{color:var(--ink);background:var(--back);overflow-wrap:break-word}
@@ -110,9 +109,12 @@ radial-gradient(farthest-side at 100% 50%,rgba(128,128,128,.5),transparent) 100%
 @media print{.save{display:none}.scrolls{overflow:visible}.wide,.scrolls{background:none}}
 """
 
-# Every drawing can be kept as SVG, every table as CSV.
+# Every drawing can be kept as SVG, in the colours of paper and with its style beside each mark, which drawing programs
+# need; every table as CSV.
 _SAVE = """
 (()=>{
+const LOOKS=['fill','fill-opacity','stroke','stroke-width','stroke-opacity','stroke-dasharray','stroke-linejoin',
+  'opacity','visibility','paint-order','font-family','font-size','font-weight','text-anchor'];
 const name=document.title.replace(/[^\\w.-]+/g,'_');
 const save=(text,type,file)=>{
   const link=document.createElement('a');
@@ -121,11 +123,19 @@ const save=(text,type,file)=>{
 };
 const button=(words,place,act)=>{
   const made=document.createElement('button');
-  made.className='save';made.textContent=words;made.type='button';made.onclick=act;place.after(made);
+  made.className='save';made.textContent=words;made.type='button';made.onclick=act;
+  (place.closest('.scrolls,.wide')||place).after(made);
 };
 document.querySelectorAll('svg').forEach((drawing,i)=>button('SVG',drawing,()=>{
-  const copy=drawing.cloneNode(true),style=document.createElementNS(drawing.namespaceURI,'style');
-  style.textContent=document.querySelector('style').textContent;copy.prepend(style);
+  const copy=drawing.cloneNode(true),all=root=>[root,...root.querySelectorAll('*')],box=drawing.viewBox.baseVal;
+  document.documentElement.classList.add('paper');
+  const looks=all(drawing).map(one=>{
+    const style=getComputedStyle(one);
+    return LOOKS.map(name=>name+':'+style.getPropertyValue(name)).join(';');
+  });
+  document.documentElement.classList.remove('paper');
+  all(copy).forEach((one,place)=>one.setAttribute('style',looks[place]));
+  copy.setAttribute('width',box.width);copy.setAttribute('height',box.height);
   save(new XMLSerializer().serializeToString(copy),'image/svg+xml',name+'-'+(i+1)+'.svg');
 }));
 const cell=one=>'"'+one.textContent.replace(/\\s+/g,' ').trim().replace(/"/g,'""')+'"';

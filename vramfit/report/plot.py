@@ -5,16 +5,25 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+import numpy as np
+
+from vramfit.report.labels import Box, place_labels
+
 Range = tuple[float, float]
 Point = tuple[float, float]
 
 _ROW = 19
+_BROAD = 560  # pixels of a drawing, above which a narrow screen scrolls it: shrunk, its letters could not be read
+# What a letter takes, in pixels of the drawing, where a narrow screen's letters are the largest.
+_LETTER, _NAME_HIGH = 9.0, 17.0
 _STEPS = (1, 2, 2.5, 5, 10)
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A frame with two axes; `x` and `y` are the values that it spans, `left` the pixels for the labels of y.
+    """A frame with two axes; `x` and `y` are the values that it spans.
+
+    `left` and `right` are the pixels beside it, at least: they grow with the figures that stand there.
 
     On `logarithmic` axes equal factors are equally far apart; all values are then above 0.
     """
@@ -27,9 +36,13 @@ class Chart:
     height: int = 300
     left: int = 46
     right: int = 12
-    top: int = 22
+    top: int = 26
     bottom: int = 40
     logarithmic: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "left", max(self.left, round(8 + _widest(self._values_up()))))
+        object.__setattr__(self, "right", max(self.right, round(_widest(self._values_across()) / 2)))
 
     def at(self, x: float, y: float) -> Point:
         """Where a value lies, in pixels of the drawing."""
@@ -70,34 +83,50 @@ class Chart:
         return self._straight(f"line {mark}", *self.at(x, low), *self.at(x, high))
 
     def level(self, y: float, text: str) -> str:
-        """A dashed line across, named above its left end."""
+        """A dashed line across, named above its left end, in `level_box`."""
         _, down = self.at(self.x[0], y)
         name = f"<text class='ink' x='{self.left + 6}' y='{down - 5:.1f}'>{escape(text)}</text>"
         return f"{self._straight('limit', self.left, down, self.width - self.right, down)}{name}"
+
+    def level_box(self, y: float, text: str) -> Box:
+        """What the name of a level covers, in pixels of the drawing."""
+        _, down = self.at(self.x[0], y)
+        return self.left + 6, down - 1 - _NAME_HIGH, self.left + 6 + _LETTER * len(text), down - 1
 
     def upright(self, x: float) -> str:
         """A dashed line from bottom to top."""
         across, _ = self.at(x, self.y[0])
         return self._straight("limit", across, self.top, across, self.height - self.bottom)
 
-    def words(self, x: float, y: float, text: str, *, above: float = 9) -> str:
-        """Words centred so many pixels over a value, under it where fewer than 0; moved in from the edges."""
-        across, down = self.at(x, y)
-        near = "start" if across < self.left + 40 else "end" if across > self.width - self.right - 40 else "middle"
-        return f"<text class='ink' x='{across:.1f}' y='{down - above:.1f}' text-anchor='{near}'>{escape(text)}</text>"
+    def names(self, named: Sequence[tuple[Point, str]], among: Sequence[Point], taken: Sequence[Box] = ()) -> str:
+        """Names beside values: none over another or over what is taken, and over few dots of the values `among`.
+
+        A name that finds no room near its value is left out.
+        """
+        points = np.array([self.at(*value) for value, _ in named]).reshape(-1, 2)
+        dots = np.array([self.at(*value) for value in among]).reshape(-1, 2)
+        frame = self.left, self.top - _NAME_HIGH, self.width, self.height - self.bottom
+        sizes = [(_LETTER * len(name), _NAME_HIGH) for _, name in named]
+        boxes = place_labels(points, sizes, frame, gap=6, farthest=2, among=dots, taken=taken)
+        return "".join(
+            f"<text class='ink' x='{box[0]:.1f}' y='{box[3] - 4:.1f}'>{escape(name)}</text>"
+            for (_, name), box in zip(named, boxes, strict=True)
+            if box is not None
+        )
 
     def drawing(self, layers: Iterable[str], label: str, *, whole_x: bool = False, y_names: Sequence[str] = ()) -> str:
         """The chart; `whole_x` keeps x to whole numbers, `y_names` are named rows 0, 1, ... in place of values of y."""
         frame = [*self._across(whole_x), *(self._rows(y_names) if y_names else self._up())]
-        return (
+        drawn = (
             f"<svg viewBox='0 0 {self.width} {self.height}' style='max-width:{1.15 * self.width:.0f}px' role='img' "
             f"aria-label='{escape(label)}'>"
             f"{''.join(frame)}{''.join(layers)}</svg>"
         )
+        return f"<div class='scrolls'>{drawn}</div>" if self.width > _BROAD else drawn
 
     def _across(self, whole: bool) -> Iterable[str]:
         floor = self.height - self.bottom
-        for value in log_ticks(*self.x) if self.logarithmic else ticks(*self.x, whole=whole):
+        for value in self._values_across(whole):
             x, _ = self.at(value, self.y[0])
             yield self._straight("grid", x, self.top, x, floor)
             yield f"<text x='{x:.1f}' y='{floor + 16}' text-anchor='middle'>{value:g}</text>"
@@ -106,11 +135,19 @@ class Chart:
         yield f"<text x='{end}' y='{self.height - 5}' text-anchor='end'>{escape(self.x_label)}</text>"
 
     def _up(self) -> Iterable[str]:
-        for value in log_ticks(*self.y) if self.logarithmic else ticks(*self.y):
+        for value in self._values_up():
             _, y = self.at(self.x[0], value)
             yield self._straight("grid", self.left, y, self.width - self.right, y)
             yield f"<text x='{self.left - 7}' y='{y + 4:.1f}' text-anchor='end'>{value:g}</text>"
-        yield f"<text x='0' y='12'>{escape(self.y_label)}</text>"
+        yield f"<text x='0' y='14'>{escape(self.y_label)}</text>"
+
+    def _values_across(self, whole: bool = False) -> list[float]:
+        return log_ticks(*self.x) if self.logarithmic else ticks(*self.x, whole=whole)
+
+    def _values_up(self) -> list[float]:
+        """The values of y that are written beside the chart; none on a chart of rows, whose y goes down."""
+        low, high = self.y
+        return [] if low >= high else log_ticks(low, high) if self.logarithmic else ticks(low, high)
 
     def _rows(self, names: Sequence[str]) -> Iterable[str]:
         for row, name in enumerate(names):
@@ -125,9 +162,14 @@ class Chart:
         return " ".join("{:.1f},{:.1f}".format(*self.at(*point)) for point in points)
 
 
+def _widest(values: Iterable[float]) -> float:
+    """Pixels of the longest figure."""
+    return max((_LETTER * len(f"{value:g}") for value in values), default=0.0)
+
+
 def rows_chart(names: Sequence[str], x: Range, x_label: str) -> Chart:
     """A chart with a row for each name, the first on top: row r lies at y = r."""
-    left = 14 + 7 * max((len(name) for name in names), default=0)
+    left = round(14 + _LETTER * max((len(name) for name in names), default=0))
     high = 46 + _ROW * len(names)
     return Chart(x, (len(names) - 0.5, -0.5), x_label, height=high, left=left, top=6)
 

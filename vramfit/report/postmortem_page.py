@@ -121,13 +121,13 @@ def _segments(segments: Sequence[SegmentPicture]) -> str:
     """A bar for each of the largest segments, as long as it is large."""
     shown = segments[:_MOST_SEGMENTS]
     longest = max((one.size_bytes for one in shown), default=1)
-    height = max(1, len(shown)) * (_ROW + _GAP)
+    height = _GAP + max(1, len(shown)) * (_ROW + _GAP)
     bars = "".join(_segment(one, row, longest) for row, one in enumerate(shown))
     return f"<svg viewBox='0 0 {_WIDTH} {height}' role='img' aria-label='Segments and their blocks'>{bars}</svg>"
 
 
 def _segment(segment: SegmentPicture, row: int, longest: int) -> str:
-    y = row * (_ROW + _GAP)
+    y = _GAP + row * (_ROW + _GAP)
     scale = (_WIDTH - _LEFT - 2) / longest
     x = float(_LEFT)
     drawn = [f"<text x='{_LEFT - 8}' y='{y + _ROW - 3}' text-anchor='end'>{format_size(segment.size_bytes)}</text>"]
@@ -163,6 +163,6 @@ def _y(size_bytes: float, scale: float) -> float:
 
 
 _STYLE = """
-.wide svg{min-width:34rem;max-width:60rem}
+.wide svg{min-width:34rem;max-width:52rem}
 .frame{fill:none;stroke:var(--soft)}.legend i{width:.8em;height:.8em;border-radius:2px;vertical-align:-.05em}
 """

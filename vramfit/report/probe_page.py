@@ -6,7 +6,7 @@ from typing import Any
 
 from vramfit.prediction.frontier import Frontier, FrontierRow
 from vramfit.records import Profile, Trial, Verdict
-from vramfit.report.frontier import choice_sentence, frontier_table
+from vramfit.report.frontier import choice_sentence, frontier_table, legend
 from vramfit.report.page import facts, figure, page, paragraphs, table
 from vramfit.report.plot import Chart
 from vramfit.report.table import (
@@ -70,7 +70,10 @@ def _memory(trials: Sequence[Trial], profile: Profile) -> str:
     layers = [chart.band(bands, "first"), chart.level(budget, f"budget {budget:.2f} GiB")]
     layers.append(chart.line([(trial.micro_batch, value) for trial, value in known], "first"))
     layers += [_dot(chart, trial, value, profile) for trial, value in known]
-    layers += [chart.words(t.micro_batch, budget, RISKS[t.verdict]) for t in trials if t.device_used_bytes is None]
+    at = {trial.micro_batch: value for trial, value in known}
+    named = _plan_name(at, profile)
+    named += [((t.micro_batch, budget), RISKS[t.verdict]) for t in trials if t.device_used_bytes is None]
+    layers.append(chart.names(named, [*at.items()], [chart.level_box(budget, f"budget {budget:.2f} GiB")]))
     names = [("first", "what the card shows for the process"), *_band_legend("first", bool(bands))]
     caption = "Reserved memory and CUDA context. Filled: fits the budget."
     return figure(chart.drawing(layers, "Memory against batch", whole_x=True), caption, names)
@@ -88,6 +91,8 @@ def _time(trials: Sequence[Trial], profile: Profile) -> str:
     chart = Chart(_batches(trials), (0, _ROOM * highest), "batch", "step, ms", **_SMALL)
     layers = [chart.band(bands, "second"), chart.line([(trial.micro_batch, ms) for trial, ms in known], "second")]
     layers += [_dot(chart, trial, ms, profile, "second") for trial, ms in known]
+    at = {trial.micro_batch: ms for trial, ms in known}
+    layers.append(chart.names(_plan_name(at, profile), [*at.items()]))
     names = [("second", "median of a step"), *_band_legend("second", bool(bands))]
     return figure(
         chart.drawing(layers, "Step time against batch", whole_x=True), "One optimizer step of one micro-batch.", names
@@ -104,8 +109,10 @@ def _rate(trials: Sequence[Trial], profile: Profile) -> str:
     chart = Chart(_batches(trials), (0, _ROOM * top), "batch", "images/s", **_SMALL)
     layers = [chart.line([(trial.micro_batch, rate) for trial, rate in known], "third")]
     layers += [_dot(chart, trial, rate, profile, "third") for trial, rate in known]
-    if loading is not None and near:
-        layers.append(chart.level(loading.images_per_s, f"loading {loading.images_per_s:.0f} images/s"))
+    said = [(loading.images_per_s, f"loading {loading.images_per_s:.0f} images/s")] if loading and near else []
+    layers += [chart.level(*level) for level in said]
+    at = {trial.micro_batch: rate for trial, rate in known}
+    layers.append(chart.names(_plan_name(at, profile), [*at.items()], [chart.level_box(*level) for level in said]))
     caption = "How much a larger batch gains: where the line is flat, nothing."
     return figure(chart.drawing(layers, "Images a second", whole_x=True), caption, [("third", "training steps alone")])
 
@@ -115,10 +122,14 @@ def _dot(chart: Chart, trial: Trial, value: float, profile: Profile, mark: str =
     told = f"batch {trial.micro_batch}: {device_cell(trial)} GiB, {step_cell(trial)} a step"
     chosen = trial.micro_batch == profile.plan.micro_batch
     title = f"{told}, {RISKS[trial.verdict]}{', chosen' if chosen else ''}"
-    dot = chart.dot(
-        trial.micro_batch, value, mark, title, hollow=trial.verdict != Verdict.FITS, size=6.5 if chosen else 4
-    )
-    return dot + (chart.words(trial.micro_batch, value, "plan", above=14) if chosen else "")
+    hollow = trial.verdict != Verdict.FITS
+    return chart.dot(trial.micro_batch, value, mark, title, hollow=hollow, size=6.5 if chosen else 4)
+
+
+def _plan_name(at: Mapping[int, float], profile: Profile) -> list[tuple[tuple[float, float], str]]:
+    """The batch that was chosen, at its value."""
+    batch = profile.plan.micro_batch
+    return [((batch, at[batch]), "plan")] if batch in at else []
 
 
 def _band_legend(mark: str, there: bool) -> list[tuple[str, str]]:
@@ -130,6 +141,7 @@ def _levers(frontier: Frontier, profile: Profile) -> Iterator[str]:
     yield f"<p class='lead'>{escape(choice_sentence(frontier))}</p>"
     yield _frontier_plot(frontier)
     yield table(frontier_table(frontier, profile.schedule), numbered=True)
+    yield paragraphs(legend(frontier))
 
 
 def _frontier_plot(frontier: Frontier) -> str:
@@ -138,10 +150,17 @@ def _frontier_plot(frontier: Frontier) -> str:
     budget = frontier.choice.trial.budget_bytes / GIB
     times = [ms for _, _, ms, _ in rows]
     sizes = [budget, *(side for _, row, _, gib in rows for side in _gib_band(row.trial, gib))]
-    chart = Chart(_around(times), _around(sizes), "time an image, ms", "device, GiB", width=640, height=320)
-    layers = [chart.level(budget, f"budget {budget:.2f} GiB")]
-    for number, row, ms, gib in rows:
-        layers += _choice(chart, number, row, ms, gib)
+    chart = Chart(_around(times), _around(sizes), "time an image, ms", "device, GiB", height=320)
+    level = budget, f"budget {budget:.2f} GiB"
+    layers = [chart.level(*level)]
+    for _, row, ms, gib in rows:
+        layers += _choice(chart, row, ms, gib)
+    at = [(ms, gib) for _, _, ms, gib in rows]
+    layers.append(
+        chart.names(
+            [(place, str(number)) for place, (number, *_) in zip(at, rows, strict=True)], at, [chart.level_box(*level)]
+        )
+    )
     names = [("first", "chosen"), ("fourth", "not chosen")]
     caption = (
         "Memory and time of each choice, numbered as in the table, with the range that holds the true memory 9 times "
@@ -156,13 +175,12 @@ def _around(values: Sequence[float]) -> tuple[float, float]:
     return max(0.0, min(values) - room), max(values) + room
 
 
-def _choice(chart: Chart, number: int, row: FrontierRow, ms: float, gib: float) -> Iterator[str]:
+def _choice(chart: Chart, row: FrontierRow, ms: float, gib: float) -> Iterator[str]:
     mark, trial = "first" if row.chosen else "fourth", row.trial
     low, high = _gib_band(trial, gib)
     title = f"{row.label}, batch {trial.micro_batch}: {device_cell(trial)} GiB, {ms:.1f} ms an image"
     yield chart.rise(ms, low, high, mark)
     yield chart.dot(ms, gib, mark, title, hollow=trial.verdict != Verdict.FITS, size=6 if row.chosen else 4.5)
-    yield chart.words(ms, low, str(number), above=-15)
 
 
 def _both(trial: Trial) -> tuple[float, float] | None:

@@ -187,8 +187,8 @@ def _row(name: str, size_bytes: int, level: int = 0) -> str:
 def _table(caption: str, rows: Iterable[str], total_bytes: int) -> str:
     cells, foot = "".join(rows), f"<tfoot>{_row('sum', total_bytes)}</tfoot>"
     return (
-        f"<div class='wide'><table><caption>{escape(caption)}</caption>"
-        f"<thead><tr><th></th><th>GiB</th><th>bytes</th></tr></thead><tbody>{cells}</tbody>{foot}</table></div>"
+        f"<div><div class='wide'><table><caption>{escape(caption)}</caption>"
+        f"<thead><tr><th></th><th>GiB</th><th>bytes</th></tr></thead><tbody>{cells}</tbody>{foot}</table></div></div>"
     )
 
 

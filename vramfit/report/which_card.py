@@ -1,7 +1,7 @@
 """How cards compare for one job: a table, the picks in sentences, and a page with pictures of time against memory."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any, TextIO
 
@@ -15,22 +15,20 @@ from vramfit.report.table import device_cell, gib, step_cell
 from vramfit.report.terminal import make_table, say, show
 from vramfit.units import format_duration, format_duration_range
 
-_COLUMNS = ("card", "kind", "sold\nGB", "batch", "device\nGiB", "headroom\nGiB", "step\ntime", "total")
+_COLUMNS = ("card", "why", "kind", "sold\nGB", "batch", "device\nGiB", "headroom\nGiB", "step\ntime", "total")
 _OF_MONEY = ("price\nan hour", "cost of\nthe run")
 _WORDS = {"fastest": "The fastest", "cheapest": "The cheapest", "smallest": "The smallest"}
 _HOUR_S = 3600
-# Pixels that a name takes in a picture.
-_NAME_WIDE, _NAME_HIGH = 130, 16
 
 
 def choices_table(answer: WhichCard) -> Table:
     """One row a card that holds the job, the quickest first; picks are marked. Money only where prices are known."""
     money = any(choice.price_per_hour is not None for choice in answer.holds)
-    drawn = make_table((*_COLUMNS, *(_OF_MONEY if money else ()), "why"))
+    drawn = make_table((*_COLUMNS, *(_OF_MONEY if money else ())))
     for choice in answer.holds:
         why = ", ".join(name for name, pick in answer.picks.items() if pick.card == choice.card)
-        cells = (*_cells(choice), *((price_cell(choice.price_per_hour), cost_cell(choice)) if money else ()), why)
-        drawn.add_row(*cells, style="bold" if why else None)
+        paid = (price_cell(choice.price_per_hour), cost_cell(choice)) if money else ()
+        drawn.add_row(choice.card.name, why, *_cells(choice), *paid, style="bold" if why else None)
     return drawn
 
 
@@ -115,7 +113,6 @@ def _cells(choice: CardChoice) -> tuple[str, ...]:
     trial = choice.trial
     batch = str(trial.micro_batch) + (f" x {choice.accumulation_steps}" if choice.accumulation_steps > 1 else "")
     return (
-        choice.card.name,
         choice.card.kind,
         str(choice.card.sold_gib),
         batch,
@@ -177,7 +174,7 @@ def _picture(
     layers = [chart.line([(hours[place], values[place]) for place in front], "first")]
     for place, choice in sorted(enumerate(choices), key=lambda one: one[0] in front):
         layers.append(_dot(chart, choice, values[place], place in front, answer))
-    layers += _names(chart, choices, values, front, answer)
+    layers.append(_names(chart, choices, values, front, answer))
     names = [("first", "none is better in both"), ("fourth", "the others")]
     return figure(chart.drawing(layers, caption), f"{caption} Both axes are logarithmic.", names)
 
@@ -195,13 +192,12 @@ def _dot(chart: Chart, choice: CardChoice, value: float, on_front: bool, answer:
 
 def _names(
     chart: Chart, choices: Sequence[CardChoice], values: Sequence[float], front: Sequence[int], answer: WhichCard
-) -> Iterator[str]:
+) -> str:
     """The picks by name, and of the others on the line those that have room for theirs."""
     picked = {choice.card.name: name for name, choice in answer.picks.items()}
-    taken: list[tuple[float, float]] = []
-    for place in sorted(front, key=lambda place: choices[place].card.name not in picked):
-        card, at = choices[place].card.name, (choices[place].run_time_s / _HOUR_S, values[place])
-        across, down = chart.at(*at)
-        if all(abs(across - x) > _NAME_WIDE or abs(down - y) > _NAME_HIGH for x, y in taken):
-            taken.append((across, down))
-            yield chart.words(*at, f"{card}: {picked[card]}" if card in picked else card, above=10)
+    at = [(choice.run_time_s / _HOUR_S, value) for choice, value in zip(choices, values, strict=True)]
+    chosen = [place for place, choice in enumerate(choices) if choice.card.name in picked]
+    named = [*chosen, *(place for place in front if place not in chosen)]
+    cards = [choices[place].card.name for place in named]
+    words = [f"{card}: {picked[card]}" if card in picked else card for card in cards]
+    return chart.names([(at[place], said) for place, said in zip(named, words, strict=True)], at)

@@ -42,7 +42,9 @@ def test_rows_go_down():
 
 def test_words_cannot_become_elements():
     chart = Chart((0, 1), (0, 1), "<x>", "<y>")
-    layers = [chart.dot(0, 0, "first", "<dot> & '"), chart.level(0.5, "<level>"), chart.words(0.5, 0.5, "<words>")]
+    names = chart.names([((0.5, 0.5), "<words>")], [])
+    assert "&lt;words&gt;" in names
+    layers = [chart.dot(0, 0, "first", "<dot> & '"), chart.level(0.5, "<level>"), names]
     drawing = chart.drawing(layers, "'<label>")
     assert re.findall(r"<(?:x|y|dot|level|words|label)>", drawing) == []
     assert "&lt;dot&gt; &amp; &#x27;" in drawing

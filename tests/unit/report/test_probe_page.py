@@ -92,7 +92,7 @@ def test_levers_are_a_plot_and_a_numbered_table():
     assert [title.split(",")[0] for *_, title in dots(page, "fourth")] == ["as it is"]
     assert [title.split(",")[0] for *_, title in dots(page, "first")] == ["free levers"]
     assert re.search(r"<tr class=marked><td class=word>2</td><td class=word>&gt; free levers", page)
-    assert "exceeds &lt;the&gt; budget" in page
+    assert "<p>1. as it is, batch 9: no levers; exceeds &lt;the&gt; budget.</p>" in page
 
 
 def test_several_cases_are_one_page():

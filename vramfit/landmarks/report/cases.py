@@ -16,6 +16,7 @@ from vramfit.landmarks.data.films import Film, Unit
 from vramfit.landmarks.data.image import read_film
 from vramfit.landmarks.evaluation.evaluate import Judged
 from vramfit.landmarks.report.evaluation import mm
+from vramfit.landmarks.report.film_names import SCREEN, film_names
 
 _LONGEST_SIDE, _QUALITY = 720, 82
 _MARGIN = 0.12
@@ -25,7 +26,6 @@ STYLE = """
 .cases{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,19rem),1fr));gap:1.4rem;align-items:start}
 .cases svg{background:#000}.cases figcaption b{color:var(--ink)}
 .off{stroke:#ffb000;stroke-opacity:.75}.truth{fill:none;stroke:#56c8ff}.found{fill:#ffb000}
-svg text.name{fill:#fff;stroke:#000;stroke-opacity:.75;paint-order:stroke;stroke-linejoin:round}
 i.truth,i.found{height:.7em;width:.7em;border-radius:50%;vertical-align:-.02em}
 @media print{.cases{grid-template-columns:1fr 1fr 1fr}}
 i.truth{border:2px solid #2a9fd6;background:none}i.found{background:#e69a00}
@@ -111,7 +111,7 @@ def film_drawing(
     width, height = view.shown
     pixels = b64encode(view.jpeg(read_film(film.path))).decode()
     picture = f"<image href='data:image/jpeg;base64,{pixels}' width='{width}' height='{height}'/>"
-    marks = _marks(view.place(film.points), view.place(found), symbols, errors, size=width / 320, unit=unit)
+    marks = _marks(view.place(film.points), view.place(found), symbols, errors, frame=view.shown, unit=unit)
     label = escape(f"Film {film.id} with true and predicted landmarks", quote=True)
     return f"<svg viewBox='0 0 {width} {height}' role='img' aria-label='{label}'>{picture}{''.join(marks)}</svg>"
 
@@ -122,11 +122,11 @@ def _marks(
     symbols: Sequence[str],
     errors: Sequence[float | None],
     *,
-    size: float,
+    frame: tuple[int, int],
     unit: Unit,
 ) -> Iterator[str]:
-    """What is drawn over a film; `size` is a pixel of the screen, about."""
-    order = _order(errors)
+    """What is drawn over a film; `frame` is (width, height) of the drawing."""
+    order, size = _order(errors), frame[0] / SCREEN
     for place in reversed(order):
         (x, y), (a, b) = truth[place], found[place]
         yield (
@@ -135,10 +135,7 @@ def _marks(
             f"<circle class='truth' cx='{x:.1f}' cy='{y:.1f}' r='{3.4 * size:.2f}' stroke-width='{1.3 * size:.2f}'/>"
             f"<circle class='found' cx='{a:.1f}' cy='{b:.1f}' r='{2.2 * size:.2f}'/></g>"
         )
-    for place in order[:_NAMED]:
-        a, b = found[place] + np.array([5, -4]) * size
-        style = f"font-size:{12 * size:.1f}px;stroke-width:{3 * size:.1f}px"
-        yield f"<text class='name' x='{a:.1f}' y='{b:.1f}' style='{style}'>{escape(symbols[place])}</text>"
+    yield from film_names([symbols[place] for place in order[:_NAMED]], found[order[:_NAMED]], frame, size, found)
 
 
 def _order(errors: Sequence[float | None]) -> list[int]:

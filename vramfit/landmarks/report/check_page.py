@@ -19,6 +19,7 @@ from vramfit.landmarks.check.check import CheckReport
 from vramfit.landmarks.data.image import read_film
 from vramfit.landmarks.data.issues import KINDS, Finding
 from vramfit.landmarks.data.marked import MarkedFilm, MarkedSet
+from vramfit.landmarks.report import film_names
 from vramfit.report.page import figure, page, paragraphs
 from vramfit.report.page import table as drawn
 from vramfit.report.terminal import make_table
@@ -73,7 +74,6 @@ _STYLE = """
 .films svg{background:#000}.films figcaption b{color:var(--ink)}
 .point{fill:#56c8ff}.bad{fill:#ff4d4d;stroke:#fff}
 i.point,i.bad{height:.7em;width:.7em;border-radius:50%;vertical-align:-.02em}i.point{background:#2a9fd6}i.bad{background:#ff4d4d}
-svg text.name{fill:#fff;stroke:#000;stroke-opacity:.75;paint-order:stroke;stroke-linejoin:round}
 details{margin:.4rem 0}summary{cursor:pointer}ul.told{margin:.3rem 0;padding-left:1.2rem;font-size:.87rem}
 """
 _LEGEND = (("point", "a landmark"), ("bad", "one that a finding names"))
@@ -88,7 +88,7 @@ def check_page(report: CheckReport, marked: MarkedSet) -> str:
         _pictures(report, marked),
         _all(report),
     )
-    return page(title, sections, style=_STYLE)
+    return page(title, sections, style=_STYLE + film_names.STYLE)
 
 
 def _tiles(report: CheckReport) -> str:
@@ -173,7 +173,7 @@ def _drawing(film: MarkedFilm, findings: Sequence[Finding]) -> str:
         return ""
     jpeg, (width, height), scale = _picture(pixels)
     picture = f"<image href='data:image/jpeg;base64,{jpeg}' width='{width}' height='{height}'/>"
-    marks = "".join(_marks(film, set(_named(findings)), scale, width / 320))
+    marks = "".join(_marks(film, set(_named(findings)), scale, (width, height)))
     label = escape(f"Film {film.id} with its landmarks", quote=True)
     return f"<svg viewBox='0 0 {width} {height}' role='img' aria-label='{label}'>{picture}{marks}</svg>"
 
@@ -190,7 +190,9 @@ def _picture(pixels: NDArray[np.uint8]) -> tuple[str, tuple[int, int], NDArray[n
     return b64encode(jpeg).decode(), shown, np.array(shown) / [width, height]
 
 
-def _marks(film: MarkedFilm, named: set[str], scale: NDArray[np.float64], size: float) -> Iterator[str]:
+def _marks(film: MarkedFilm, named: set[str], scale: NDArray[np.float64], frame: tuple[int, int]) -> Iterator[str]:
+    """What is drawn over a film; `frame` is (width, height) of the drawing."""
+    size, wrong, points = frame[0] / film_names.SCREEN, [], []
     for rater, annotation in film.annotations.items():
         for symbol, place in annotation.positions.items():
             if not np.isfinite(place).all():
@@ -200,10 +202,12 @@ def _marks(film: MarkedFilm, named: set[str], scale: NDArray[np.float64], size: 
             title = escape(f"{symbol} ({rater}) at {place[0]:g}, {place[1]:g}")
             circle = f"<circle class='{kind}' cx='{x:.1f}' cy='{y:.1f}' r='{radius * size:.1f}'>"
             yield f"{circle}<title>{title}</title></circle>"
-            if symbol in named:
-                style = f"font-size:{12 * size:.1f}px;stroke-width:{3 * size:.1f}px"
-                at = f"x='{x + 6 * size:.1f}' y='{y - 4 * size:.1f}'"
-                yield f"<text class='name' {at} style='{style}'>{escape(symbol)}</text>"
+            points.append((x, y))
+            wrong += [(symbol, len(points) - 1)] if symbol in named else []
+    every = np.array(points, dtype=np.float64).reshape(-1, 2)
+    yield from film_names.film_names(
+        [symbol for symbol, _ in wrong], every[[at for _, at in wrong]], frame, size, every
+    )
 
 
 def _named(findings: Sequence[Finding]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from vramfit.landmarks.report.evaluation import cautions, counted, headlines, in
 from vramfit.report.terminal import make_table, say, show
 
 _LEVEL = 0.05
+_LEAST = 0.001  # the smallest p that is told apart
 _FIGURES = "MRE +- SD: mean and standard deviation of the radial error."
 
 
@@ -31,7 +32,8 @@ def verdict(comparison: Comparison) -> str:
     overall = comparison.overall
     better, size = ("first" if overall.mean < 0 else "second"), abs(overall.mean)
     sure = f"95 % interval {interval(overall.interval, signed=True)}, " if overall.interval else ""
-    test = f"p = {p_value(overall.p_value)}, {counted(overall.films)}"
+    sign = "<" if overall.p_value < _LEAST else "="
+    test = f"p {sign} {max(overall.p_value, _LEAST):.3f}, {counted(overall.films)}"
     told = f"difference {overall.mean:+.2f} {comparison.first.unit} a film ({sure}{test})"
     if overall.p_value > _LEVEL:
         return f"Which of the two is better cannot be told from these films: {told}."
@@ -95,5 +97,5 @@ def _of_both(comparison: Comparison, said: Callable[[EvaluationReport], list[str
 
 
 def p_value(value: float) -> str:
-    """A p-value with two digits."""
-    return f"{value:.2g}" if value < 0.1 else f"{value:.2f}"
+    """A p-value with three decimals, as journals ask."""
+    return f"{value:.3f}" if value >= _LEAST else f"<{_LEAST:.3f}"

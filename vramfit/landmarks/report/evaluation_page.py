@@ -9,7 +9,7 @@ from vramfit.landmarks.evaluation.compare import Comparison
 from vramfit.landmarks.evaluation.evaluate import Judged
 from vramfit.landmarks.evaluation.metrics import Scores, curve_limits, limits, sdr_at
 from vramfit.landmarks.evaluation.report import EvaluationReport
-from vramfit.landmarks.report import cases
+from vramfit.landmarks.report import cases, film_names
 from vramfit.landmarks.report.comparison import both_remarks, comparison_table, method, stands_out, verdict
 from vramfit.landmarks.report.evaluation import (
     counted,
@@ -53,7 +53,7 @@ def evaluation_page(judged: Judged, comparison: Comparison | None = None) -> str
         _worst(judged),
         _how(report, both_remarks(comparison) if comparison is not None else remarks(report)),
     )
-    return page(title, sections, style=_STYLE + cases.STYLE)
+    return page(title, sections, style=_STYLE + cases.STYLE + film_names.STYLE)
 
 
 def citation(report: EvaluationReport) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vramfit.landmarks.model.calibration import Certainty
+from vramfit.report.labels import leader, place_labels
 
 _LONGEST_SIDE = 1600
 # Times the median expected error.
@@ -41,14 +42,16 @@ def overlay(
     picture, scale = _canvas(film)
     size = max(picture.shape) / 800
     share = confidence if certainty is None else 1 - (certainty.relative - 1) / (_RED - 1)
-    for place, point in enumerate((points + 0.5) * scale - 0.5):
+    shown = (points + 0.5) * scale - 0.5
+    for place, point in enumerate(shown):
         if np.isfinite(point).all():
             colour = _colour(float(share[place]))
-            _mark(picture, point, symbols[place], colour, size)
+            _mark(picture, point, colour, size)
             if certainty is not None:
                 _circle(picture, point, certainty.radii[_shown(certainty), place] * float(scale.mean()), colour)
                 if not certainty.evidence[place]:
                     _cross(picture, point, size)
+    _name(picture, shown, symbols, size)
     return bytes(cv2.imencode(".png", picture)[1].tobytes())
 
 
@@ -68,19 +71,38 @@ def _canvas(film: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.floa
     return np.stack([grey] * 3, axis=2), np.array(inner) / np.array([width, height])
 
 
-def _mark(
-    picture: NDArray[np.uint8], point: NDArray[np.float64], symbol: str, colour: tuple[int, int, int], size: float
-) -> None:
+def _mark(picture: NDArray[np.uint8], point: NDArray[np.float64], colour: tuple[int, int, int], size: float) -> None:
     import cv2
 
-    x, y = round(float(point[0])), round(float(point[1]))
     radius = max(2, round(3 * size))
-    cv2.circle(picture, (x, y), radius, _BLACK, max(1, round(size)) + 1, cv2.LINE_AA)
-    cv2.circle(picture, (x, y), radius, colour, -1, cv2.LINE_AA)
+    cv2.circle(picture, _pixel(point), radius, _BLACK, max(1, round(size)) + 1, cv2.LINE_AA)
+    cv2.circle(picture, _pixel(point), radius, colour, -1, cv2.LINE_AA)
+
+
+def _name(picture: NDArray[np.uint8], points: NDArray[np.float64], symbols: Sequence[str], size: float) -> None:
+    """Symbols beside their points, none over another, with a line to the point where they stand away from it."""
+    import cv2
+
     # OpenCV's letters are ASCII alone.
-    name, place = symbol.encode("ascii", "replace").decode(), (x + 2 * radius, y - radius)
-    for ink, width in ((_BLACK, 3), (_WHITE, 1)):
-        cv2.putText(picture, name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4 * size, ink, width, cv2.LINE_AA)
+    names = [symbol.encode("ascii", "replace").decode() for symbol in symbols]
+    extents = [cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.4 * size, 3) for name in names]
+    sizes = [(width + 2.0, height + below + 2.0) for (width, height), below in extents]
+    gap, frame = 4 * size, (0, 0, picture.shape[1], picture.shape[0])
+    for name, point, box, (_, below) in zip(
+        names, points, place_labels(points, sizes, frame, gap=gap), extents, strict=True
+    ):
+        if box is None:
+            continue
+        end = np.array(leader(point.tolist(), box))
+        if np.hypot(*(point - end)) > 2 * gap:
+            cv2.line(picture, _pixel(point), _pixel(end), _WHITE, 1, cv2.LINE_AA)
+        place = round(box[0]) + 1, round(box[3]) - 1 - below
+        for ink, width in ((_BLACK, 3), (_WHITE, 1)):
+            cv2.putText(picture, name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4 * size, ink, width, cv2.LINE_AA)
+
+
+def _pixel(point: NDArray[np.float64]) -> tuple[int, int]:
+    return round(float(point[0])), round(float(point[1]))
 
 
 def _circle(
@@ -88,14 +110,14 @@ def _circle(
 ) -> None:
     import cv2
 
-    cv2.circle(picture, (round(float(point[0])), round(float(point[1]))), max(1, round(radius)), colour, 1, cv2.LINE_AA)
+    cv2.circle(picture, _pixel(point), max(1, round(radius)), colour, 1, cv2.LINE_AA)
 
 
 def _cross(picture: NDArray[np.uint8], point: NDArray[np.float64], size: float) -> None:
     import cv2
 
-    place, length = (round(float(point[0])), round(float(point[1]))), round(16 * size)
-    cv2.drawMarker(picture, place, _colour(0.0), cv2.MARKER_TILTED_CROSS, length, max(2, round(2 * size)), cv2.LINE_AA)
+    length, wide = round(16 * size), max(2, round(2 * size))
+    cv2.drawMarker(picture, _pixel(point), _colour(0.0), cv2.MARKER_TILTED_CROSS, length, wide, cv2.LINE_AA)
 
 
 def _colour(confidence: float) -> tuple[int, int, int]:

@@ -34,7 +34,7 @@ def test_what_cannot_be_told_is_not_told(errors):
 
 def test_one_film_has_no_interval_and_decides_nothing(errors):
     said = verdict(compared(errors[:1], 0.3))
-    assert said.endswith("cannot be told from these films: difference -0.30 mm a film (p = 1.00, 1 film).")
+    assert said.endswith("cannot be told from these films: difference -0.30 mm a film (p = 1.000, 1 film).")
 
 
 def test_landmarks_that_stand_out_are_marked(errors):
@@ -51,6 +51,8 @@ def test_the_console_gets_both_results_and_the_sources(errors):
     assert "SDR" not in out.getvalue(), "explained, but not in the table"
 
 
-@pytest.mark.parametrize(("value", "said"), [(1.0, "1.00"), (0.456, "0.46"), (0.0123, "0.012"), (1 / 10001, "0.0001")])
-def test_p_values_have_two_digits(value, said):
+@pytest.mark.parametrize(
+    ("value", "said"), [(1.0, "1.000"), (0.456, "0.456"), (0.0123, "0.012"), (1 / 10001, "<0.001")]
+)
+def test_p_values_have_three_decimals(value, said):
     assert p_value(value) == said
