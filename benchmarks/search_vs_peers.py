@@ -120,6 +120,10 @@ def ours_yes_no(run: Bounded, scenario: Scenario) -> int:
     return find_batch_size(run.step, start=scenario.prediction, maximum=scenario.images).batch_size
 
 
+def ours_from_128(run: Bounded, scenario: Scenario) -> int:
+    return find_batch_size(run.step, start=128, maximum=scenario.images).batch_size
+
+
 def ours_without_start(run: Bounded, scenario: Scenario) -> int:
     return find_batch_size(run.step, maximum=scenario.images).batch_size
 
@@ -227,6 +231,7 @@ class LightningJob(pl.LightningModule):
 TOOLS: dict[str, Callable[[Bounded, Scenario], int]] = {
     "vramfit, peak bytes and prediction": ours_with_peaks,
     "vramfit, yes/no and prediction": ours_yes_no,
+    "vramfit, yes/no from 128": ours_from_128,
     "vramfit, yes/no alone": ours_without_start,
     "accelerate, from 128": accelerate_default,
     "accelerate, from the prediction": accelerate_from_prediction,

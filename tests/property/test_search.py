@@ -1,5 +1,8 @@
 """The search on every kind of memory: the optimum where memory grows with the batch, an honest fit elsewhere."""
 
+from functools import partial
+from operator import ge
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -123,6 +126,24 @@ def test_a_good_guess_and_a_line_take_few_trials(limit, error, fixed):
     )
     assert len(tried) <= 9
     assert sum(not one.fits for one in tried) <= 1
+
+
+@given(st.integers(1, 2048), st.floats(0.9, 1.1))
+def test_a_good_guess_and_yes_and_no_take_few_trials(limit, error):
+    _, tried = run(Search(guess=max(1, round(limit * error))), lambda size: size <= limit)
+    assert len(tried) <= 20
+    assert sum(not one.fits for one in tried) <= 3
+
+
+def test_a_good_guess_and_yes_and_no_take_seven_trials_in_the_mean():
+    doublings = [1 << power for power in range(13)]
+    errors = [0.9 + 0.02 * step for step in range(11)]
+    counts = [
+        len(run(Search(guess=max(1, round(limit * error))), partial(ge, limit))[1])
+        for limit in doublings
+        for error in errors
+    ]
+    assert sum(counts) / len(counts) <= 7
 
 
 @given(st.integers(1, 5000), st.integers(1, 5000))

@@ -71,7 +71,7 @@ def fits(
 
     Args:
         function: the training; its other arguments are handed on.
-        start: the batch size to begin with.
+        start: the batch size to begin with, a tenth below it where larger ones are allowed.
         starting_batch_size: accelerate's word for `start`, in whose place it is taken where it is given.
         minimum, maximum: the sizes allowed; without a maximum `start` is the largest.
         multiple_of: batch sizes are multiples of it.

@@ -113,10 +113,16 @@ class Search:
     def _first(self) -> int:
         if self.guess is None:
             return self.minimum
-        # With a line to fit, a first point just below the guess costs no OOM and is a large anchor.
-        size = self.guess if self.budget_bytes is None else int(self.guess * (1 - GUESS_ERROR))
+        # Just below a good guess costs no OOM, and is a large anchor of a line; one far above has cost one alone.
+        least = self._believed[0] if self.budget_bytes is None else int(self.guess * (1 - GUESS_ERROR))
         # An anchor that has to be made anyway is the line's other point.
-        return self._clamp(size // 2 if self.anchored else size)
+        return self._clamp(least // 2 if self.anchored else least)
+
+    @property
+    def _believed(self) -> tuple[int, int]:
+        """The smallest and the largest size whose rounded guess, wrong by at most its error, is the guess."""
+        guess = self.guess or 1
+        return ceil((guess - 0.5) / (1 + GUESS_ERROR)), int((guess + 0.5) / (1 - GUESS_ERROR))
 
     def _clamp(self, size: int) -> int:
         return max(self.minimum, min(self.maximum, size))
@@ -149,7 +155,7 @@ class Search:
         """
         if self.guess is None:
             return estimate
-        beyond = int((self.guess + 0.5) / (1 - GUESS_ERROR)) + 1
+        beyond = self._believed[1] + 1
         if estimate <= beyond or low >= beyond:
             return estimate
         if low < self.guess:
@@ -157,14 +163,17 @@ class Search:
         return low + 1 if low == self.guess else beyond
 
     def _from_answers(self, tried: Sequence[Tried], bracket: "Bracket") -> int:
-        """A size from yes and no alone: away from the guess while it fits, and between the two with few failures."""
+        """A size from yes and no alone: few fail below a failure or within the guess's error; beyond it steps grow."""
         low = bracket.low
         if self.budget_bytes is not None:
             return bracket.middle() if bracket.met else 2 * max(1, low)
+        left = max(1, FAILURES - len({one.micro_batch for one in tried if not one.fits}))
         if bracket.met:
-            failures = len({one.micro_batch for one in tried if not one.fits})
-            return low + climb(bracket.high - low - 1, max(1, FAILURES - failures), low)
-        return 2 * max(1, low) if self.guess is None else self.guess + _guess_offset(self.guess, low)
+            return low + climb(bracket.high - low - 1, left, low)
+        if self.guess is None:
+            return 2 * max(1, low)
+        believed = min(self._believed[1], self.maximum) - low
+        return low + climb(believed, left) if believed > 0 else self.guess + 3 * (low - self.guess)
 
 
 @dataclass(frozen=True)
@@ -218,11 +227,6 @@ def climb(unknown: int, failures: int, low: int = 0) -> int:
 
 def _told_apart(trials: int, failures: int) -> int:
     return sum(comb(trials, number) for number in range(1, failures + 1))
-
-
-def _guess_offset(guess: int, tried: int) -> int:
-    """How far from a guess to try next, by yes and no alone: half its error at first, then three times as far."""
-    return max(1, round(guess * GUESS_ERROR / 2), 3 * abs(guess - tried))
 
 
 def _failed_once(tried: Sequence[Tried]) -> int | None:

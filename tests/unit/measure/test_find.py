@@ -142,7 +142,7 @@ def test_trials_are_told_and_bounded():
     assert len(card.sizes) == 3
     assert result.batch_size == 4
     assert result.reason == "batch 4: the largest that fitted in 3 trials."
-    with pytest.raises(vramfit.NothingFits, match="No batch size fits in 1 trials, the smallest of 50"):
+    with pytest.raises(vramfit.NothingFits, match="No batch size fits in 1 trials, the smallest of 45"):
         find_batch_size(card.step, start=50, max_trials=1)
 
 
