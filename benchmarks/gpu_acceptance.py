@@ -28,6 +28,7 @@ from vramfit import __version__
 from vramfit.cards import find_card
 from vramfit.errors import UnknownCard, VramfitError
 from vramfit.files import write_atomically
+from vramfit.jobs.batch import sample_batch
 from vramfit.jobs.job import Job
 from vramfit.jobs.step import Step
 from vramfit.landmarks.model.job import landmark_job
@@ -93,7 +94,8 @@ def main() -> None:
     began = time.perf_counter()
     for name in options.parts:
         _run_part(name, parts[name] if time.perf_counter() - began < LATEST_START_S else _too_late, report)
-    _write(report, options.results)
+        _write(report, options.results)  # whatever stops it later, what was measured is kept
+    print(f"written to {options.results}")
     failed = [name for name in options.parts if "error" in report[name]]
     sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 
@@ -194,7 +196,7 @@ def recovery(job: Job, device: Device, vram: str, report: Report) -> Report:
     memory = CudaMemory(device)
     memory.start(read_budget(device, MemoryLimits.parse(vram=vram)))
     events: list[OomEvent] = []
-    batch = job.batch(2 * limit)
+    batch = sample_batch(job, 2 * limit)
     try:
         torch.manual_seed(0)
         recovering = Recovery(Step(job, memory.device), 2 * limit, on_event=events.append)
@@ -223,7 +225,7 @@ def snapshot(job: Job, results: Path) -> Report:
     torch.cuda.memory._record_memory_history(max_entries=500_000, stacks="python", context=None)
     step = Step(job, "cuda")
     for _ in range(2):
-        step.train(job.batch(2), 2)
+        step.train(sample_batch(job, 2), 2)
     torch.cuda.synchronize()
     results.mkdir(parents=True, exist_ok=True)
     torch.cuda.memory._dump_snapshot(str(path))
@@ -376,7 +378,6 @@ def _write(report: Report, results: Path) -> None:
     stem = f"gpu_acceptance_{card}_{report['date'][:10]}"
     write_atomically(results / f"{stem}.json", json.dumps(report, indent=2) + "\n")
     write_atomically(results / f"{stem}.md", _markdown(report))
-    print(f"written: {results / stem}.json and .md")
 
 
 def _options() -> argparse.Namespace:

@@ -1,14 +1,18 @@
-"""Is the prediction right on a card? Jobs of many kinds, predicted and then trained for a few steps on the card here.
+"""Is the prediction right on a card? Jobs of many kinds, measured on the card here, and predicted for it anywhere.
 
-    python benchmarks/gpu_jobs.py [--set full|small|all] [--half first|second|both] [--workers N] [--results FILE]
-                                  [--snapshots DIR] [--limit SECONDS] [NAME ...]
+    python benchmarks/gpu_jobs.py measure [--set full|small|all] [--workers N] [--truth FILE] [--snapshots DIR]
+                                          [--limit SECONDS] [NAME ...]
+    python benchmarks/gpu_jobs.py compare [--half first|second|both] [--workers N] [--truth FILE] [--results FILE]
+                                          [NAME ...]
 
-`full` are jobs of the size that people train (`reach_jobs/full_size.py`), `small` those beside it, in float32 and
-again in half precision. Each runs in a process of its own: predicted for this card, then measured as a probe measures,
-under no cap; the truth is what torch's allocator says of itself. Several run at once, so neither times nor the card's
-total are compared. `--half` takes every second job, so that one half can be kept back from whoever mends the
-prediction.
-With `--snapshots` a job that is off leaves a memory snapshot of two steps.
+`full` are jobs of the size that people train (`reach_jobs/full_size.py`), `small` those beside it, in float32 and again
+in half precision. `measure` needs the card: each job runs in a process of its own, as a probe measures it, under no
+cap; the truth is what torch's allocator says of itself. Several run at once, so neither times nor the card's total are
+kept. With `--snapshots` each job leaves a memory snapshot of two steps.
+
+`compare` needs no card: it predicts the jobs that were measured, and should be run with the versions of torch and of
+the libraries that the truth names. `--half` takes every second job, so that one half can be kept back from whoever
+mends the prediction.
 """
 
 import argparse
@@ -24,18 +28,19 @@ import sys
 import time
 import traceback
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
+from multiprocessing.pool import AsyncResult, Pool
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
 from vramfit._version import __version__
-from vramfit.cards import find_card
 from vramfit.errors import VramfitError
 from vramfit.files import write_atomically
 from vramfit.jobs.batch import sample_batch
@@ -46,17 +51,15 @@ from vramfit.measure.device import local_device
 from vramfit.measure.memory import CudaMemory
 from vramfit.measure.trial import run_trial
 from vramfit.oom import release_memory
-from vramfit.prediction.predict import Predictor
-from vramfit.units import GIB, MIB
+from vramfit.prediction.predict import predict
+from vramfit.units import MIB
 
-RESULTS = Path(__file__).parent / "results" / "gpu_jobs.json"
+RESULTS = Path(__file__).parent / "results"
 FAMILIES = ("language", "multimodal", "vision", "schemes", "structures")
 LIBRARIES = ("torch", "torchvision", "timm", "transformers", "diffusers", "peft", "monai")
-WORKERS = 12
-# Off by more than this a job leaves a snapshot: a share, and bytes below which shares mean little.
-OFF_SHARE, OFF_BYTES = 0.03, 8 * MIB
-LARGEST_BYTES = 8 * GIB
+MEASURING_LIMIT_S, PREDICTING_LIMIT_S = 90, 600
 Made = Callable[[], Job]
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -69,29 +72,167 @@ class Case:
     kind: str
 
 
+@dataclass(frozen=True)
+class _Half:
+    """A job's half-precision twin."""
+
+    make: Made
+    amp: Any
+
+    def __call__(self) -> Job:
+        return replace(self.make(), amp=self.amp)
+
+
 def main() -> None:
-    """Run the jobs, print a line each and the summary, and write both."""
+    """Measure or compare, print a line a job, and write the rows."""
     chosen = _options()
     warnings.simplefilter("ignore")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     torch.set_num_threads(1)
-    names = chosen.names or [name for name, case in cases(chosen.set).items() if in_half(name, chosen.half)]
-    names.sort(key=lambda name: cases("all")[name].kind)  # the long ones first
-    rows = list(answers(names, chosen.workers, chosen.snapshots, chosen.limit))
+    chosen.run(chosen)
+
+
+def measure(chosen: argparse.Namespace) -> None:
+    """What every job takes of the card here."""
+    with mock.patch.multiple(torch.cuda, is_available=lambda: True, device_count=lambda: 1):
+        # A library that asks the driver while it is imported would keep child processes from using the card.
+        names = chosen.names or list(cases(chosen.set))
+    rows = []
+    for row in _each(_Measured(chosen.snapshots), names, chosen.workers, chosen.limit, MEASURING_LIMIT_S):
+        print(f"{row['job']}: {_measured_line(row)}", flush=True)
+        rows.append(row)
+        if len(rows) % 20 == 0:
+            _write_truth(chosen.truth, rows)
+    _write_truth(chosen.truth, rows)
+
+
+def _write_truth(path: Path, rows: list[Row]) -> None:
     document = {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "hardware": local_device().name,
         "versions": versions(),
+        "rows": sorted(rows, key=lambda row: str(row["job"])),
+    }
+    write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Measures one job."""
+
+    snapshots: Path | None
+
+    def __call__(self, name: str) -> Row:
+        case = cases("all")[name]
+        row: Row = {"job": name, "kind": case.kind, "samples": case.samples}
+        random.seed(0)
+        torch.manual_seed(0)
+        try:
+            device = local_device()
+            made = run_trial(case.make(), case.samples, read_budget(device), CudaMemory(device))
+        except Exception as error:
+            return row | {
+                "failed": f"{type(error).__name__}: {error}"[:300],
+                "at": traceback.format_exc().splitlines()[-4:],
+            }
+        row |= {
+            "allocated": made.peak_allocated_bytes,
+            "reserved": made.peak_reserved_bytes,
+            "context": made.context_bytes,
+            "step_s_beside_others": made.step_time_s,
+            "verdict": str(made.verdict),
+            "note": made.note,
+        }
+        if self.snapshots:
+            row["snapshot"] = record(case, self.snapshots)
+        return row
+
+
+def record(case: Case, folder: Path) -> str:
+    """A memory snapshot of two steps, compressed."""
+    gc.collect()
+    release_memory()
+    torch.cuda.memory._record_memory_history(max_entries=400_000, stacks="python", context="alloc")
+    torch.manual_seed(0)
+    job = case.make()
+    step, batch = Step(job, torch.device("cuda")), sample_batch(job, case.samples)
+    for _ in range(2):
+        step.train(batch, case.samples)
+    torch.cuda.synchronize()
+    path = folder / f"{case.name.replace(' ', '-')}.pickle"
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.cuda.memory._dump_snapshot(str(path))
+    packed = path.with_suffix(".pickle.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes(), 5))
+    path.unlink()
+    return packed.name
+
+
+def compare(chosen: argparse.Namespace) -> None:
+    """What is predicted for the card of the truth, beside the truth."""
+    truth = json.loads(chosen.truth.read_text())
+    measured = {row["job"]: row for row in truth["rows"] if "failed" not in row}
+    names = chosen.names or [name for name in measured if in_half(name, chosen.half)]
+    rows = []
+    for row in _each(_Predicted(truth["hardware"]), names, chosen.workers, float("inf"), PREDICTING_LIMIT_S):
+        rows.append(beside(row, measured[row["job"]]))
+        print(_line(rows[-1]), flush=True)
+    document = {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "truth": {key: truth[key] for key in ("date", "hardware", "versions")},
+        "versions": versions(),
         "half": chosen.half,
+        "not_measured": sum("failed" in row for row in truth["rows"]),
         "summary": {kind: summary([row for row in rows if row["kind"] == kind]) for kind in ("full", "small")},
         "rows": sorted(rows, key=lambda row: str(row["job"])),
     }
     print(json.dumps(document["summary"], indent=1))
-    write_atomically(chosen.results, (json.dumps(document, indent=1) + "\n").encode())
+    if not chosen.names:
+        write_atomically(chosen.results, (json.dumps(document, indent=1) + "\n").encode())
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """Predicts one job for a card."""
+
+    card: str
+
+    def __call__(self, name: str) -> Row:
+        case = cases("all")[name]
+        row: Row = {"job": name, "kind": case.kind, "samples": case.samples}
+        random.seed(0)
+        torch.manual_seed(0)
+        start = time.monotonic()
+        try:
+            trial = predict(case.make(), micro_batch=case.samples, gpu=self.card)
+        except VramfitError as error:
+            return row | {"refused": str(error)[:300]}
+        return row | {
+            "predicted": {
+                "allocated": trial.peak_allocated_bytes,
+                "reserved": trial.peak_reserved_bytes,
+                "context": trial.context_bytes,
+                "band": trial.device_used_band_bytes,
+                "assumptions": len(trial.assumptions),
+            },
+            "predict_s": round(time.monotonic() - start, 1),
+        }
+
+
+def beside(row: Row, truth: Row) -> Row:
+    """A predicted row with what was measured, and how they differ."""
+    row = row | {"measured": {key: truth[key] for key in ("allocated", "reserved", "context")}}
+    if "predicted" not in row:
+        return row
+    for what in ("allocated", "reserved"):
+        row[f"{what}_error"] = round(row["predicted"][what] / max(1, row["measured"][what]) - 1, 4)
+    used = row["measured"]["reserved"] + row["measured"]["context"]
+    low, high = row["predicted"]["band"]
+    return row | {"above_band": used > high, "below_band": used < low}
 
 
 def cases(which: str) -> dict[str, Case]:
-    """Every job whose library is here, by name."""
+    """Every job whose library is here, by name; those of full size first."""
     found: dict[str, Case] = {}
     if which in ("full", "all"):
         for name, (make, samples) in importlib.import_module("reach_jobs.full_size").JOBS.items():
@@ -109,138 +250,49 @@ def cases(which: str) -> dict[str, Case]:
     return found
 
 
-@dataclass(frozen=True)
-class _Half:
-    """A job's half-precision twin."""
-
-    make: Made
-    amp: Any
-
-    def __call__(self) -> Job:
-        return replace(self.make(), amp=self.amp)
-
-
 def in_half(name: str, half: str) -> bool:
     """Whether a job is in a half of the list; which half is drawn by its name, and is the same on every machine."""
     return half == "both" or (random.Random(name).random() < 0.5) == (half == "first")
 
 
-def answers(names: list[str], workers: int, snapshots: Path | None, limit_s: float) -> Iterator[dict[str, Any]]:
-    """A row for each job, as they come; those that had no turn within the limit are left out and counted."""
-    # A process for each job: what one leaves on the card or breaks is not the next one's.
+def _each(
+    work: Callable[[str], Row], names: list[str], workers: int, limit_s: float, job_limit_s: float
+) -> Iterator[Row]:
+    """A row for each job, as they come: a process for each, so that what one breaks costs its own row alone."""
+    cases("all")  # loads once what every process needs
     context, stop = multiprocessing.get_context("fork"), time.monotonic() + limit_s
-    with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=None) as pool:
-        waiting: dict[Future[dict[str, Any]], str] = {}
-        left = list(names)
-        while waiting or left:
-            while left and len(waiting) < workers and time.monotonic() < stop:
-                name = left.pop(0)
-                waiting[pool.submit(_isolated, name, snapshots)] = name
-            if not waiting:
-                break
-            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                row = {"job": waiting.pop(future), "kind": "small"}
-                try:
-                    row = future.result()
-                except Exception as error:  # a process that died is a result, too
-                    row["failed"] = f"{type(error).__name__}: {error}"[:300]
-                print(_line(row), flush=True)
-                yield row
-        for name in left:
-            print(f"no time left for {name}", flush=True)
+    left, under_way = deque(names), list[tuple[str, float, Pool, AsyncResult[Row]]]()
+    while under_way or left:
+        while left and len(under_way) < workers:
+            pool = context.Pool(1)
+            under_way.append((left[0], time.monotonic(), pool, pool.apply_async(work, (left.popleft(),))))
+        for entry in list(under_way):
+            name, began, pool, answer = entry
+            if answer.ready() or time.monotonic() - began > job_limit_s:
+                under_way.remove(entry)
+                yield _answer(name, answer)
+                pool.terminate()
+        if time.monotonic() > stop:
+            print(f"out of time with {len(left)} jobs left", flush=True)
+            left.clear()
+        time.sleep(0.02)
 
 
-def _isolated(name: str, snapshots: Path | None) -> dict[str, Any]:
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        try:
-            return pool.apply_async(compared, (name, snapshots)).get(120)
-        except multiprocessing.TimeoutError:
-            return {"job": name, "kind": cases("all")[name].kind, "failed": "no answer within 120 s"}
-
-
-def compared(name: str, snapshots: Path | None) -> dict[str, Any]:
-    """One job: what is predicted for the card here, and what it took."""
-    case, device = cases("all")[name], local_device()
-    row: dict[str, Any] = {"job": name, "kind": case.kind, "samples": case.samples}
-    random.seed(0)
-    torch.manual_seed(0)
-    start = time.monotonic()
+def _answer(name: str, answer: "AsyncResult[Row]") -> Row:
     try:
-        job = case.make()
-        row["amp"] = job.amp
-        card = find_card(device.name, total_bytes=device.total_bytes)
-        trial = Predictor(job, card, read_budget(device)).trial(case.samples)
-        row["predicted"] = {
-            "allocated": trial.peak_allocated_bytes,
-            "reserved": trial.peak_reserved_bytes,
-            "context": trial.context_bytes,
-            "band": trial.device_used_band_bytes,
-            "assumptions": len(trial.assumptions),
-        }
-    except VramfitError as error:
-        row["refused"] = str(error)[:300]
-    row["predict_s"] = round(time.monotonic() - start, 2)
-    try:
-        row |= measured(case)
-    except Exception as error:
-        row["truth_failed"] = f"{type(error).__name__}: {error}"[:300]
-        row["truth_at"] = traceback.format_exc().splitlines()[-4:]
-    if "predicted" in row and "measured" in row:
-        for what in ("allocated", "reserved"):
-            row[f"{what}_error"] = round(row["predicted"][what] / max(1, row["measured"][what]) - 1, 4)
-        used = row["measured"]["reserved"] + row["measured"]["context"]
-        row["above_band"] = used > row["predicted"]["band"][1]
-        row["below_band"] = used < row["predicted"]["band"][0]
-        if snapshots and _is_off(row):
-            row["snapshot"] = record(case, snapshots)
-    return row
+        return answer.get(0)
+    except Exception as error:  # a process that died is a result, too
+        return {"job": name, "kind": cases("all")[name].kind, "failed": f"{type(error).__name__}: {error}"[:300]}
 
 
-def measured(case: Case) -> dict[str, Any]:
-    """What the job took of the card, as a probe measures it."""
-    device = local_device()
-    made = run_trial(case.make(), case.samples, read_budget(device), CudaMemory(device))
-    release_memory()
-    return {
-        "measured": {
-            "allocated": made.peak_allocated_bytes,
-            "reserved": made.peak_reserved_bytes,
-            "context": made.context_bytes,
-        },
-        "verdict": str(made.verdict),
-        "note": made.note,
-    }
+def _measured_line(row: Row) -> str:
+    if "failed" in row:
+        return str(row["failed"])[:150]
+    return " ".join(f"{what} {row[what] / MIB:.1f}" for what in ("allocated", "reserved", "context"))
 
 
-def record(case: Case, folder: Path) -> str:
-    """A memory snapshot of two steps, compressed."""
-    gc.collect()
-    release_memory()
-    torch.cuda.memory._record_memory_history(max_entries=400_000, stacks="python", context="all")
-    torch.manual_seed(0)
-    job = case.make()
-    step, batch = Step(job, torch.device("cuda")), sample_batch(job, case.samples)
-    for _ in range(2):
-        step.train(batch, case.samples)
-    torch.cuda.synchronize()
-    path = folder / f"{case.name.replace(' ', '-')}.pickle"
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.cuda.memory._dump_snapshot(str(path))
-    torch.cuda.memory._record_memory_history(enabled=None)
-    packed = path.with_suffix(".pickle.gz")
-    packed.write_bytes(gzip.compress(path.read_bytes(), 6))
-    path.unlink()
-    return packed.name
-
-
-def _is_off(row: dict[str, Any]) -> bool:
-    apart = abs(row["predicted"]["allocated"] - row["measured"]["allocated"])
-    return apart > OFF_BYTES / 8 and abs(row["allocated_error"]) > OFF_SHARE
-
-
-def _line(row: dict[str, Any]) -> str:
-    said = row.get("failed") or row.get("truth_failed") or row.get("refused")
+def _line(row: Row) -> str:
+    said = row.get("failed") or row.get("refused")
     if said:
         return f"{row['job']}: {said[:150]}"
     sizes = " ".join(
@@ -248,18 +300,17 @@ def _line(row: dict[str, Any]) -> str:
         for what in ("allocated", "reserved")
     )
     context = f"context {row['predicted']['context'] / MIB:.0f}/{row['measured']['context'] / MIB:.0f}"
-    return (
-        f"{row['job']}: {sizes} {context}{' ABOVE' if row['above_band'] else ''}{' below' if row['below_band'] else ''}"
-    )
+    beyond = " ABOVE" if row["above_band"] else " below" if row["below_band"] else ""
+    return f"{row['job']}: {sizes} {context}{beyond} {row['predict_s']} s"
 
 
-def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(rows: list[Row]) -> Row:
     """How many were predicted, how near, and how many lie beyond the band."""
     told = [row for row in rows if "allocated_error" in row]
-    found: dict[str, Any] = {
+    found: Row = {
         "jobs": len(rows),
         "refused": sum("refused" in row for row in rows),
-        "failed": sum("failed" in row or "truth_failed" in row for row in rows),
+        "failed": sum("failed" in row for row in rows),
         "compared": len(told),
         "above_band": sum(row["above_band"] for row in told),
         "below_band": sum(row["below_band"] for row in told),
@@ -289,14 +340,18 @@ def versions() -> dict[str, str]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", choices=("measure", "compare"))
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--set", choices=("full", "small", "all"), default="all")
     parser.add_argument("--half", choices=("first", "second", "both"), default="both")
-    parser.add_argument("--workers", type=int, default=WORKERS)
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--truth", type=Path, default=RESULTS / "gpu_jobs_truth.json")
+    parser.add_argument("--results", type=Path, default=RESULTS / "gpu_jobs.json")
     parser.add_argument("--snapshots", type=Path)
     parser.add_argument("--limit", type=float, default=300, metavar="SECONDS")
-    return parser.parse_args()
+    chosen = parser.parse_intermixed_args()
+    chosen.run = {"measure": measure, "compare": compare}[chosen.run]
+    return chosen
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Jobs of the size that people train, up to some 8 GB: images, language, diffusion, detection, volumes, sequences."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from torchvision.models import detection, segmentation, video
 
 from vramfit.jobs.job import Job
+from vramfit.jobs.levers.text import parse_levers
 from vramfit.landmarks.model.job import landmark_job
 from vramfit.landmarks.model.options import LandmarkJobOptions
 
@@ -473,3 +475,24 @@ add(
     ),
     batch=lambda n: {"pixel_values": torch.randn(n, 3, 384, 384), "labels": torch.randint(20, (n, 384, 384))},
 )
+
+
+def levered(name: str, text: str) -> None:
+    """A job of the list again, with levers."""
+    make, samples = JOBS[name]
+    JOBS[f"{name} with {text}"] = lambda: replace(make(), levers=parse_levers(text)), samples
+
+
+for _name, _text in (
+    ("landmarks hrnet_w32 768 fp16 x4", "half_upsample"),
+    ("landmarks hrnet_w32 768 fp16 x4", "recompute=block"),
+    ("landmarks hrnet_w32 768 fp16 x4", "recompute=selective"),
+    ("landmarks hrnet_w32 768 fp16 x4", "channels_last,ema_on_host"),
+    ("gpt2 1024 sdpa bf16 x4", "optimizer_in_backward"),
+    ("gpt2 1024 sdpa bf16 x4", "chunked_loss"),
+    ("gpt2 1024 sdpa bf16 x4", "offload_activations"),
+    ("bert base 512 sdpa fp16 x16", "gradient_checkpointing"),
+    ("timm resnet50 224 fp16 x32", "recompute=module"),
+    ("timm vit_base_patch16_224 224 bf16 x32", "recompute=block,fused_optimizer"),
+):
+    levered(_name, _text)
