@@ -81,6 +81,7 @@ class ScriptedCard(Device):
     passes: int = 0
     steps: int = 0
     peak_bytes: int = 0
+    kept_bytes: int = 0
     retries: int = 0
     poisoned: bool = False
     limit_bytes: int | None = None
@@ -98,13 +99,20 @@ class ScriptedCard(Device):
     # -- as a CardMemory ----------------------------------------------------------------------------------------
     def start(self, budget: Budget) -> None:
         self.limit_bytes = budget.budget_bytes - self.context_bytes
-        self.peak_bytes = self.retries = self.steps = 0
+        self.peak_bytes = self.kept_bytes = self.retries = self.steps = 0
 
     def figures(self) -> MemoryFigures:
-        return MemoryFigures(self.peak_bytes, self.peak_bytes, self.context_bytes, self.retries)
+        return MemoryFigures(self.peak_allocated(), self.peak_allocated(), self.context_bytes, self.retries)
 
     def peak_allocated(self) -> int:
-        return self.peak_bytes
+        return max(self.kept_bytes, self.peak_bytes)
+
+    def keep_peaks(self) -> None:
+        self.kept_bytes = self.peak_allocated()
+
+    def reset_peak(self) -> None:
+        """What `torch.cuda.reset_peak_memory_stats` does to a card."""
+        self.peak_bytes = 0
 
     def allocated(self) -> int:
         return self.held_bytes(self.steps)

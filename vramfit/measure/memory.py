@@ -43,6 +43,9 @@ class CardMemory(Protocol):
     def allocated(self) -> int:
         """The bytes that tensors hold now; as quick."""
 
+    def keep_peaks(self) -> None:
+        """Remember the peaks so far: what runs on the card is about to reset those that torch keeps."""
+
     def synchronize(self) -> None:
         """Wait until the card has done everything asked of it."""
 
@@ -59,12 +62,14 @@ class CudaMemory:
         self._others_bytes = _used_by_others(device)
         torch.zeros(1, device=self.device)
         self._retries_before = 0
+        self._kept = (0, 0)  # peaks allocated and reserved of before a reset
 
     def start(self, budget: Budget) -> None:
         """Limit reserved memory to the budget without the context; the limit bounds reserved memory alone."""
         with torch.cuda.device(self.device):  # elsewhere it would start a context on the first card
             torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(self.device)
+        self._kept = (0, 0)
         self._retries_before = self._retries()
         # NVML and CUDA may disagree on what is free, above all under WDDM: believe the smaller.
         free, total = torch.cuda.mem_get_info(self.device)
@@ -75,15 +80,22 @@ class CudaMemory:
     def figures(self) -> MemoryFigures:
         """What was taken since `start`; the context grows as kernels load, so it is read at the end."""
         return MemoryFigures(
-            peak_allocated_bytes=torch.cuda.max_memory_allocated(self.device),
-            peak_reserved_bytes=torch.cuda.max_memory_reserved(self.device),
+            peak_allocated_bytes=self.peak_allocated(),
+            peak_reserved_bytes=self._peak_reserved(),
             context_bytes=self._context_bytes(),
             retries=self._retries() - self._retries_before,
         )
 
     def peak_allocated(self) -> int:
         """The most that was allocated since `start`."""
-        return torch.cuda.max_memory_allocated(self.device)
+        return max(self._kept[0], torch.cuda.max_memory_allocated(self.device))
+
+    def _peak_reserved(self) -> int:
+        return max(self._kept[1], torch.cuda.max_memory_reserved(self.device))
+
+    def keep_peaks(self) -> None:
+        """Remember the peaks so far."""
+        self._kept = (self.peak_allocated(), self._peak_reserved())
 
     def allocated(self) -> int:
         """What is allocated now."""

@@ -1,5 +1,8 @@
 """What a script takes of a card that is here, by phase and step."""
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -10,15 +13,36 @@ from torch import Tensor, nn
 from vramfit.choices import Amp
 from vramfit.measure.memory import CardMemory
 from vramfit.prediction.trace_records import Kind, Trace, TracePhase
+from vramfit.prediction.tracing.host_access import swap
 
+_RESETS = ("reset_peak_memory_stats", "reset_max_memory_allocated", "reset_max_memory_cached")
 _AMP: dict[torch.dtype, Amp] = {torch.float16: "fp16", torch.bfloat16: "bf16"}
+
+
+@contextmanager
+def peaks_kept(memory: CardMemory) -> Iterator[None]:
+    """Within it, a script that resets torch's peaks gets its own answers, and ours stay."""
+    owners = (torch.cuda, torch.cuda.memory, torch.accelerator, getattr(torch.accelerator, "memory", torch.cuda))
+    with ExitStack() as stack:
+        for owner in dict.fromkeys(owners):
+            for name in filter(partial(hasattr, owner), _RESETS):
+                swap(stack, owner, name, _noted(memory, getattr(owner, name)))
+        yield
+
+
+def _noted(memory: CardMemory, reset: Callable[..., None]) -> Callable[..., None]:
+    def resetting(*args: Any, **kwargs: Any) -> None:
+        memory.keep_peaks()
+        reset(*args, **kwargs)
+
+    return resetting
 
 
 class CardRecorder:
     """Reads the card whenever a script's phase changes; `trace` has the marks and samples of its steps, and no events.
 
-    `phases` is the most that was allocated when a phase held more than all before it; torch's peak is never reset, so
-    that the script's own questions are answered as without us.
+    `phases` is the most that was allocated when a phase held more than all before it; torch's peak is never reset by
+    us, so that the script's own questions are answered as without us.
     """
 
     def __init__(self, memory: CardMemory) -> None:

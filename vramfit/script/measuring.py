@@ -11,7 +11,7 @@ from typing import NoReturn
 from vramfit.measure.memory import CardMemory
 from vramfit.oom import is_out_of_memory
 from vramfit.postmortem.out_of_memory import report_out_of_memory
-from vramfit.script.card_recorder import CardRecorder
+from vramfit.script.card_recorder import CardRecorder, peaks_kept
 from vramfit.script.landlock import confine_writes
 from vramfit.script.loaders import noted_batches, short_loaders
 from vramfit.script.observer import Observer
@@ -43,6 +43,7 @@ class MeasuredScript(ScriptProcess):
         with ExitStack() as stack:
             stack.enter_context(self.observer.watching())
             stack.enter_context(noted_batches(self.observer))
+            stack.enter_context(peaks_kept(self.memory))
             if not self.asked.whole_run:
                 stack.enter_context(first_of_ranks(nullcontext))
                 stack.enter_context(short_loaders(self.observer))

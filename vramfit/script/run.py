@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from vramfit.allocator_environment import NAMES
@@ -17,6 +17,7 @@ from vramfit.measure.visible import VISIBLE, visible_entry
 from vramfit.script.command import Command
 from vramfit.script.levers import allocator_environment
 from vramfit.script.outcome import REQUEST, OnCard, Outcome, Request
+from vramfit.script.process_group import script_group
 
 TIMEOUT_S = 600.0
 # Trackers and hubs that would write or call home; each is told so in its own words.
@@ -117,38 +118,23 @@ class _Said:
 
 def _run(scratch: Path, environment: dict[str, str], *, quiet: bool, whole_run: bool, timeout_s: float | None) -> _Said:
     output = subprocess.PIPE if quiet else sys.stderr.fileno()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vramfit.script.child", str(scratch)],
-        stdin=None if whole_run else subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT if quiet else output,
-        env=environment,
-        start_new_session=True,
-    )
-    try:
-        printed, _ = process.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        return _Said(1, late=True)
-    except KeyboardInterrupt:
-        if whole_run:  # a script may save where it is
-            process.send_signal(signal.SIGINT)
-            process.wait()
-        raise
-    finally:
-        end_all(process)
+    words = [sys.executable, "-m", "vramfit.script.child", str(scratch)]
+    settings = {
+        "stdin": None if whole_run else subprocess.DEVNULL,
+        "stdout": output,
+        "stderr": subprocess.STDOUT if quiet else output,
+    }
+    with script_group(words, for_real=whole_run, env=environment, **settings) as process:
+        try:
+            printed, _ = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            return _Said(1, late=True)
+        except KeyboardInterrupt:
+            if whole_run:  # a script may save where it is
+                process.send_signal(signal.SIGINT)
+                process.wait()
+            raise
     return _Said(process.returncode, printed.decode(errors="replace") if printed else "")
-
-
-def end_all(process: subprocess.Popen[bytes]) -> None:
-    """End the script's process and all that it started."""
-    with suppress(ProcessLookupError, PermissionError):
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
-    process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
 
 
 def _environment(scratch: Path, environment: Mapping[str, str], *, whole_run: bool) -> dict[str, str]:

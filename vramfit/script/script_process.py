@@ -70,7 +70,7 @@ class ScriptProcess(ABC):
         """A script's own fault is shown as its own; what cannot be followed is ours to explain."""
         if self.observer.done:
             self.end("seen", note=f"After its steps the script failed ({type(error).__name__}: {error}).")
-        if isinstance(error, (NeedsValues, NotTraceable)) or _last_frame(error).startswith(_OURS):
+        if isinstance(error, (NeedsValues, NotTraceable)) or _is_of_ours(error):
             self.end("not traceable", error=explained(error, self.request.command, self.refusal))
         traceback.print_exception(error.with_traceback(_without_ours(error)))
         self.end("failed", exit_code=1)
@@ -124,17 +124,18 @@ def explained(error: BaseException, command: Command, refusal: tuple[str, str]) 
     return f"'{command.name}' {what}{where}: {error}; {advice}."
 
 
-def _last_frame(error: BaseException) -> str:
+def _is_of_ours(error: BaseException) -> bool:
+    """Whether an error came from what stands in for a card; one of syntax came before any line of the script ran."""
     frames = traceback.extract_tb(error.__traceback__)
-    return frames[-1].filename if frames else ""
+    return bool(frames) and frames[-1].filename.startswith(_OURS) and not isinstance(error, SyntaxError)
 
 
 def _without_ours(error: BaseException) -> TracebackType | None:
-    """The traceback from the script's first line on."""
+    """The traceback from the script's first line on; none of what is wrong before that runs."""
     trace = error.__traceback__
     while trace is not None and _is_ours(trace.tb_frame):
         trace = trace.tb_next
-    return trace or error.__traceback__
+    return trace
 
 
 def _is_ours(frame: FrameType) -> bool:

@@ -6,7 +6,6 @@ The script runs for real, as it would by itself; what grows is told on stderr as
 import os
 import pickle
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing import Any
 
 from vramfit.errors import UsageError
 from vramfit.script.command import Command
-from vramfit.script.run import end_all
+from vramfit.script.process_group import script_group
 
 
 @contextmanager
@@ -56,19 +55,13 @@ def watch_whole_run(command: Command) -> int:
             f"--watch is of one process, and the command starts {command.world_size}; let the launcher start one, or "
             "give the script itself."
         )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vramfit.script.watching", pickle.dumps(command).hex()],
-        env={**os.environ, **dict(command.environment)},
-        start_new_session=True,
-    )
-    try:
-        process.wait()
-    except KeyboardInterrupt:
-        process.send_signal(signal.SIGINT)
-        process.wait()
-    finally:
-        if process.poll() is None:
-            end_all(process)
+    words = [sys.executable, "-m", "vramfit.script.watching", pickle.dumps(command).hex()]
+    with script_group(words, for_real=True, env={**os.environ, **dict(command.environment)}) as process:
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            process.wait()
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 

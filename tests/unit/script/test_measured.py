@@ -87,6 +87,17 @@ def test_a_whole_run_is_under_the_limit_and_writes_what_it_writes(here):
     assert (here / "best.pt").exists()
 
 
+@pytest.mark.parametrize("reset", ["cuda.reset_peak_memory_stats", "cuda.memory.reset_max_memory_allocated"])
+def test_a_script_that_resets_its_peaks_does_not_lower_ours(here, reset):
+    lines = ["import warnings", "warnings.simplefilter('ignore')", "import torch", "from scripted_run import CARD"]
+    lines += ["torch._C._cuda_resetPeakMemoryStats = lambda _: CARD.reset_peak()"]
+    changed = LOOP.replace("optimizer.zero_grad()", f"optimizer.zero_grad()\n        torch.{reset}(0)")
+    (here / "train.py").write_text("\n".join(lines) + changed + "assert CARD.peak_bytes < 4 << 30\n")
+    (trial,) = measurer("--batch-size", "4").answer().profile.trials
+    assert trial.peak_allocated_bytes == 4 * GIB + 200 * MIB
+    assert trial.device_used_bytes == 4 * GIB + 600 * MIB
+
+
 def test_memory_that_runs_out_is_a_verdict(here):
     answer = measurer("--batch-size", "4", vram="4GB").answer()
     (trial,) = answer.profile.trials

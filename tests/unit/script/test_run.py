@@ -340,6 +340,9 @@ def test_a_scripts_own_error_is_its_own(here):
     script.write_text("def inner():\n    return 1 / 0\ninner()\n")
     with pytest.raises(ScriptFailed, match="ZeroDivisionError"):
         watch("train.py")
+    script.write_text("x = = 3\n")
+    with pytest.raises(ScriptFailed, match="SyntaxError"):
+        watch("train.py")
 
 
 def test_its_traceback_shows_its_own_lines_alone(here, capfd):
