@@ -51,7 +51,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     ),
     "stride_2": ("--heatmap-stride", "2"),
     "standard": ("--augmentation", "standard"),
-    "longer": ("--epochs", "24"),
+    "longer": ("--epochs", "16"),
     "stride_1": ("--heatmap-stride", "1"),
 }
 CARD = "rtx3070"
@@ -86,7 +86,7 @@ ROWS = {
     "one stage, heatmaps of stride 1": Row("stride_1"),
     "one stage, artefacts on 10 % of the films each": Row("artefacts"),
     "one stage, standard augmentation in place of light": Row("standard"),
-    "one stage, 24 epochs in place of 9": Row("longer"),
+    "one stage, 16 epochs in place of 9": Row("longer"),
     "two stages, 4 epochs of the second": Row("second_stage", first_stage="base"),
 }
 

@@ -5,9 +5,11 @@ N samples, M figures a sample.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -135,3 +137,7 @@ class Task(Protocol):
         `job` is what was trained: the task's own, with the levers that were chosen.
         """
         return {"kind": job.name}
+
+    def finish(self, best: Path, device: torch.device) -> Sequence[str]:  # noqa: ARG002  # nothing is left to do
+        """What is left to do once a run is over, with its best checkpoint, on the first rank; a sentence each of it."""
+        return ()

@@ -20,6 +20,7 @@ from vramfit.jobs.step import Step
 from vramfit.records import EpochRecord
 from vramfit.shipped import load_profile
 from vramfit.training.batch_plan import Decision, choose_device, decide
+from vramfit.training.checkpoint import BEST
 from vramfit.training.listeners import Listener, RunStart, RunSummary
 from vramfit.training.loader_tuning import choose_loader_settings
 from vramfit.training.loop import Loop
@@ -133,6 +134,8 @@ def run(source: TaskSource, options: RunOptions, listeners: Sequence[Listener] =
         for listener in told:
             listener.on_start(start)
         loop.run()
+        if ranks.is_first:
+            _finish(loop, told)
         return _end(loop, decision, told, time.monotonic() - began)
 
 
@@ -247,6 +250,13 @@ def _start(loop: Loop, decision: Decision, notes: Sequence[str], log_dir: Path) 
         metrics=task.metrics,
         metric_words=task.metric_words,
     )
+
+
+def _finish(loop: Loop, listeners: Sequence[Listener]) -> None:
+    best = loop.options.save_dir / BEST
+    for note in loop.task.finish(best, loop.step.device) if best.is_file() else ():
+        for listener in listeners:
+            listener.on_note(note)
 
 
 def _end(loop: Loop, decision: Decision, listeners: Sequence[Listener], duration_s: float) -> RunSummary:

@@ -4,17 +4,21 @@ N films, K landmarks, L levels.
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from vramfit.errors import VramfitError
 from vramfit.landmarks.data.cache import FilmCache
 from vramfit.landmarks.data.films import Film
+from vramfit.landmarks.evaluation.films_at_once import WITHOUT_ASKING
 from vramfit.landmarks.evaluation.metrics import scales, true_points
-from vramfit.landmarks.evaluation.predict_points import Predictions
+from vramfit.landmarks.evaluation.predict_points import Predictions, predict_points, recovering
 from vramfit.landmarks.evaluation.statistics import bootstrap_interval, rank_correlation
-from vramfit.landmarks.model.calibration import Certainty, Observed, calibrated
-from vramfit.landmarks.model.trained_network import Trained, keep_calibration
+from vramfit.landmarks.model.calibration import FEWEST_FILMS, Certainty, Observed, calibrated
+from vramfit.landmarks.model.trained_network import Trained, keep_calibration, load_trained
 from vramfit.records import Record
 
 Array = NDArray[np.float64]
@@ -72,6 +76,23 @@ def calibrate(trained: Trained, found: Predictions, cache: FilmCache) -> Trained
     calibration = calibrated(seen, trained.mean_shape)
     keep_calibration(trained, calibration)
     return replace(trained, calibration=calibration)
+
+
+def calibrated_after(checkpoint: Path, cache: FilmCache, device: torch.device) -> str:
+    """Calibrate what was just trained on films that it did not learn from: a sentence, also where it cannot be."""
+    marked = sum(bool(np.isfinite(film.points).any()) for film in cache.film_set.films)
+    if marked < FEWEST_FILMS:
+        return (
+            f"Not calibrated: {marked} validation films with points are too few, {FEWEST_FILMS} are needed; `infer` "
+            "finds points and does not say how sure they are."
+        )
+    try:
+        trained = load_trained(checkpoint, "cuda" if device.type == "cuda" else "cpu")
+        validate, stride = recovering(trained.step, WITHOUT_ASKING), trained.options.heatmap_stride
+        calibrate(trained, predict_points(validate, cache, batch_size=WITHOUT_ASKING, stride=stride), cache)
+    except VramfitError as error:
+        return f"Not calibrated: {error}"
+    return f"Calibrated on {marked} validation films: `infer` says how sure each point is."
 
 
 def certainties(trained: Trained, found: Predictions, cache: FilmCache) -> list[Certainty | None]:

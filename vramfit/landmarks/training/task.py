@@ -25,6 +25,7 @@ from vramfit.landmarks.data.formats import read_films
 from vramfit.landmarks.data.marked import MarkedSet
 from vramfit.landmarks.data.near_duplicates import directions, thumbnails, twins
 from vramfit.landmarks.data.raters import Annotator
+from vramfit.landmarks.evaluation.certainty import calibrated_after
 from vramfit.landmarks.evaluation.metrics import (
     LIMITS_MM,
     LIMITS_PX,
@@ -165,6 +166,10 @@ class FilmTask(Task):
         """The training films in uint8 NxSxS, by which an evaluation knows them again."""
         cache = self.training.dataset.cache
         return torch.from_numpy(thumbnails(cache))
+
+    def finish(self, best: Path, device: torch.device) -> list[str]:
+        """Calibrate the best checkpoint on the validation films."""
+        return [calibrated_after(best, self.validation.dataset.cache, device)]
 
     @property
     def notes(self) -> list[str]:
