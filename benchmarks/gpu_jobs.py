@@ -109,7 +109,7 @@ def measure(chosen: argparse.Namespace) -> None:
 def _write_truth(path: Path, rows: list[Row]) -> None:
     document = {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "hardware": local_device().name,
+        "hardware": next((row["card"] for row in rows if "card" in row), ""),
         "versions": versions(),
         "rows": sorted(rows, key=lambda row: str(row["job"])),
     }
@@ -136,6 +136,7 @@ class _Measured:
                 "at": traceback.format_exc().splitlines()[-4:],
             }
         row |= {
+            "card": device.name,
             "allocated": made.peak_allocated_bytes,
             "reserved": made.peak_reserved_bytes,
             "context": made.context_bytes,
@@ -260,7 +261,10 @@ def _each(
 ) -> Iterator[Row]:
     """A row for each job, as they come: a process for each, so that what one breaks costs its own row alone."""
     cases("all")  # loads once what every process needs
-    context, stop = multiprocessing.get_context("fork"), time.monotonic() + limit_s
+    # A process that asked CUDA anything cannot hand the card to its forks.
+    method = "spawn" if torch.cuda.is_initialized() or _forks_poisoned() else "fork"
+    print(f"processes: {method}", flush=True)
+    context, stop = multiprocessing.get_context(method), time.monotonic() + limit_s
     left, under_way = deque(names), list[tuple[str, float, Pool, AsyncResult[Row]]]()
     while under_way or left:
         while left and len(under_way) < workers:
@@ -276,6 +280,13 @@ def _each(
             print(f"out of time with {len(left)} jobs left", flush=True)
             left.clear()
         time.sleep(0.02)
+
+
+def _forks_poisoned() -> bool:
+    child = os.fork()
+    if child == 0:
+        os._exit(bool(torch.cuda._is_in_bad_fork()))
+    return os.waitpid(child, 0)[1] != 0
 
 
 def _answer(name: str, answer: "AsyncResult[Row]") -> Row:
