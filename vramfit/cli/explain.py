@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vramfit.choices import AUTO
+from vramfit.cli.misplaced import misplaced_command
 from vramfit.cli.options import (
     BATCH,
     DEFAULT_MODEL,
@@ -88,6 +89,8 @@ def explain(
     from vramfit.cards import card_name, card_notes
 
     if snapshot is not None:
+        if said := misplaced_command("explain", [str(snapshot)]):
+            raise UsageError(said)
         _refuse_job_options(
             {
                 "--model": model != DEFAULT_MODEL,

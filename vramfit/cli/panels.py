@@ -2,7 +2,14 @@
 
 from typing import Any
 
+import typer
 from typer.core import TyperCommand
+
+from vramfit.cli.misplaced import is_ambiguous, misplaced_command
+from vramfit.errors import UsageError
+
+# Newer versions of Typer carry their own copy of click; its errors are reached through a name that all have.
+_ParserError: type[Exception] = typer.BadParameter.__mro__[1]
 
 # By the first name of an option. What stands in no panel is of the advanced ones.
 FIRST = (
@@ -66,6 +73,24 @@ _AT_FIRST = 10
 
 class Verb(TyperCommand):
     """A verb whose help has a panel of the options that matter first, and one for each kind of the others."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words after the verb.
+
+        Raises:
+            UsageError: a script's command is where none belongs.
+
+        """
+        verb, words = str(ctx.info_name), list(args)
+        if is_ambiguous(verb, words):
+            raise UsageError(misplaced_command(verb, words) or "")
+        try:
+            return super().parse_args(ctx, args)
+        except _ParserError as error:
+            said = misplaced_command(verb, words)
+            if said is None:
+                raise
+            raise UsageError(said) from error
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments, then the panels that are not empty."""

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -125,7 +126,7 @@ def run(
     )
     choices = choices_of(levers)
     if not find:
-        _report(answer_with(asked, choices, _say), export, as_json=as_json, whole_run=whole_run)
+        _report(answer_with(asked, choices, say_trial), export, as_json=as_json, whole_run=whole_run)
         return
     if effective_batch and not accumulation:
         accumulation = accumulation_option(asked.command)
@@ -134,7 +135,8 @@ def run(
                 f"'{asked.command.name}' shows no option for accumulation steps, which --effective-batch sets; "
                 "name it, such as --accumulation gradient-accumulation-steps."
             )
-    source = open_source(replace(asked, command=replace(asked.command, levers=choices[0])), _say)
+    asked = replace(asked, command=replace(asked.command, levers=choices[0]))
+    source = open_source(asked, partial(say_trial, option=find))
     _report(source.largest(maximum, effective_batch, accumulation), export, as_json=as_json)
 
 
@@ -164,9 +166,11 @@ def _check(find: str | None, maximum: int | None, effective_batch: int | None, a
         raise UsageError("--accumulation names what --effective-batch sets; give both, such as --effective-batch 64.")
 
 
-def _say(trial: "Trial") -> None:
+def say_trial(trial: "Trial", option: str | None = None) -> None:
+    """Tell whoever waits at a terminal of one run of the script; of a search, with the value of its option."""
     if sys.stderr.isatty():
-        typer.echo(f"batch {trial.micro_batch}: {format_size(trial.device_used_bytes)}, {trial.verdict}", err=True)
+        said = trial.note or f"{format_size(trial.device_used_bytes)}, {trial.verdict}"
+        typer.echo(f"{option or 'batch'} {trial.micro_batch}: {said}", err=True)
 
 
 def _report(answer: "ScriptAnswer", export: Path | None, *, as_json: bool, whole_run: bool = False) -> None:

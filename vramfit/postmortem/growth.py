@@ -1,14 +1,15 @@
 """What grows in Python from step to step: containers that hold tensors or large objects, and graphs of autograd.
 
 A scan goes through all containers that Python's garbage collector knows and notes their lengths. What has grown by the
-next scan is a suspect; suspects, and the graphs behind the variables of the running functions, are then measured again
-and again, which costs little.
+next scan is a suspect, and so is a container that grows under a name of the running functions, which needs no scan.
+Suspects, and the graphs behind the variables of the running functions, are then measured again and again, which costs
+little.
 """
 
 import gc
 import sys
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from types import FrameType
@@ -71,16 +72,15 @@ class Scans:
         self._lengths: dict[int, int] = {}
         self.suspects: dict[int, Any] = {}
 
-    def take(self, step: int) -> None:
-        """Go through everything once more."""
+    def take(self, step: int, dropped: Collection[int] = ()) -> None:
+        """Go through everything once more; what was `dropped` before, by identity, is no suspect."""
         found = {id(one): one for one in gc.get_objects() if type(one) in _CONTAINERS and len(one) >= _SHORTEST}
         grown = [key for key, one in found.items() if len(one) > self._lengths.get(key, len(one))]
         fewest = _SPARSEST * (step - self._step)
         for key in grown:
             container = found[key]
-            entry = _last_entry(container)
             fast = len(container) - self._lengths[key] >= fewest
-            if fast and entry is not None and entry.is_worth_telling and not _is_bounded(container):
+            if fast and key not in dropped and _is_worth_telling(container) and not _is_bounded(container):
                 self.suspects[key] = container
         self._step, self._lengths = step, {key: len(one) for key, one in found.items()}
 
@@ -91,9 +91,22 @@ class Checks:
     def __init__(self) -> None:
         self._steps: deque[int] = deque(maxlen=_LOOKS)
         self._sizes: deque[dict[Any, int]] = deque(maxlen=_LOOKS)
+        self._named: dict[int, int] = {}  # lengths of containers that have names, by their identity
+        self._unproven: set[int] = set()  # suspects by their name, of which it is not known what else holds them
+        self.bounded: set[int] = set()  # what cannot grow without end, or was emptied before
+        self._lengths: dict[int, int] = {}
+
+    def follow(self, suspects: dict[int, Any]) -> None:
+        """Drop what became shorter; after every step, for between checks an emptied list may seem to grow evenly."""
+        for key, one in list(suspects.items()):
+            if len(one) < self._lengths.get(key, 0):
+                self.bounded.add(key)
+                del suspects[key]
+        self._lengths = {key: len(one) for key, one in suspects.items()}
 
     def take(self, step: int, suspects: dict[int, Any], frame: FrameType | None) -> list[Growth]:
         """Measure once more; what has grown over the last checks. `frame` is where the step was made."""
+        self._add_named(suspects, frame)
         variables = dict(_tensors_with_graph(frame))
         sizes: dict[Any, int] = {key: len(one) for key, one in suspects.items()}
         sizes |= {key: _count_nodes(tensor) for key, (tensor, _) in variables.items()}
@@ -103,7 +116,27 @@ class Checks:
             return []
         for key in [key for key in suspects if all(key in one for one in self._sizes) and not self._has_grown(key)]:
             del suspects[key]
+        self._drop_bounded(suspects)
         return [self._growth(key, rate, suspects, variables) for key, rate in self._rates().items()]
+
+    def _add_named(self, suspects: dict[int, Any], frame: FrameType | None) -> None:
+        """Add the containers with a name that have grown since the last check."""
+        found = {id(one): one for one in _containers(frame)}
+        for key, one in found.items():
+            grown = len(one) > self._named.get(key, len(one))
+            if grown and key not in suspects and key not in self.bounded and _is_worth_telling(one):
+                suspects[key] = one
+                self._unproven.add(key)
+        self._named = {key: len(one) for key, one in found.items()}
+
+    def _drop_bounded(self, suspects: dict[int, Any]) -> None:
+        """Leave out what cannot grow without end; asked of what would be told alone, for it costs as much as a scan."""
+        for key in self._unproven.intersection(suspects, self._rates()):
+            self._unproven.discard(key)
+            if _is_bounded(suspects[key]):
+                self.bounded.add(key)
+                del suspects[key]
+                self._sizes[-1].pop(key)
 
     def _has_grown(self, key: int) -> bool:
         return self._sizes[-1][key] > self._sizes[0][key]
@@ -146,6 +179,11 @@ def _last_entry(container: Any) -> Entry | None:
     )
 
 
+def _is_worth_telling(container: Any) -> bool:
+    entry = _last_entry(container)
+    return entry is not None and entry.is_worth_telling
+
+
 def _leaves(value: Any, depth: int) -> Iterator[Any]:
     """Tensors, arrays and texts in a value, at most so many levels deep."""
     if isinstance(value, (Tensor, bytes, bytearray, str)) or type(value).__name__ == "ndarray":
@@ -172,6 +210,14 @@ def _is_bounded(container: Any) -> bool:
     owners = gc.get_referrers(container)
     holders = [holder for owner in owners if isinstance(owner, dict) for holder in gc.get_referrers(owner)]
     return any(isinstance(one, torch.utils.data.Dataset) for one in (*owners, *holders))
+
+
+def _containers(frame: FrameType | None) -> Iterator[Any]:
+    """Containers that are variables of the running functions or attributes of their objects."""
+    for namespace in _namespaces(frame):
+        for value in list(namespace.values()):
+            if type(value) in _CONTAINERS and len(value) >= _SHORTEST:
+                yield value
 
 
 def _tensors_with_graph(frame: FrameType | None) -> Iterator[tuple[tuple[int, str], tuple[Tensor, Mapping[str, Any]]]]:

@@ -1,8 +1,9 @@
 """Watches a training run for what grows from step to step, and tells each growth once, with its line of source.
 
 After every step it reads what the card's allocator and the host hold, in microseconds. It looks at what Python holds as
-often as that takes at most half a percent of the training thread's processor time, and sooner where a line rises. What
-holds memory that no Python object shows is found by recording the allocator's history for some steps.
+often as that takes at most half a percent of the training thread's processor time, beyond a first look; where a line
+rises, at once, for half a second in all. What holds memory that no Python object shows is found by recording the
+allocator's history for some steps.
 """
 
 import sys
@@ -19,8 +20,9 @@ from vramfit.units import KIB, MIB, format_size
 
 _SHARE = 0.004
 _SHARE_WHILE_RISING = 0.008
+# Looks that a rising line may have beyond its share, once: else a leak would show after half a minute at best.
+_CREDIT_WHILE_RISING_S = 0.5
 _SCAN_EVERY, _CHECK_EVERY = 16, 8
-_USUAL_SCAN_S = 0.1
 _READING_SHARE = 0.003
 _MOST_SELDOM = 64
 _LEAST_HELD_BYTES = 64 * MIB
@@ -30,6 +32,8 @@ _LEAST_HOST_RISE = 4 * MIB
 # Host memory that no container explains is told only where it is much: allocators and caches take some for good.
 _UNEXPLAINED_HOST_BYTES = 1024 * MIB
 _LEAST_FILES = 32
+# Of all containers, between which a list shows that grows.
+_FEWEST_LOOKS = 2
 
 
 class WatchedCard(Protocol):
@@ -61,8 +65,8 @@ class LeakWatch:
         self._resident = ResidentMemory()
         self._first_host_bytes = 0
         self._read_every = 1
-        self._scan_s, self._check_s, self._spent_s = _USUAL_SCAN_S, 0.0, 0.0
-        self.steps = 0
+        self._scan_s, self._check_s, self._spent_s = 0.0, 0.0, 0.0  # the first look tells what one costs
+        self.steps = self._looks = 0
 
     def after_step(self) -> None:
         """Take the figures of a step that is done; look closer where it is time."""
@@ -72,8 +76,9 @@ class LeakWatch:
         elapsed_s = now - self._began
         if self.steps % self._read_every == 0:
             self._read(elapsed_s)
+        self._checks.follow(self._scans.suspects)
         if self.steps % _SCAN_EVERY == 0 and self._has_time(self._scan_s, elapsed_s):
-            self._scan_s = self._timed(lambda: self._scans.take(self.steps))
+            self._scan()
         if self.steps % _CHECK_EVERY == 0 and self._has_time(self._check_s, elapsed_s):
             frame = sys._getframe(1)
             self._check_s = self._timed(lambda: self._check(frame))
@@ -88,6 +93,14 @@ class LeakWatch:
     def watch_card(self, card: WatchedCard) -> None:
         """Watch a card from now on, as when a script first comes to use one."""
         self._card = card
+
+    def closing_words(self) -> str | None:
+        """One sentence for the end of a run in which nothing was told; None where something was."""
+        if self._told:
+            return None
+        if self._looks < _FEWEST_LOOKS:
+            return f"The run was too short to tell whether something grows: {self.steps} steps were seen."
+        return f"Nothing was seen to grow from step to step, over {self.steps} steps."
 
     @property
     def spent_s(self) -> float:
@@ -116,8 +129,15 @@ class LeakWatch:
         return self._host_line.is_rising or self._card_line.is_rising
 
     def _has_time(self, cost_s: float, elapsed_s: float) -> bool:
-        share = _SHARE_WHILE_RISING if self._rises else _SHARE
-        return self._spent_s + cost_s <= share * elapsed_s
+        share, credit_s = (_SHARE_WHILE_RISING, _CREDIT_WHILE_RISING_S) if self._rises else (_SHARE, 0.0)
+        return self._spent_s + cost_s <= share * elapsed_s + credit_s
+
+    def _scan(self) -> None:
+        """Go through all containers; the first time is not counted, and tells what the others cost."""
+        spent_s = self._spent_s
+        self._scan_s = self._timed(lambda: self._scans.take(self.steps, self._checks.bounded))
+        self._spent_s = self._spent_s if self._looks else spent_s
+        self._looks += 1
 
     def _timed(self, look: Callable[[], None]) -> float:
         began = time.thread_time()

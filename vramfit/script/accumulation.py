@@ -3,9 +3,9 @@
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from vramfit.script.command import Command
+from vramfit.script.declared_options import options_in, source_of
 
 # Each without hyphens and underscores.
 _NAMES = (
@@ -48,32 +48,13 @@ def _of_line(command: Command) -> Iterator[str]:
 
 def _of_source(command: Command) -> Iterator[str]:
     """Options that the script's own file declares, the best known first; then those that a library's class gives it."""
-    tree = _parsed(command)
+    tree = source_of(command)
     if tree is None:
         return
-    options = [
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.match(r"--[a-zA-Z]", node.value)
-    ]
-    yield from sorted(filter(_is_named, options), key=lambda option: _NAMES.index(_plain(option)))
+    yield from sorted(filter(_is_named, options_in(tree)), key=lambda option: _NAMES.index(_plain(option)))
     parsed = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     if parsed & {"HfArgumentParser", "LightningCLI"}:
         yield from (option for name, option in _FROM_CLASSES.items() if name in parsed)
-
-
-def _parsed(command: Command) -> ast.Module | None:
-    places = [Path(command.target)]
-    if command.kind == "module":
-        folder = Path(*command.target.split("."))
-        places = [folder.with_suffix(".py"), folder / "__main__.py"]
-    for place in places:
-        if place.is_file():
-            try:
-                return ast.parse(place.read_bytes())
-            except SyntaxError:
-                return None
-    return None
 
 
 def _is_named(option: str) -> bool:

@@ -22,6 +22,7 @@ from vramfit.prediction.trace_series import TraceSeries
 from vramfit.prediction.tracing.trace import order_frees
 from vramfit.records import Budget, Bytes, JobKey, Machine, Plan, Profile, Record, Schedule, Trial, Verdict
 from vramfit.script.command import Command
+from vramfit.script.declared_options import USAGE_EXIT, named_wrongly
 from vramfit.script.leaks import leak_note
 from vramfit.script.levers import allocator_environment
 from vramfit.script.outcome import Outcome
@@ -30,8 +31,6 @@ from vramfit.units import MIB, format_size
 # What NCCL takes of a card past torch: 110 MiB a communicator (M40, NVIDIA/nccl#34) to 688 MiB (four A100 with NVLink,
 # NVIDIA/nccl#964).
 NCCL_BYTES = (110 * MIB, 688 * MIB)
-# A parser of options says so of arguments that it does not know.
-_USAGE_EXIT = 2
 _SHOWN = 4
 # Runs of as many samples whose peaks differ by less than this share took the same: lengths of texts may vary a little.
 _SAME_PEAK = 0.05
@@ -148,7 +147,7 @@ class ScriptPredictor:
     def proven(self, micro_batch: int) -> Trial:
         """The trial of one value, from a run of the script with it."""
         trial = self._predictor.proven(micro_batch)
-        self.on_trial(trial)
+        self.on_trial(within_data(trial, self.outcomes))
         return trial
 
     def foretold(self, micro_batch: int) -> Trial | None:
@@ -160,8 +159,8 @@ class ScriptPredictor:
         try:
             outcome = self.watch(self.command.with_value(self.option, value))
         except ScriptFailed as error:
-            if error.exit_code == _USAGE_EXIT:
-                raise
+            if error.exit_code == USAGE_EXIT:
+                raise named_wrongly(self.option, self.command, error) from None
             raise NotTraceable(f"with {self.option} {value}: {error}") from error
         self.outcomes[value] = outcome
         self._predictor.cudnn_benchmark = outcome.cudnn_benchmark
@@ -229,6 +228,14 @@ def most_samples(outcomes: Mapping[int, Outcome]) -> int | None:
     short = [batch for value, batch in seen.items() if batch < value]
     is_batch = any(batch == value for value, batch in seen.items())
     return max(short) if short and is_batch else None
+
+
+def within_data(trial: Trial, outcomes: Mapping[int, Outcome]) -> Trial:
+    """The trial of a value, which says so in its note where the script's data makes no batch as large."""
+    most = most_samples(outcomes)
+    if most is None or trial.micro_batch <= most:
+        return trial
+    return trial.model_copy(update={"note": f"the data makes batches of {most} at most"})
 
 
 def require_effect(option: str, outcomes: Mapping[int, Outcome], peaks: Mapping[int, int]) -> None:

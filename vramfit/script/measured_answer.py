@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from vramfit.errors import NothingFits, ScriptFailed, UsageError
+from vramfit.errors import NothingFits, ScriptFailed
 from vramfit.measure.device import Device
 from vramfit.measure.machine import read_machine
 from vramfit.measure.spill import mark_spill
@@ -18,9 +18,11 @@ from vramfit.script.answer import (
     most_samples,
     require_effect,
     share_of_rank,
+    within_data,
     write_down,
 )
 from vramfit.script.command import Command
+from vramfit.script.declared_options import USAGE_EXIT, named_wrongly
 from vramfit.script.outcome import Measured, Outcome
 from vramfit.units import format_size
 
@@ -105,7 +107,9 @@ class ScriptMeasurer:
             try:
                 self.proven(size)
             except ScriptFailed as error:
-                if error.exit_code == UsageError.exit_code or not search.minimum <= size < _SMALLEST_REFUSED:
+                if error.exit_code == USAGE_EXIT:
+                    raise named_wrongly(self.option or "", self.command, error) from None
+                if not search.minimum <= size < _SMALLEST_REFUSED:
                     raise
                 search = replace(search, minimum=size + 1)
             most = most_samples(self.outcomes)
@@ -133,7 +137,7 @@ class ScriptMeasurer:
         trial = mark_spill(trial, self.trials) if self.device.can_spill else trial
         self.outcomes[micro_batch] = outcome
         self.trials.append(trial)
-        self.on_trial(trial)
+        self.on_trial(within_data(trial, self.outcomes))
         return trial
 
     def _dedicated_bytes(self) -> int | None:

@@ -18,13 +18,16 @@ from vramfit.script.process_group import script_group
 
 @contextmanager
 def leaks_watched() -> Iterator[None]:
-    """Within it, every step of the optimizer that steps most often is watched for what grows."""
+    """Within it, every step of the optimizer that steps first is watched for what grows; the end says if nothing is."""
     import torch
     from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
     from vramfit.postmortem.leak_watch import CudaCard, LeakWatch
 
-    watch = LeakWatch(lambda sentence: print(f"vramfit: {sentence}", file=sys.stderr, flush=True))  # noqa: T201
+    def tell(sentence: str) -> None:
+        print(f"vramfit: {sentence}", file=sys.stderr, flush=True)  # noqa: T201
+
+    watch = LeakWatch(tell)
     first: list[Optimizer] = []
 
     def after_step(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
@@ -39,6 +42,8 @@ def leaks_watched() -> Iterator[None]:
         yield
     finally:
         handle.remove()
+        if (said := watch.closing_words()) is not None:
+            tell(said)
 
 
 def watch_whole_run(command: Command) -> int:

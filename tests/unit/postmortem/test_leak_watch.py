@@ -1,6 +1,7 @@
 """The leak watch: what grows is told once, with its line; what a healthy run keeps is not."""
 
 import os
+import sys
 from collections import deque
 
 import numpy as np
@@ -11,6 +12,7 @@ from scripted_recording import ScriptedRecording
 from torch import nn
 from torch.nn import functional as F
 
+from vramfit.postmortem.growth import Checks
 from vramfit.postmortem.leak_watch import CudaCard, LeakWatch, piled_up
 from vramfit.postmortem.process_figures import ResidentMemory, open_files, usual_file
 from vramfit.postmortem.rising import RisingLine
@@ -57,7 +59,7 @@ class Trainer:
 
     def run(self, keep, card=None):
         told, seconds = [], iter(range(10_000))
-        watch = LeakWatch(told.append, card, clock=lambda: SECONDS_A_STEP * next(seconds))
+        self.watch = watch = LeakWatch(told.append, card, clock=lambda: SECONDS_A_STEP * next(seconds))
         for step in range(self.steps):
             self.step = step
             loss = F.mse_loss(self.model(torch.ones(8, 16)), torch.zeros(8, 4))
@@ -161,6 +163,12 @@ def cached_by_shape(trainer, loss):
     trainer.cache.setdefault(trainer.step // 3, torch.zeros(20_000))
 
 
+def losses_of_an_epoch(trainer, loss):
+    trainer.history.append(loss)
+    if trainer.step % 20 == 19:
+        trainer.history.clear()
+
+
 def one_an_epoch(trainer, loss):
     if trainer.step % 60 == 0:
         trainer.history.append(loss)
@@ -179,6 +187,7 @@ def one_an_epoch(trainer, loss):
         cached_data,
         outputs_of_an_epoch,
         cached_by_shape,
+        losses_of_an_epoch,
         one_an_epoch,
     ],
 )
@@ -263,6 +272,52 @@ def test_what_only_the_allocator_shows_is_found_by_its_history():
     (sentence,) = told
     assert sentence.startswith("Tensors pile up from step to step")
     assert "torch.zeros(200_000)" in sentence
+
+
+class RisingCard:
+    """A card that holds more after each step, and no line for it."""
+
+    def __init__(self, trainer, each_step):
+        self.trainer, self.each_step = trainer, each_step
+
+    def allocated_bytes(self):
+        return self.trainer.step * self.each_step
+
+    def growing_line(self):
+        return None
+
+
+@pytest.mark.parametrize(("each_step", "told"), [(2 << 20, 1), (0, 0)])
+def test_a_line_that_rises_is_looked_into_at_once(monkeypatch, each_step, told):
+    monkeypatch.setattr(sys.modules[__name__], "SECONDS_A_STEP", 0.005)  # half a second of run in all
+    trainer = Trainer(steps=104)
+    assert len(trainer.run(append_loss, RisingCard(trainer, each_step))) == told
+
+
+def test_a_list_that_an_epoch_empties_is_none_that_grows_however_it_is_looked_at():
+    checks, suspects, losses = Checks(), {}, []
+    for step in range(1, 400):
+        losses.append(torch.ones((), requires_grad=True) * 2)
+        checks.follow(suspects)
+        if step % 24 == 0:  # the lengths are 4, 8, 12, 16 at these steps
+            assert checks.take(step, suspects, sys._getframe()) == []
+        if step % 20 == 0:
+            losses.clear()
+
+
+@pytest.mark.parametrize(
+    ("keep", "steps", "said"),
+    [
+        (nothing, 80, "Nothing was seen to grow from step to step, over 80 steps."),
+        (nothing, 20, "too short to tell whether something grows: 20 steps"),
+        (append_loss, 80, None),
+    ],
+)
+def test_at_the_end_it_is_said_that_nothing_grew(keep, steps, said):
+    trainer = Trainer(steps)
+    trainer.run(keep)
+    words = trainer.watch.closing_words()
+    assert (words is None) if said is None else (said in words)
 
 
 def test_a_history_that_someone_else_records_is_left_alone(monkeypatch):
