@@ -96,7 +96,8 @@ def measure(chosen: argparse.Namespace) -> None:
     """What every job takes of the card here."""
     with mock.patch.multiple(torch.cuda, is_available=lambda: True, device_count=lambda: 1):
         # A library that asks the driver while it is imported would keep child processes from using the card.
-        names = chosen.names or list(cases(chosen.set))
+        known = cases("all")
+    names = chosen.names or [name for name, case in known.items() if chosen.set in ("all", case.kind)]
     rows = []
     for row in _each(_Measured(chosen.snapshots), names, chosen.workers, chosen.limit, MEASURING_LIMIT_S):
         print(f"{row['job']}: {_measured_line(row)}", flush=True)
