@@ -7,19 +7,11 @@ Takes the place of `accelerate.utils.find_executable_batch_size`, with its `star
 import functools
 import inspect
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
-import torch
-from torch import nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
-from torch.utils._pytree import tree_leaves
-
 from vramfit.errors import NothingFits
-from vramfit.jobs.batch import map_tensors
-from vramfit.jobs.random_state import CPU, random_state, set_random_state
+from vramfit.integrations.first_steps import StateBefore, stopped_after
 from vramfit.measure.find import Bounds, OnTrial, Trials, search_sizes
 from vramfit.plan.search import Tried
 
@@ -125,7 +117,7 @@ class _Fitting:
         on_trial: OnTrial,
     ) -> None:
         self._training, self._given, self._named = training, given, named
-        self._state = _State((given, named))
+        self._state = StateBefore((given, named))
         self._tried: list[Tried] = []
         self._returned: dict[int, Any] = {}  # of the last call that ended by itself, by its size
 
@@ -162,59 +154,8 @@ class _Fitting:
         self._returned = {size: self._training(size, *self._given, **self._named)}
 
     def _begin(self, size: int) -> None:
-        with _stopped_after(STEPS):
+        with stopped_after(STEPS):
             self._call(size)
-
-
-class _Stopped(BaseException):
-    """The end of a trial; no `except Exception` of a training stops it."""
-
-
-@contextmanager
-def _stopped_after(steps: int) -> Iterator[None]:
-    """End what runs within once an optimizer has taken so many steps."""
-    taken: Counter[int] = Counter()
-
-    def count(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        taken[id(optimizer)] += 1
-        if taken[id(optimizer)] == steps:
-            raise _Stopped
-
-    hook = register_optimizer_step_post_hook(count)
-    try:
-        yield
-    except _Stopped:
-        pass
-    finally:
-        hook.remove()
-
-
-class _State:
-    """Networks, optimizers, schedules and scalers among arguments, and the random states, as they were; on the host."""
-
-    def __init__(self, arguments: Any) -> None:
-        self._objects = [leaf for leaf in tree_leaves(arguments) if _learns(leaf)]
-        self._states = [_copied(one.state_dict()) for one in self._objects]
-        self._device = torch.device("cuda") if torch.cuda.is_available() else CPU
-        self._random = random_state(self._device)
-
-    def put_back(self) -> None:
-        for one, state in zip(self._objects, self._states, strict=True):
-            one.load_state_dict(_copied(state))
-            for parameter in one.parameters() if isinstance(one, nn.Module) else ():
-                parameter.grad = None
-        set_random_state(self._random, self._device)
-
-
-def _learns(value: Any) -> bool:
-    """A network, or what steps: an optimizer, a schedule, a scaler, plain or wrapped by accelerate."""
-    return isinstance(value, nn.Module) or all(
-        hasattr(value, name) for name in ("step", "state_dict", "load_state_dict")
-    )
-
-
-def _copied(state: Any) -> Any:
-    return map_tensors(lambda value: value.detach().to("cpu", copy=True), state)
 
 
 def _check_call(training: Callable[..., Any], given: tuple[Any, ...], named: dict[str, Any]) -> None:

@@ -3,10 +3,12 @@
     trainer = Trainer(..., callbacks=[FitCallback()])
 
 The batch, its samples and their order, the effective batch and the schedule stay the Trainer's; only the parts that a
-batch is taken in change. So a resumed run keeps its batch, and nothing is larger than the data set.
+batch is taken in change. So a resumed run keeps its batch, and nothing is larger than the data set. With `find=True`
+the batch itself is searched before the run, and the effective batch is kept by accumulation.
 """
 
 import functools
+import logging
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -29,13 +31,17 @@ from vramfit.integrations.recovery import (
     replaced,
     samples_of,
 )
+from vramfit.integrations.transformers_search import batch_of_checkpoint, search, set_batch
 from vramfit.jobs.batch import batch_size, valid_labels, weighed_parts
 from vramfit.jobs.job import Batch
 from vramfit.jobs.ranks import Ranks
+from vramfit.measure.find import SearchResult
 from vramfit.oom import is_out_of_memory, release_memory
 from vramfit.records import OomEvent
 from vramfit.training.loop_recovery import without_reduction
 from vramfit.training.rollback import Copies, WeightCopies
+
+logger = logging.getLogger("vramfit")
 
 
 class FitCallback(ShowsRecovery, TrainerCallback):  # type: ignore[misc]  # the library has no types
@@ -47,26 +53,70 @@ class FitCallback(ShowsRecovery, TrainerCallback):  # type: ignore[misc]  # the 
     DistributedDataParallel all ranks hear of a failure before gradients are reduced, and split alike.
 
     Args:
+        find: search, before the training, the largest `per_device_train_batch_size` that fits of those that divide the
+            effective batch, and set `gradient_accumulation_steps` to go with it.
+        effective_batch: samples of an optimizer step for that search; the product of the two by default.
         reserve_bytes: what must stay free of a CUDA card.
         on_event: is told of each OOM.
 
-    `micro_batch` is what it has come down to, None as long as batches are taken whole; `events` is every OOM.
+    `micro_batch` is what it has come down to, None as long as batches are taken whole; `events` is every OOM; `result`
+    what the search found.
+
+    The search takes three optimizer steps with each size it tries, on the first samples, and puts weights, optimizer
+    and random states back. A resumed run keeps the batch of its checkpoint; several processes are not searched.
 
     Known limitations:
         DeepSpeed, FSDP, `torch.nn.DataParallel` and `auto_find_batch_size` are refused. What the Trainer computes
         between the passes, such as the sum of its losses, is not tried again. A packed batch, whose first dimension is
         1, cannot be split. Under DistributedDataParallel BatchNorm's statistics are averaged, not those of rank 0.
         After a training that raised, which tells no callback, the card's limit is lifted when the next one begins.
+        The search takes no evaluation, and what a Trainer of your own counts in its steps counts those of trials too.
 
     """
 
-    def __init__(self, *, reserve_bytes: int = 0, on_event: OnEvent = lambda _: None) -> None:
+    def __init__(
+        self,
+        *,
+        find: bool = False,
+        effective_batch: int | None = None,
+        reserve_bytes: int = 0,
+        on_event: OnEvent = lambda _: None,
+    ) -> None:
+        if effective_batch is not None and (effective_batch < 1 or not find):
+            raise UsageError(f"effective_batch is {effective_batch}; use 1 or more, with find=True, or None.")
+        self.result: SearchResult | None = None
+        self._find, self._effective_batch = find, effective_batch
+        self._found_for: Trainer | None = None
         self.events: list[OomEvent] = []
         self._reserve_bytes = reserve_bytes
         self._on_event = on_event
         self._step: _Step | None = None
         self._recovery: TrainerRecovery | None = None
         self._undo = ExitStack()  # of what a training replaced
+
+    def on_init_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Stand before the Trainer's loop, whose batch is set once it has begun."""
+        if self._find:
+            trainer = _calling_trainer()
+            trainer._inner_training_loop = functools.partial(self._find_first, trainer, trainer._inner_training_loop)
+
+    def _find_first(self, trainer: Trainer, loop: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        """In place of `Trainer._inner_training_loop`: the search, and then the loop."""
+        _check(trainer)
+        args, resumed = trainer.args, named.get("resume_from_checkpoint")
+        effective = self._effective_batch or args.per_device_train_batch_size * args.gradient_accumulation_steps
+        if args.world_size > 1:
+            logger.warning("FitCallback searches no batch for several processes; it recovers them.")
+        elif resumed is not None:
+            size = batch_of_checkpoint(resumed)
+            if size and effective % size == 0:
+                set_batch(trainer, size, effective)
+        elif self._found_for is not trainer:
+            self.result = search(trainer, lambda: loop(*given, **named), effective, self._reserve_bytes)
+            self._found_for = trainer
+            set_batch(trainer, self.result.batch_size, effective)
+            logger.warning("Trainer: %s", self.result.reason.removesuffix("."))
+        return loop(*given, **named)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Stand between the Trainer and its step until the training ends.
@@ -78,6 +128,10 @@ class FitCallback(ShowsRecovery, TrainerCallback):  # type: ignore[misc]  # the 
         self._undo.close()  # a training that raised told nobody of its end
         trainer = _calling_trainer()
         _check(trainer)
+        if self._find and "_inner_training_loop" not in vars(trainer):
+            raise UsageError(
+                "FitCallback(find=True) has to be there from the start: give it to Trainer(callbacks=[...])."
+            )
         self._undo.enter_context(kept_free(self._reserve_bytes, args.device))
         goes_on = self._step is not None and self._step.trainer is trainer
         before = self._recovery.micro_batch if self._recovery and goes_on else None

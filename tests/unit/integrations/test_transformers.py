@@ -263,3 +263,98 @@ def test_events_are_told_and_another_training_goes_on_with_what_fits(train, capl
     assert "ran out of memory with a micro-batch of 6; it goes on with 3" in caplog.text
     trainer.train()
     assert callback.events == told
+
+
+@pytest.mark.parametrize("counts", [False, True])
+def test_a_batch_is_found_before_the_run_and_the_effective_batch_kept(train, counts, caplog):
+    told = {"counts": counts, "classes": counts}
+    _, _, whole = train(**told)
+    callback, trainer, weights = train(limit=limited(2), callback=fit_callback(find=True), **told)
+    assert callback.result.batch_size == trainer.args.per_device_train_batch_size == 2
+    assert trainer.args.gradient_accumulation_steps == 3
+    assert callback.result.reason == "batch 2, 3 times a step: 3 runs out of memory."
+    assert "Trainer: batch 2, 3 times a step" in caplog.text
+    assert (callback.events, trainer.state.global_step) == ([], 3)
+    assert difference(weights, whole) < 1e-12
+    assert len(trainer.state.log_history) == 1
+
+
+def test_fewer_accumulation_steps_are_found_and_a_longer_sample_is_still_recovered(train):
+    most = [6]
+
+    def limit(model):
+        def check(module, given):
+            if len(given[0]) > most[0]:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+
+        model.layers.register_forward_pre_hook(check)
+
+    class Longer(transformers.TrainerCallback):
+        def on_step_begin(self, args, state, control, **given):
+            most[0] = 2
+
+    callback = fit_callback(find=True, effective_batch=12)
+    callback, trainer, weights = train(limit=limit, callback=callback, others=[Longer()], accumulation=4, classes=False)
+    assert (trainer.args.per_device_train_batch_size, trainer.args.gradient_accumulation_steps) == (6, 2)
+    assert callback.micro_batch == 2
+    most[0] = 100
+    found = [one.micro_batch for one in callback.result.trials]
+    trainer.train()
+    assert [one.micro_batch for one in callback.result.trials] == found
+    assert all(value.isfinite().all() for value in weights)
+
+
+def test_a_resumed_run_keeps_the_batch_of_its_checkpoint(train, tmp_path):
+    _, trainer, _ = train(limit=limited(2), callback=fit_callback(find=True), classes=False)
+    trainer._save_checkpoint(trainer.model, None)
+    callback, again = fit_callback(find=True), tmp_path / "checkpoint-3"
+    arguments = transformers.TrainingArguments(
+        tmp_path, max_steps=4, per_device_train_batch_size=BATCH, use_cpu=True, report_to=[], save_strategy="no"
+    )
+    data = Numbers(classes=False)
+    resumed = transformers.Trainer(Network(counts=False), arguments, train_dataset=data, callbacks=[callback])
+    resumed.train(resume_from_checkpoint=str(again))
+    assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == (2, 3)
+    assert (callback.result, resumed.state.global_step) == (None, 4)
+
+
+def test_a_trial_leaves_mixed_precision_and_a_given_optimizer_as_they_were(tmp_path):
+    model = Network(counts=False).float()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+    arguments = transformers.TrainingArguments(
+        tmp_path,
+        max_steps=1,
+        per_device_train_batch_size=BATCH,
+        use_cpu=True,
+        report_to=[],
+        save_strategy="no",
+        bf16=True,
+    )
+    data = Numbers(classes=True)
+    data.x = data.x.float()
+    callback, before = fit_callback(find=True), []
+
+    class Notes(transformers.TrainerCallback):
+        def on_step_begin(self, args, state, control, model, **given):
+            before.append(vars(model)["_original_forward"].__func__)
+
+    trainer = transformers.Trainer(
+        model, arguments, train_dataset=data, callbacks=[callback, Notes()], optimizers=(optimizer, schedule)
+    )
+    trainer.train()
+    assert callback.result.batch_size == BATCH
+    assert {float(state["step"]) for state in optimizer.state.values()} == {1.0}
+    assert schedule.last_epoch == 1
+    assert before == [Network.forward]  # autocast is around it once
+
+
+def test_a_search_that_cannot_be_is_refused(train):
+    with pytest.raises(vramfit.NothingFits, match="not even 1"):
+        train(limit=limited(0), callback=fit_callback(find=True))
+    with pytest.raises(vramfit.UsageError, match="with find=True"):
+        fit_callback(effective_batch=8)
+    _, trainer, _ = train()
+    trainer.add_callback(fit_callback(find=True))
+    with pytest.raises(vramfit.UsageError, match="from the start"):
+        trainer.train()
