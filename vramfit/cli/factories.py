@@ -16,6 +16,10 @@ from vramfit.jobs.job import Job
 Result = TypeVar("Result")
 
 
+class NoSuchFactory(UsageError):
+    """A name that leads to no module, file or function."""
+
+
 def job_from_factory(name: str) -> Job:
     """The job that a function without arguments returns.
 
@@ -23,7 +27,8 @@ def job_from_factory(name: str) -> Job:
         name: `package.module:function`, installed or in the current folder, or `folder/file.py:function`.
 
     Raises:
-        UsageError: no such module or function, it takes arguments, fails, or returns something else.
+        NoSuchFactory: no such module or function.
+        UsageError: it takes arguments, fails, or returns something else.
 
     """
     where, _, function = name.rpartition(":")
@@ -32,7 +37,7 @@ def job_from_factory(name: str) -> Job:
     if not callable(factory):
         near = difflib.get_close_matches(function, dir(module), n=3)
         hint = f"; near: {', '.join(near)}" if near else ""
-        raise UsageError(f"'{where}' has no function '{function}'{hint}.")
+        raise NoSuchFactory(f"'{where}' has no function '{function}'{hint}.")
     if _needs_arguments(factory):
         raise UsageError(f"'{name}' takes arguments; name a function that makes a vramfit.Job without any.")
     job = _or_told(factory, f"'{name}' failed")
@@ -50,7 +55,7 @@ def _module(module: str, name: str) -> ModuleType:
 
 def _module_of_file(file: Path, name: str) -> ModuleType:
     if not file.is_file():
-        raise UsageError(f"there is no file '{file}' to take '{name}' from; name one that is there.")
+        raise NoSuchFactory(f"there is no file '{file}' to take '{name}' from; name one that is there.")
     # First, as Python itself has the folder of a script; for good, as above.
     if (folder := str(file.resolve().parent)) not in sys.path:
         sys.path.insert(0, folder)
@@ -64,7 +69,7 @@ def _imported(module: str, name: str) -> ModuleType:
     try:
         return _or_told(lambda: import_module(module), f"module '{module}' of '{name}' fails as it is imported")
     except ImportError as error:
-        raise UsageError(f"module '{module}' of '{name}' cannot be imported: {error}.") from None
+        raise NoSuchFactory(f"module '{module}' of '{name}' cannot be imported: {error}.") from None
 
 
 def _or_told(call: Callable[[], Result], what: str) -> Result:

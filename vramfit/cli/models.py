@@ -5,13 +5,18 @@ from dataclasses import fields, replace
 from typing import Any, Literal
 
 from vramfit.choices import Amp
-from vramfit.cli.factories import job_from_factory
+from vramfit.cli.factories import NoSuchFactory, job_from_factory
 from vramfit.cli.options import DEFAULT_HUB_PRECISION, DEFAULT_PRECISION, DEFAULT_SIZE, HUB, TIMM, is_factory
 from vramfit.errors import UsageError
 from vramfit.jobs.hub.options import HubOptions
 from vramfit.jobs.job import Job
 
 _NOTHING_SAID = HubOptions()
+# How a model is named, for whoever named one otherwise.
+NAMING = (
+    "a model is hrnet or a timm HRNet (landmarks), timm:NAME, hf:NAME, or file.py:function or package:function of your "
+    "own that returns a vramfit.Job"
+)
 
 
 def named_job(
@@ -71,7 +76,7 @@ def resolve_job(model: str, *, image_size: tuple[int, int] | None = None, **opti
     if model.startswith(HUB):
         return _of_hub(model.removeprefix(HUB), sized)
     if is_factory(model):
-        return job_from_factory(model)
+        return _from_factory(model)
     return _landmark(model, sized)
 
 
@@ -87,6 +92,17 @@ def _of_hub(source: str, options: dict[str, Any]) -> Job:
     return hub_job(source, **options)
 
 
+def _from_factory(name: str) -> Job:
+    import timm
+
+    try:
+        return job_from_factory(name)
+    except NoSuchFactory as error:
+        known = f"timm:{name.rpartition(':')[2]}"
+        there = f"; timm has {known}" if timm.is_model(known.removeprefix("timm:")) else ""
+        raise UsageError(f"{str(error).removesuffix('.')}{there}; {NAMING}.") from None
+
+
 def _landmark(name: str, options: dict[str, Any]) -> Job:
     import timm
 
@@ -97,8 +113,12 @@ def _landmark(name: str, options: dict[str, Any]) -> Job:
     known = [*ALIASES, *timm.list_models("hrnet*")]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
-        other = f", or timm:{name} to train it as a classifier" if timm.is_model(name) else ""
-        raise UsageError(f"'{name}' is no model of the landmark job; near: {', '.join(near)}{other}.")
+        if timm.is_model(name):
+            said = f"near: {', '.join(near)}, or timm:{name} to train it as a classifier"
+        else:
+            close = [f"timm:{one}" for one in difflib.get_close_matches(name, timm.list_models(), n=2)]
+            said = f"near: {', '.join([*near, *close])}; {NAMING}"
+        raise UsageError(f"'{name}' is no model of the landmark job; {said}.")
     _check_options(options, {field.name for field in fields(LandmarkJobOptions)})
     return landmark_job(LandmarkJobOptions(model=name, **options))
 

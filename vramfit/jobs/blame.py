@@ -1,11 +1,12 @@
 """Which argument of a Job an error came out of, and what to write in its place."""
 
+import re
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
 from vramfit.jobs.job import wants_cuda
-from vramfit.jobs.network_call import describe
+from vramfit.jobs.network_call import describe, left_out
 
 # Functions of this room that call what a job gives, by the argument that they call.
 _CALLERS = {
@@ -22,10 +23,14 @@ _ROOM = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Place:
-    """An argument of a Job, "" where an error came from none; `given` says what a forward was given."""
+    """An argument of a Job, "" where an error came from none.
+
+    `given` says what a forward was given, and `left_out` which of its arguments were not.
+    """
 
     argument: str = ""
     given: str = ""
+    left_out: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
@@ -43,6 +48,17 @@ class Place:
             )
         return None
 
+    def advice_on_loss(self, error: BaseException, code: str) -> str | None:
+        """What to write where a network asks for its targets, as torchvision's detectors do; `code` is what failed."""
+        said = f"{error} {code}"
+        wanted = next((name for name in self.left_out if re.search(rf"\b{re.escape(name)}\b", said)), None)
+        if wanted is None:
+            return None
+        return (
+            f"its forward takes {wanted} as well, and returns its losses: leave loss out of the Job (loss=None), and "
+            "the network is given inputs and targets"
+        )
+
 
 def place_of(error: BaseException) -> Place:
     """The innermost argument of a Job whose code an error went through."""
@@ -52,7 +68,8 @@ def place_of(error: BaseException) -> Place:
         if Path(code.co_filename).parent != _ROOM:
             continue
         if code.co_name == _FORWARD:
-            found = Place("model", describe(frame.f_locals.get("inputs")))
+            network, inputs = frame.f_locals.get("network"), frame.f_locals.get("inputs")
+            found = Place("model", describe(inputs), left_out(network, inputs))
         elif code.co_name in _CALLERS:
             found = Place(_CALLERS[code.co_name])
     return found

@@ -77,6 +77,21 @@ def describe(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
+def left_out(network: Any, inputs: Tree) -> tuple[str, ...]:
+    """The arguments of a network's `forward` that it was not given, by name; those that have a default alone."""
+    signature = _signature(network) if isinstance(network, nn.Module) else None
+    if signature is None:
+        return ()
+    for arguments, keywords in _ways(signature, inputs, of_whole_batch=True):
+        try:
+            given = signature.bind(*arguments, **keywords).arguments
+        except TypeError:
+            continue
+        named = [name for name, one in signature.parameters.items() if one.kind is not one.VAR_KEYWORD]
+        return tuple(name for name in named if name not in given)
+    return ()
+
+
 def _signature(network: nn.Module) -> inspect.Signature | None:
     """What forward takes, None where it does not say, as a compiled script."""
     try:

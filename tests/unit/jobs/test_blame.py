@@ -18,6 +18,18 @@ def batch(samples):
     return torch.randn(samples, 8), torch.randint(4, (samples,))
 
 
+class Detector(nn.Module):
+    """Computes its losses of the targets that it is given, as torchvision's detectors do."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 4)
+
+    def forward(self, images, targets=None):
+        torch._assert(targets is not None, "targets should not be none when in training mode")
+        return {"loss_box": F.cross_entropy(self.linear(images), targets)}
+
+
 def fails(_outputs, _targets):
     raise KeyError("boxes")
 
@@ -36,6 +48,10 @@ JOB = Job(model=lambda: nn.Linear(8, 4), batch=batch, loss=F.cross_entropy, opti
         ),
         ({"loss": fails}, r"test_blame\.py:\d+ `raise KeyError.*, in loss: KeyError"),
         ({"model": lambda: nn.Linear(9, 4)}, "forward of the network, which batch gives a tensor 4x8"),
+        (
+            {"model": Detector},
+            r"gives a tensor 4x8: .*its forward takes targets as well.*\(loss=None\), and the network is given",
+        ),
         ({"model": lambda: nn.Bilinear(8, 8, 4)}, r"forward of Bilinear takes \(input1, input2\).*a tensor 4x8"),
         ({"model": lambda: (nn.Linear(8, 4), 1)}, "model of 'job' returned tuple"),
         ({"model": lambda: nn.Linear(8, 4).requires_grad_(False)}, "Nothing of 'job' learns"),
@@ -48,6 +64,11 @@ def test_a_mistake_is_told_in_one_sentence(changes, says) -> None:
     with pytest.raises(VramfitError, match=says) as raised:
         vramfit.predict(replace(JOB, **changes), micro_batch=4, gpu="rtx3090")
     assert "\n" not in str(raised.value)
+
+
+def test_a_network_that_returns_its_losses_is_traced_without_a_loss() -> None:
+    trial = vramfit.predict(replace(JOB, model=Detector, loss=None), micro_batch=4, gpu="rtx3090")
+    assert trial.verdict == "fits"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here, and takes what is moved to it")

@@ -261,6 +261,8 @@ def _explanation(job: Job, error: Exception) -> str:
     else:
         what = f"{type(error).__name__}: {error}".strip()
         ours = Path(frame.filename).parent == _JOBS
+        if job.loss is not None and (said := place.advice_on_loss(error, frame.line or "")):
+            return f"the step of '{job.name}' cannot be traced{place.words}: {what}; {said}."
         advice = place.advice(error) or ("change what the job gives to it" if ours else "mend that line")
     line = f"{frame.filename}:{frame.lineno} `{frame.line}`"
     return f"the step of '{job.name}' cannot be traced at {line}{place.words}: {what}; {advice}, or measure on a card."
