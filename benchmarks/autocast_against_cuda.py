@@ -107,7 +107,7 @@ def with_trace(model: str, dtype: torch.dtype = torch.float16) -> Forward:
         network = storageless_model(job, recorder)
         images = recorder.move(job.batch(BATCH)[0], "input")
         recorder.phase = "forward"
-        with recorder, torch.autocast("cpu", dtype=dtype):
+        with recorder, torch.autocast("cuda", dtype=dtype):
             return _forward(network, images, _Listener())
 
 

@@ -5,8 +5,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import torch._dynamo  # noqa: F401  # optimizers load it; it must not see what is replaced below
-
 from vramfit.cards import find_card
 from vramfit.prediction.trace_records import Trace
 from vramfit.script.checkpoints import shapes_alone

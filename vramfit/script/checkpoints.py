@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from vramfit.prediction.tracing.fake_tensors import storageless
-from vramfit.prediction.tracing.host_access import swap
+from vramfit.prediction.tracing.swapping import swap
 
 _MAGIC = b"vramfit: shapes of a checkpoint\n"
 _SMALL_BYTES = 4096

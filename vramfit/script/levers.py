@@ -18,7 +18,7 @@ from vramfit.allocator_environment import with_options
 from vramfit.errors import UsageError
 from vramfit.jobs.levers.apply import allocator_options, apply_to_network
 from vramfit.jobs.levers.text import parse_levers
-from vramfit.prediction.tracing.host_access import swap
+from vramfit.prediction.tracing.swapping import swap
 from vramfit.records import Lever
 from vramfit.script.command import Command
 

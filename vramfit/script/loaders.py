@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, _utils
 from torch.utils.data.dataloader import _BaseDataLoaderIter, _DatasetKind, _SingleProcessDataLoaderIter
 
-from vramfit.prediction.tracing.host_access import swap
+from vramfit.prediction.tracing.swapping import swap
 from vramfit.script.observer import Observer
 
 _VALIDATION_BATCHES = 2

@@ -20,7 +20,7 @@ from torch.optim.optimizer import (
 )
 from torch.utils._pytree import tree_leaves
 
-from vramfit.prediction.tracing.host_access import swap
+from vramfit.prediction.tracing.swapping import swap
 from vramfit.script.card_recorder import CardRecorder
 from vramfit.script.frameworks import validate_next
 from vramfit.script.recorder import ScriptRecorder

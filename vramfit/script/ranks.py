@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parallel import distributed as parallel
 
-from vramfit.prediction.tracing.host_access import swap
+from vramfit.prediction.tracing.swapping import swap
 
 InPlace = Callable[[], AbstractContextManager[None]]
 

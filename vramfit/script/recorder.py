@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
 
 from vramfit.prediction.trace_records import Kind, Trace
 from vramfit.prediction.tracing.address_space import is_reserved
 from vramfit.prediction.tracing.assumptions import Assumptions
+from vramfit.prediction.tracing.card_places import CARD, is_card
 from vramfit.prediction.tracing.fake_tensors import HOST, Operations, storageless
 from vramfit.prediction.tracing.op_schema import Nature, nature_of
 from vramfit.prediction.tracing.recorder import Recorder
@@ -23,7 +23,7 @@ from vramfit.prediction.tracing.tensor_trees import tensors_given, tensors_in
 from vramfit.prediction.tracing.values import Values
 
 _ATEN = torch.ops.aten
-_CARD = torch.device("cpu")  # where a traced tensor says it is
+_UNSAID = torch.device("cpu")  # where C++ makes the parts of a call: where its tensors say that they are
 # Weights below this size are real: gates, scales and their like, which a script may read.
 _SMALL_WEIGHT_BYTES = 16 << 10
 
@@ -44,25 +44,14 @@ class ScriptRecorder(Recorder):
         """Run an operation where its tensors are."""
         kwargs = kwargs or {}
         given = tensors_given(args, kwargs)
-        if self._names_card(kwargs.get("device")):
-            kwargs = {**kwargs, "device": _CARD}
-            if given and not any(map(self.on_card, given)):
-                return self._made_of_host(func, args, kwargs)
-            return super().__torch_dispatch__(func, types, args, kwargs)
-        if kwargs.get("device") == HOST and any(map(self.on_card, given)):
-            return func(*tree_map(_pattern, args), **kwargs)
-        if any(map(self.on_card, given)):
+        if kwargs.get("device") == _UNSAID and self._given_card:
+            kwargs = {**kwargs, "device": CARD}
+        if kwargs.get("device") == CARD or any(map(self.on_card, given)):
             out = super().__torch_dispatch__(func, types, args, kwargs)
             return (out[0], _batch_sizes(args[1])) if func is _ATEN._pack_padded_sequence.default else out
         if nature_of(func) is Nature.VIEW or not any(map(_has_no_memory, given)):
             return func(*args, **kwargs)
         return self._on_host.run(func, args, kwargs, given)
-
-    def _names_card(self, place: torch.device | None) -> bool:
-        """Whether a new tensor goes to the card; torch itself asks for the parts of a call where its tensors say."""
-        if place is None or place == HOST:
-            return False
-        return place.type == "cuda" or (place.type == "cpu" and self._given_card)
 
     def bring(self, tensor: Tensor) -> Tensor:
         """The card's copy of a host tensor: a weight, or a batch."""
@@ -101,18 +90,6 @@ class ScriptRecorder(Recorder):
             with torch.utils._python_dispatch._disable_current_modes():
                 parameter.data = storageless(parameter.shape, parameter.stride(), parameter.dtype)
 
-    @property
-    def allocated_bytes(self) -> int:
-        """What is on the card now, before the allocator's rounding."""
-        return sum(self.trace.storages[number].size_bytes for number in list(self._live.values()))
-
-    def _made_of_host(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """A tensor on the card after the pattern of one on the host."""
-        if func is _ATEN._to_copy.default:
-            return self.move(func(*args, **kwargs), self._kind(func, args), self._module())
-        shape = func(*args, **{**kwargs, "device": torch.device("meta"), "pin_memory": None})
-        return self.move(shape, self._kind(func, args), self._module())
-
     def holds_card(self, values: Any) -> bool:
         """Whether a tensor among some arguments is on the card."""
         return any(map(self.on_card, tensors_in(values)))
@@ -125,42 +102,21 @@ class _Calls(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         recorder, kwargs = self._recorder, kwargs or {}
-        name = getattr(func, "__name__", "")
-        if name == "__get__":  # an attribute such as a shape
+        if getattr(func, "__name__", "") == "__get__":  # an attribute such as a shape
             return func(*args, **kwargs)
-        if name == "_parse_to":  # the arguments of `Module.to`: a device as it was written, or where a tensor is
-            place, *rest = func(*args, **kwargs)
-            return (torch.device("cuda", 0) if recorder.holds_card((args, tuple(kwargs.values()))) else place, *rest)
-        before = recorder._given_card
-        if "device" in kwargs:
-            place = in_words(kwargs["device"])
-            kwargs = {**kwargs, "device": HOST if place == "cpu" else place}
+        before, place = recorder._given_card, kwargs.get("device")
         recorder._given_card = before or recorder.holds_card((args, tuple(kwargs.values())))
-        recorder._given_card |= kwargs.get("device") == _CARD
+        recorder._given_card |= place is not None and is_card(place)
         try:
             return func(*args, **kwargs)
         finally:
             recorder._given_card = before
 
 
-def _pattern(value: Any) -> Any:
-    """A host tensor of a tensor's shape, for what makes another like it."""
-    return torch.zeros((), dtype=value.dtype, device=HOST).expand(value.shape) if isinstance(value, Tensor) else value
-
-
 def _batch_sizes(lengths: Tensor) -> Tensor:
     """How many sequences reach each position, on the host as packing has it; `lengths` fall."""
     positions = torch.arange(int(lengths[0]), device=HOST)
     return (lengths[:, None] > positions).sum(0)
-
-
-def in_words(place: Any) -> Any:
-    """A device as `two_memories` reads it: the word "cpu" is the host, a device object the card."""
-    if isinstance(place, str) or (isinstance(place, int) and not isinstance(place, bool)):
-        place = torch.device(place)
-    if isinstance(place, torch.device) and place.type in ("cpu", "cuda"):
-        return "cpu" if place.type == "cpu" else _CARD
-    return place
 
 
 def _has_no_memory(tensor: Tensor) -> bool:

@@ -55,6 +55,8 @@ FLOAT_OVERLOAD = {
 # Their products are cast one by one, by kernels that cache what they cast of a weight.
 _IN_PARTS = {"lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"}
 
+# Kept, for a step that is traced is told of a card's.
+_autocast_dtype = torch.get_autocast_dtype
 _CPU_KEY = torch._C.DispatchKey.AutocastCPU
 Kernel = Callable[..., Any]
 
@@ -136,7 +138,7 @@ def _cast(values: Any, dtype: torch.dtype) -> Any:
 def _half(op: Kernel) -> Kernel:
     def kernel(*args: Any, **kwargs: Any) -> Any:
         with _without_autocast():
-            args, kwargs = _cast((args, kwargs), torch.get_autocast_dtype("cpu"))
+            args, kwargs = _cast((args, kwargs), _autocast_dtype("cpu"))
             return op(*args, **kwargs)
 
     return kernel
@@ -195,7 +197,7 @@ def _widest(op: Kernel) -> Kernel:
     def kernel(*args: Any, **kwargs: Any) -> Any:
         with _without_autocast():
             wide = any(_eligible(value) and value.dtype == torch.float32 for value in tree_leaves((args, kwargs)))
-            args, kwargs = _cast((args, kwargs), torch.float32 if wide else torch.get_autocast_dtype("cpu"))
+            args, kwargs = _cast((args, kwargs), torch.float32 if wide else _autocast_dtype("cpu"))
             return op(*args, **kwargs)
 
     return kernel

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
-from vramfit.prediction.tracing.host_access import swap
+from vramfit.prediction.tracing.swapping import swap
 
 UNCOMPILED = "what torch.compile compiled is predicted as it runs uncompiled"
 

@@ -4,36 +4,47 @@ import sys
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 
-import torch
 from torch import Tensor, nn
 from torch.optim import optimizer
 from torch.utils import _foreach_utils
 
+from vramfit.cards import Card
 from vramfit.jobs.job import Job
 from vramfit.prediction.tracing.autocast import cuda_autocast
+from vramfit.prediction.tracing.card_answers import believed_card, card_of
 from vramfit.prediction.tracing.cuda_kernels import AMPERE
-from vramfit.prediction.tracing.host_access import Memories, swap, two_memories
+from vramfit.prediction.tracing.host_access import two_memories
 from vramfit.prediction.tracing.model_building import built_without_memory
 from vramfit.prediction.tracing.recorder import Recorder
+from vramfit.prediction.tracing.swapping import scripting_sees_torch, swap
 
 
 @contextmanager
 def cuda_everywhere(
-    capability: tuple[int, int] = AMPERE, memories: Memories | None = None, uncast: Collection[str] = ()
+    capability: tuple[int, int] = AMPERE,
+    memories: Recorder | None = None,
+    uncast: Collection[str] = (),
+    card: Card | None = None,
 ) -> Iterator[None]:
     """Autocast, kernels, optimizers and clipping are for CPU tensors what they are on a card, a memory apart.
 
-    `capability` is the card's compute capability, `uncast` as `cuda_autocast` takes it.
+    `capability` is the card's compute capability, `uncast` as `cuda_autocast` takes it. With `memories` code is told
+    that there is a `card`: one of that capability, where none is given.
     """
+    if memories is not None:
+        # Optimizers load it; it keeps what it finds of torch, so it must not find what is replaced below.
+        import torch._dynamo
     benchmark = torch.backends.cudnn.benchmark
     with ExitStack() as stack:
         stack.callback(setattr, torch.backends.cudnn, "benchmark", benchmark)
+        stack.enter_context(scripting_sees_torch())
         stack.enter_context(cuda_autocast(capability, uncast))
         foreach = _foreach_utils._get_foreach_kernels_supported_devices
         for module in (optimizer, _foreach_utils):
             swap(stack, module, "_get_foreach_kernels_supported_devices", lambda: [*foreach(), "cpu"])
         if memories is not None:
             stack.enter_context(two_memories(memories))
+            stack.enter_context(believed_card(card or card_of(capability), memories))
         yield
 
 
@@ -78,7 +89,7 @@ def _moved_its_own_way(tensor: nn.Parameter, recorder: Recorder, module: str) ->
     )
     copy.__dict__.update(tensor.__dict__)
     with recorder:
-        moved: Tensor = copy.to("cpu")  # where traced tensors say they are
+        moved: Tensor = copy.to("cuda")
     return moved
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vramfit.prediction.tracing.host_access import swap
+from vramfit.prediction.tracing.swapping import swap
 
 _FUSED = "flex_attention is compiled into one kernel"
 _ATEN = torch.ops.aten
@@ -31,7 +31,7 @@ def fused_flex_attention(note: Callable[[str], None]) -> Iterator[None]:
     module = sys.modules.get("torch.nn.attention.flex_attention")
     replacements = {
         "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG": True,  # else it compiles itself
-        "_validate_device": lambda *_: None,  # traced tensors say that they are on a CPU, which trains none
+        "_validate_device": lambda *_: None,  # of a query whose device C++ tells, which is a CPU that trains none
         "setup_compilation_env": lambda: nullcontext("eager"),
         "flex_attention_hop": partial(_fused, note),
     }
@@ -60,7 +60,7 @@ def _fused(note: Callable[[str], None], query: Tensor, key: Tensor, value: Tenso
 
 
 def _cast(part: Tensor) -> Tensor:
-    return part.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else part
+    return part.to(torch.get_autocast_dtype("cuda")) if torch.is_autocast_enabled("cuda") else part
 
 
 class _Captured(torch.autograd.Function):

@@ -1,8 +1,7 @@
 """How a step's Python code sees the two memories: what moves between them, and what reads the card's.
 
-A traced tensor says that it is on a CPU, so `.to(device)`, `.cpu()` and `.numpy()` would do nothing, or read memory
-that is not there. Within `two_memories` they do what they do on a card: a device object (such as another tensor's)
-and `cuda` mean the card, the word "cpu" means the host.
+To torch a traced tensor is one of a CPU, so `.to(device)`, `.cpu()` and `.numpy()` would do nothing, or read memory
+that is not there. Within `two_memories` they do what they do on a card: `cuda` means the card and `cpu` the host.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +16,10 @@ from torch.utils._pytree import tree_map
 
 from vramfit.jobs import offload
 from vramfit.prediction.tracing.address_space import is_reserved
+from vramfit.prediction.tracing.card_places import CARD, card_places, is_card, is_memory
 from vramfit.prediction.tracing.fake_tensors import HOST
+from vramfit.prediction.tracing.swapping import swap
+from vramfit.prediction.tracing.tensor_trees import tensors_given
 
 _ALL_LAYERS = "no layer is dropped at random"
 _HOST_LIMIT_BYTES = 64 << 20  # a larger copy on the host reads as zeros and holds no memory
@@ -28,6 +30,10 @@ class Memories(Protocol):
 
     def on_card(self, tensor: Tensor) -> bool:
         """Whether a tensor is on the card."""
+        ...
+
+    def holds(self, storage: torch.UntypedStorage) -> bool:
+        """Whether a storage is on the card."""
         ...
 
     def bring(self, tensor: Tensor) -> Tensor:
@@ -60,15 +66,16 @@ def two_memories(memories: Memories) -> Iterator[None]:
             swap(stack, torch, name, _method(access.tensor_of, getattr(torch, name)))
         swap(stack, offload, "to_host", memories.park)
         swap(stack, offload, "to_card", lambda parked, _device: memories.bring(parked))
-        stack.enter_context(_Factories(memories))
+        stack.enter_context(card_places(memories.on_card, memories.holds))
+        stack.enter_context(_Devices(memories))
         yield
 
 
-class _Factories(TorchFunctionMode):
-    """Says of a new tensor on the host that it is: torch fills in the device where a call names none.
+class _Devices(TorchFunctionMode):
+    """Says of new tensors which memory they go to: torch itself fills in the device where a call names none.
 
-    A single number drawn there decides whether a layer is dropped, as transformers draws it: none is, so that all that
-    a step may hold is held.
+    A single number drawn on the host decides whether a layer is dropped, as transformers draws it: none is, so that
+    all that a step may hold is held.
     """
 
     def __init__(self, memories: Memories) -> None:
@@ -78,33 +85,31 @@ class _Factories(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        kwargs = kwargs or {}
         if func in _FACTORIES:
-            kwargs = {**(kwargs or {}), "device": _device((kwargs or {}).get("device"))}
-        made = func(*args, **(kwargs or {}))
+            place = kwargs.get("device")
+            kwargs = {**kwargs, "device": HOST if place is None else _dispatched(place, _CARD_TO_TORCH)}
+        elif kwargs.get("device") is not None:
+            kwargs = {**kwargs, "device": _dispatched(kwargs["device"], CARD)}
+        made = func(*args, **kwargs)
         if func is torch.rand and made.numel() == 1 and not self._memories.on_card(made):
             made.fill_(1 - torch.finfo(made.dtype).eps)
             self._memories.note(_ALL_LAYERS)
+        elif func is torch._C._nn._parse_to and any(map(self._memories.on_card, tensors_given(args, kwargs))):
+            return (CARD, *made[1:])
         return made
 
 
 _FACTORIES = _device_constructors() - {torch.tensor, torch.as_tensor, torch.asarray}
+_CARD_TO_TORCH = torch.device("cpu")
 
 
-def _device(named: Any) -> torch.device:
-    """Where a new tensor goes: no device and the word "cpu" are the host; "cuda" and a device object the card."""
-    if named is None or (named == "cpu" and isinstance(named, str)):
-        return HOST
-    device = torch.device(named)
-    return torch.device("cpu") if device.type == "cuda" else device
-
-
-def swap(stack: ExitStack, owner: Any, name: str, value: Any) -> None:
-    """Replace an attribute until the stack unwinds; one that was inherited is inherited again."""
-    if name in vars(owner):
-        stack.callback(setattr, owner, name, vars(owner)[name])
-    else:
-        stack.callback(delattr, owner, name)
-    setattr(owner, name, value)
+def _dispatched(place: Any, card: torch.device) -> torch.device:
+    """The device that a dispatch mode is to see: `card` for the card, `HOST` for the host."""
+    if is_card(place):
+        return card
+    device = torch.device(place)
+    return HOST if device.type == "cpu" else device
 
 
 def _method(replacement: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
@@ -125,9 +130,11 @@ class _Access:
         place, args, kwargs = _split_place(args, kwargs)
         if isinstance(place, Tensor):
             kwargs["dtype"] = place.dtype
-            place = place.device if self._memories.on_card(place) else "cpu"
-        if place is not None:
-            tensor = self._placed(tensor, on_card=place != "cpu")
+            tensor = self._placed(tensor, on_card=self._memories.on_card(place))
+        elif place is not None and not is_memory(place):
+            kwargs["device"] = place
+        elif place is not None:
+            tensor = self._placed(tensor, on_card=is_card(place))
         return original(tensor, *args, **kwargs) if args or kwargs else tensor
 
     def cpu(self, original: Any, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ARG002
@@ -183,7 +190,10 @@ class _Access:
             data = tree_map(lambda one: one.tolist() if isinstance(one, Tensor) else one, data)
             made = original(data, *args, **kwargs)
             args, kwargs = (), {}
-        made = made if device is None else self._placed(made, on_card=device != "cpu")
+        if device is not None and is_memory(device):
+            made = self._placed(made, on_card=is_card(device))
+        elif device is not None:
+            kwargs["device"] = device
         return original(made, *args, **kwargs) if args or kwargs else made
 
     def _placed(self, tensor: Tensor, *, on_card: bool) -> Tensor:
@@ -214,6 +224,4 @@ def _split_place(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tu
         args, kwargs = (), {**kwargs, **dict(zip(names, args[1:], strict=False))}
     if kwargs.get("dtype", ...) is None:
         del kwargs["dtype"]
-    if isinstance(place, str) and place != "cpu":
-        place = torch.device("cpu") if place.startswith("cuda") else torch.device(place)
     return place, args, kwargs

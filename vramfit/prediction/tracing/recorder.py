@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
 from vramfit.choices import ASSUMED, ValuePolicy
 from vramfit.prediction.trace_records import (
@@ -21,8 +22,9 @@ from vramfit.prediction.trace_records import (
     TracePhase,
 )
 from vramfit.prediction.tracing.assumptions import Assumptions
+from vramfit.prediction.tracing.card_places import CARD
 from vramfit.prediction.tracing.cuda_kernels import AMPERE
-from vramfit.prediction.tracing.fake_tensors import Operations, storageless
+from vramfit.prediction.tracing.fake_tensors import HOST, Operations, storageless
 from vramfit.prediction.tracing.meta_kernels import unknown_of
 from vramfit.prediction.tracing.op_costs import convolution_of, flops_of, reduction_of
 from vramfit.prediction.tracing.op_schema import Nature, nature_of
@@ -32,6 +34,7 @@ from vramfit.prediction.tracing.values import Values, limit_of
 from vramfit.prediction.tracing.workspaces import workspaces_of
 
 _ATEN = torch.ops.aten
+_TO_TORCH = torch.device("cpu")  # where a traced tensor is to torch's C++
 LOSS = "(loss)"  # in place of a module's name
 
 
@@ -69,6 +72,13 @@ class Recorder(TorchDispatchMode):
         if nature_of(func) is Nature.VIEW:
             return func(*args, **kwargs)
         given = tensors_given(args, kwargs)
+        place = kwargs.get("device")
+        if place == CARD:  # torch itself knows the card as a CPU
+            kwargs = {**kwargs, "device": _TO_TORCH}
+            if given and not any(map(self.on_card, given)):
+                return self._made_of_host(func, args, kwargs)
+        elif place == HOST and any(map(self.on_card, given)):
+            return func(*tree_map(_pattern, args), **{**kwargs, "device": _TO_TORCH})
         if concerns_sparse(func, given):
             return run_sparse(self._dispatch, func, args, kwargs)
         return self._dispatch(func, args, kwargs, given)
@@ -88,6 +98,13 @@ class Recorder(TorchDispatchMode):
             self._assumptions.note(unknown)
         self._record_operation(func, args, kwargs, given, out)
         return out
+
+    def _made_of_host(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """A tensor on the card after the pattern of one on the host."""
+        if func is _ATEN._to_copy.default:
+            return self.move(func(*args, **kwargs), self._kind(func, args), self._module())
+        shape = func(*args, **{**kwargs, "device": torch.device("meta"), "pin_memory": None})
+        return self.move(shape, self._kind(func, args), self._module())
 
     def _take(self, size_bytes: int) -> Tensor:
         """Memory that a kernel holds while it runs."""
@@ -218,6 +235,20 @@ class Recorder(TorchDispatchMode):
         """Whether a tensor is on the card: it is if the recorder made its storage."""
         return self._address(tensor) in self._live
 
+    def holds(self, storage: torch.UntypedStorage) -> bool:
+        """Whether a storage is on the card."""
+        return storage._cdata in self._live
+
+    @property
+    def allocated_bytes(self) -> int:
+        """What is on the card now, before the allocator's rounding."""
+        return sum(self.trace.storages[number].size_bytes for number in list(self._live.values()))
+
+    @property
+    def most_allocated_bytes(self) -> int:
+        """The most that was on the card so far, before the allocator's rounding."""
+        return max(self.trace.peak_bytes, self.allocated_bytes)
+
     def _kind(self, func: Any, args: tuple[Any, ...]) -> Kind:
         if self.phase in ("input", "loss"):
             return "input" if self.phase == "input" else "loss"
@@ -255,9 +286,18 @@ class Recorder(TorchDispatchMode):
     @classmethod
     def _address(cls, tensor: Tensor) -> int:
         try:
-            return int(tensor.untyped_storage()._cdata)
-        except NotImplementedError:  # within torch.func's transforms, tensors are wrapped in ones without a storage
+            # `untyped_storage()._cdata`, which function modes do not see.
+            return int(torch._C._storage_address(tensor))  # type: ignore[attr-defined]  # torch's stub lacks it
+        except NotImplementedError:
+            if tensor.layout is torch.sparse_coo:
+                return cls._address(tensor._values())
+            # Within torch.func's transforms, tensors are wrapped in ones without a storage.
             return cls._address(torch._C._functorch.get_unwrapped(tensor))
+
+
+def _pattern(value: Any) -> Any:
+    """A host tensor of a tensor's shape, for what makes another like it."""
+    return torch.zeros((), dtype=value.dtype, device=HOST).expand(value.shape) if isinstance(value, Tensor) else value
 
 
 def _size(tensor: Tensor) -> int:

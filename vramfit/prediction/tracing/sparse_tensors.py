@@ -112,7 +112,7 @@ def sparse_of(indices: Tensor, values: Tensor, size: tuple[int, ...], *, coalesc
         values,
         dtype=values.dtype,
         layout=torch.sparse_coo,
-        device=values.device,
+        device=torch.device("meta" if values.is_meta else "cpu"),  # where torch has them, whatever they say
     )
     return made._coalesced_(coalesced)
 

@@ -25,6 +25,7 @@ from vramfit.jobs.levers.apply import job_to_trace
 from vramfit.jobs.step import Precision, Step
 from vramfit.prediction.trace_records import Trace, TracePhase
 from vramfit.prediction.tracing.address_space import release
+from vramfit.prediction.tracing.card_places import CARD
 from vramfit.prediction.tracing.compiled import compiled_runs_eagerly
 from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere, quantized_products, storageless_model
 from vramfit.prediction.tracing.cuda_kernels import AMPERE
@@ -123,7 +124,7 @@ class TracedScaler(torch.amp.GradScaler):
     """Allocates what a scaler does on a card, says when the backward pass begins, and never reads a value."""
 
     def __init__(self, recorder: Recorder, *, enabled: bool) -> None:
-        super().__init__("cpu", enabled=enabled)
+        super().__init__("cuda", enabled=enabled)
         self._recorder = recorder
 
     def scale(self, outputs: Any) -> Any:
@@ -131,11 +132,6 @@ class TracedScaler(torch.amp.GradScaler):
         scaled = super().scale(outputs)
         self._recorder.phase = "backward"
         return scaled
-
-    def _lazy_init_scale_growth_tracker(self, dev: torch.device) -> None:
-        # Filled on the card, where a scaler on a CPU makes host tensors.
-        self._scale = torch.full((), self._init_scale, dtype=torch.float32, device=dev)
-        self._growth_tracker = torch.full((), self._init_growth_tracker, dtype=torch.int32, device=dev)
 
     def _maybe_opt_step(
         self,
@@ -154,7 +150,7 @@ class TracedStep(Step):
     def __init__(self, job: Job, recorder: Recorder) -> None:
         self._recorder = recorder
         scaler = TracedScaler(recorder, enabled=job.amp == "fp16")
-        super().__init__(job, "cpu", precision=Precision(_DTYPES[job.amp], scaler))
+        super().__init__(job, CARD, precision=Precision(_DTYPES[job.amp], scaler))
 
     def backward(self, batch: Batch, micro_batch: int) -> Tensor:
         """Accumulate gradients; the sum of the losses comes first."""
