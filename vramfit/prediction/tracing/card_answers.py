@@ -14,6 +14,7 @@ import torch
 
 from vramfit.cards import CARDS, Card
 from vramfit.prediction.overheads import context_bytes
+from vramfit.prediction.trace_records import Trace
 from vramfit.prediction.tracing.card_places import CARD
 from vramfit.prediction.tracing.swapping import swap_all
 from vramfit.units import MIB
@@ -31,8 +32,8 @@ class Allocations(Protocol):
         ...
 
     @property
-    def most_allocated_bytes(self) -> int:
-        """The most that was on the card so far."""
+    def trace(self) -> Trace:
+        """What was recorded so far."""
         ...
 
 
@@ -115,7 +116,7 @@ def _statistics(card: Card, allocations: Allocations) -> dict[str, Any]:
         return -(-allocated() // _SEGMENT_BYTES) * _SEGMENT_BYTES
 
     def most(device: Any = None) -> int:
-        return allocations.most_allocated_bytes
+        return max(allocations.trace.peak_bytes, allocated())
 
     def most_reserved(device: Any = None) -> int:
         return -(-most() // _SEGMENT_BYTES) * _SEGMENT_BYTES

@@ -62,6 +62,7 @@ def two_memories(memories: Memories) -> Iterator[None]:
             swap(stack, Tensor, name, _method(getattr(access, name.strip("_")), getattr(Tensor, name)))
         for name in ("numpy", "__array__", "tolist", "__dlpack__", "__reduce_ex__"):
             swap(stack, Tensor, name, _method(access.reader(name), getattr(Tensor, name)))
+        swap(stack, Tensor, "new_tensor", _new_tensor)
         for name in ("tensor", "as_tensor", "asarray"):
             swap(stack, torch, name, _method(access.tensor_of, getattr(torch, name)))
         swap(stack, offload, "to_host", memories.park)
@@ -110,6 +111,13 @@ def _dispatched(place: Any, card: torch.device) -> torch.device:
         return card
     device = torch.device(place)
     return HOST if device.type == "cpu" else device
+
+
+def _new_tensor(tensor: Tensor, data: Any, *, dtype: Any = None, device: Any = None, **kwargs: Any) -> Tensor:
+    """A tensor of other values, of a tensor's dtype and where it is, unless a call says otherwise."""
+    place = tensor.device if device is None else device
+    made: Tensor = torch.tensor(data, dtype=dtype or tensor.dtype, device=place, **kwargs)
+    return made
 
 
 def _method(replacement: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
 
 from vramfit.choices import ASSUMED, ValuePolicy
 from vramfit.prediction.trace_records import (
@@ -29,7 +28,7 @@ from vramfit.prediction.tracing.meta_kernels import unknown_of
 from vramfit.prediction.tracing.op_costs import convolution_of, flops_of, reduction_of
 from vramfit.prediction.tracing.op_schema import Nature, nature_of
 from vramfit.prediction.tracing.sparse_tensors import concerns_sparse, dense_parts, run_sparse
-from vramfit.prediction.tracing.tensor_trees import tensors_given, tensors_in
+from vramfit.prediction.tracing.tensor_trees import patterns, tensors_given, tensors_in
 from vramfit.prediction.tracing.values import Values, limit_of
 from vramfit.prediction.tracing.workspaces import workspaces_of
 
@@ -77,8 +76,8 @@ class Recorder(TorchDispatchMode):
             kwargs = {**kwargs, "device": _TO_TORCH}
             if given and not any(map(self.on_card, given)):
                 return self._made_of_host(func, args, kwargs)
-        elif place == HOST and any(map(self.on_card, given)):
-            return func(*tree_map(_pattern, args), **{**kwargs, "device": _TO_TORCH})
+        elif place is not None and (place.type == "meta" or (place == HOST and any(map(self.on_card, given)))):
+            return func(*patterns(args), **{**kwargs, "device": torch.device(place.type)})
         if concerns_sparse(func, given):
             return run_sparse(self._dispatch, func, args, kwargs)
         return self._dispatch(func, args, kwargs, given)
@@ -244,11 +243,6 @@ class Recorder(TorchDispatchMode):
         """What is on the card now, before the allocator's rounding."""
         return sum(self.trace.storages[number].size_bytes for number in list(self._live.values()))
 
-    @property
-    def most_allocated_bytes(self) -> int:
-        """The most that was on the card so far, before the allocator's rounding."""
-        return max(self.trace.peak_bytes, self.allocated_bytes)
-
     def _kind(self, func: Any, args: tuple[Any, ...]) -> Kind:
         if self.phase in ("input", "loss"):
             return "input" if self.phase == "input" else "loss"
@@ -293,11 +287,6 @@ class Recorder(TorchDispatchMode):
                 return cls._address(tensor._values())
             # Within torch.func's transforms, tensors are wrapped in ones without a storage.
             return cls._address(torch._C._functorch.get_unwrapped(tensor))
-
-
-def _pattern(value: Any) -> Any:
-    """A host tensor of a tensor's shape, for what makes another like it."""
-    return torch.zeros((), dtype=value.dtype, device=HOST).expand(value.shape) if isinstance(value, Tensor) else value
 
 
 def _size(tensor: Tensor) -> int:

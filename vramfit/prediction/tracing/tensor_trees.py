@@ -2,7 +2,9 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 
 def tensors_in(value: Any) -> list[Tensor]:
@@ -22,3 +24,10 @@ def tensors_in(value: Any) -> list[Tensor]:
 def tensors_given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
     """The tensors among an operation's arguments, in order."""
     return tensors_in(args) + tensors_in(tuple(kwargs.values())) if kwargs else tensors_in(args)
+
+
+def patterns(args: tuple[Any, ...]) -> Any:
+    """An operation's arguments with host tensors in place of its tensors, of their shapes and without their values."""
+    return tree_map(
+        lambda one: torch.zeros((), dtype=one.dtype).expand(one.shape) if isinstance(one, Tensor) else one, args
+    )

@@ -31,6 +31,7 @@ from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere, quantized
 from vramfit.prediction.tracing.cuda_kernels import AMPERE
 from vramfit.prediction.tracing.flex_attention import fused_flex_attention
 from vramfit.prediction.tracing.host_batch import traceable_batch
+from vramfit.prediction.tracing.lasting_answers import LastingAnswers
 from vramfit.prediction.tracing.long_memory import remember_all
 from vramfit.prediction.tracing.randomness import repeatable_randomness
 from vramfit.prediction.tracing.recorder import Recorder
@@ -64,8 +65,8 @@ def trace_step(
     trace = Trace(micro_batch)
     with _explained(job), repeatable_randomness():
         host = traceable_batch(job, micro_batch)
-        recorder = Recorder(trace, capability, policy)
-        with cuda_everywhere(capability, recorder, uncast):
+        recorder, lasting = Recorder(trace, capability, policy), LastingAnswers()
+        with cuda_everywhere(capability, recorder, uncast), lasting.kept_true():
             traced = _set_up(job, recorder)
             note = recorder.note
             with quantized_products(), compiled_runs_eagerly(note), fused_flex_attention(note):
