@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vramfit.choices import Amp
 from vramfit.measure.memory import CardMemory
 from vramfit.prediction.trace_records import Kind, Trace, TracePhase
-from vramfit.prediction.tracing.host_access import swap
+from vramfit.prediction.tracing.swapping import swap
 
 _RESETS = ("reset_peak_memory_stats", "reset_max_memory_allocated", "reset_max_memory_cached")
 _AMP: dict[torch.dtype, Amp] = {torch.float16: "fp16", torch.bfloat16: "bf16"}
