@@ -2,13 +2,14 @@
 
     python benchmarks/landmark_ablations.py --dataset-path PATH --folder FOLDER
 
-Trains every run of RUNS with the options of COMMON into FOLDER (one that is there already is not trained again: the
-script can be broken off), and judges each row of ROWS on `valid` twice: as the films are, and with an artefact of each
-kind planted on every other film (`ARTEFACTS`; points that they cover count). Test films are not opened. A row has the
-MRE with its 95 % interval over films, SDR@2 mm, the difference of the MRE from the first row's, paired by film, the
-minutes of the processor that its training took (user and system, of all threads; with its first stage or its other
-seed), and what a card of 8 GB is predicted to have in use at the batch trained. Short runs: what needs long ones to
-pay, such as augmentation, is shown too small. Writes benchmarks/results/landmark_ablations.json.
+Trains every run of RUNS with the options of COMMON into FOLDER, and judges each row of ROWS on `valid` as the films
+are; rows of other training also with an artefact of each kind planted on every other film (`ARTEFACTS`; points that
+they cover count). Test films are not opened. A row has the MRE with its 95 % interval over films, SDR@2 mm, the
+difference of the MRE from the first row's, paired by film, the minutes of the processor that its training took (user
+and system, of all threads; with its first stage or its other seed), and what a card of 8 GB is predicted to have in use
+at the batch trained, in fp16. What is in FOLDER already is neither trained nor judged again: the script can be broken
+off. Short runs: what needs long ones to pay, such as augmentation, is shown too small. Writes
+benchmarks/results/landmark_ablations.json.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ import cv2
 from ending import keep
 
 from vramfit import predict
+from vramfit.files import write_atomically
 from vramfit.landmarks.data.formats import load_films
 from vramfit.landmarks.data.image import read_film
 from vramfit.landmarks.evaluation.compare import compare
@@ -32,6 +35,7 @@ from vramfit.landmarks.evaluation.evaluate import EvaluationOptions, evaluate_ch
 from vramfit.landmarks.evaluation.report import EvaluationReport
 from vramfit.landmarks.loading.augment import Augmentation, draw
 from vramfit.landmarks.model.job import landmark_job
+from vramfit.landmarks.model.options import LandmarkJobOptions
 from vramfit.landmarks.model.trained_network import load_trained
 from vramfit.training.checkpoint import load, save
 
@@ -60,7 +64,10 @@ ARTEFACTS = Augmentation(artefacts=0.5)
 
 @dataclass(frozen=True)
 class Row:
-    """A way to use what was trained: the run, others that the points are averaged with, weights and decoding."""
+    """A way to use what was trained: the run, others that the points are averaged with, weights and decoding.
+
+    `planted`: it is judged on films with planted artefacts too.
+    """
 
     run: str
     others: tuple[str, ...] = ()
@@ -68,6 +75,7 @@ class Row:
     averaged: bool = True
     decode: str = "dark"
     views: int = 1
+    planted: bool = False
 
     @property
     def trained(self) -> tuple[str, ...]:
@@ -76,7 +84,7 @@ class Row:
 
 
 ROWS = {
-    "one stage": Row("base"),
+    "one stage": Row("base", planted=True),
     "one stage, last weights in place of averaged ones": Row("base", averaged=False),
     "one stage, highest pixel in place of DARK": Row("base", decode="argmax"),
     "one stage, 5 views": Row("base", views=5),
@@ -84,10 +92,10 @@ ROWS = {
     "one stage, the other seed alone": Row("seed_1"),
     "one stage, heatmaps of stride 2": Row("stride_2"),
     "one stage, heatmaps of stride 1": Row("stride_1"),
-    "one stage, artefacts on 10 % of the films each": Row("artefacts"),
-    "one stage, standard augmentation in place of light": Row("standard"),
+    "one stage, artefacts on 10 % of the films each": Row("artefacts", planted=True),
+    "one stage, standard augmentation in place of light": Row("standard", planted=True),
     "one stage, 16 epochs in place of 9": Row("longer"),
-    "two stages, 4 epochs of the second": Row("second_stage", first_stage="base"),
+    "two stages, 4 epochs of the second": Row("second_stage", first_stage="base", planted=True),
 }
 
 
@@ -105,17 +113,14 @@ def main() -> None:
     rows = {
         name: row for name, row in ROWS.items() if all(minutes_file(given.folder, one).is_file() for one in row.trained)
     }
-    reports = {
-        name: [judged(row, given.folder, films) for films in (given.dataset_path, planted)]
-        for name, row in rows.items()
-    }
-    first = reports[next(iter(ROWS))]
+    plain = {name: judged(name, given.folder, given.dataset_path, "as_they_are") for name in rows}
+    with_artefacts = {name: judged(name, given.folder, planted, "planted") for name, row in rows.items() if row.planted}
     table = {
         name: {
-            **figures(reports[name][0], first[0]),
-            "with_artefacts": figures(reports[name][1], first[1]),
+            **figures(plain, name),
+            "with_artefacts": figures(with_artefacts, name) if row.planted else None,
             "processor_minutes": round(sum(minutes(given.folder, run) for run in row.trained), 2),
-            "predicted_gib_in_use": in_use(given.folder / row.run),
+            "predicted_gib_in_use": in_use(given.folder, row),
         }
         for name, row in rows.items()
     }
@@ -161,8 +166,11 @@ def plant(films: Path, folder: Path) -> Path:
     return folder
 
 
-def judged(row: Row, folder: Path, films: Path) -> EvaluationReport:
-    """The report of a row on validation films."""
+def judged(name: str, folder: Path, films: Path, kind: str) -> EvaluationReport:
+    """The report of a row on validation films, kept in the folder."""
+    kept, row = folder / "judged" / kind / f"{name}.json", ROWS[name]
+    if kept.is_file():
+        return EvaluationReport.model_validate_json(kept.read_text())
     checkpoint = folder / row.run / "checkpoint_best.pth"
     if not row.averaged:
         checkpoint = last_weights(checkpoint)
@@ -174,7 +182,9 @@ def judged(row: Row, folder: Path, films: Path) -> EvaluationReport:
         views=row.views,
         ensemble=tuple(folder / other / "checkpoint_best.pth" for other in row.others),
     )
-    return evaluate_checkpoint(checkpoint, options)
+    report = evaluate_checkpoint(checkpoint, options)
+    write_atomically(kept, report.model_dump_json())
+    return report
 
 
 def last_weights(checkpoint: Path) -> Path:
@@ -186,8 +196,9 @@ def last_weights(checkpoint: Path) -> Path:
     return path
 
 
-def figures(report: EvaluationReport, first: EvaluationReport) -> dict[str, Any]:
-    """MRE, interval and SDR of a report, and its difference from the first row's."""
+def figures(reports: dict[str, EvaluationReport], name: str) -> dict[str, Any]:
+    """MRE, interval and SDR of a row's report, and its difference from the first row's."""
+    report, first = reports[name], reports[next(iter(ROWS))]
     overall, difference = report.evaluation.overall, compare(report, first).overall
     return {
         "mre": overall.mre,
@@ -200,11 +211,18 @@ def figures(report: EvaluationReport, first: EvaluationReport) -> dict[str, Any]
     }
 
 
-def in_use(run: Path) -> float:
+def in_use(folder: Path, row: Row) -> float:
     """What the card is predicted to have in use in training, GiB, at the batch trained."""
-    trained = load_trained(run / "checkpoint_best.pth", "cpu")
-    batch = int(trained.config["batch_size"])
-    trial = predict(landmark_job(replace(trained.options, amp="fp16")), micro_batch=batch, gpu=CARD)
+    trained = load_trained(folder / row.run / "checkpoint_best.pth", "cpu")
+    options = replace(trained.options, amp="fp16", weights="none")
+    options = options if row.averaged else replace(options, ema_decay=None)
+    return predicted_gib(options, int(trained.config["batch_size"]))
+
+
+@cache
+def predicted_gib(options: LandmarkJobOptions, batch: int) -> float:
+    """What the card is predicted to have in use in training, GiB."""
+    trial = predict(landmark_job(options), micro_batch=batch, gpu=CARD)
     assert trial.device_used_bytes is not None
     return round(trial.device_used_bytes / 2**30, 2)
 
