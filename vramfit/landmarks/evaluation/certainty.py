@@ -20,6 +20,8 @@ from vramfit.landmarks.evaluation.statistics import bootstrap_interval, rank_cor
 from vramfit.landmarks.model.calibration import FEWEST_FILMS, Certainty, Observed, calibrated
 from vramfit.landmarks.model.trained_network import Trained, keep_calibration, load_trained
 from vramfit.records import Record
+from vramfit.training.recovery import made_again
+from vramfit.training.run_options import DeviceChoice
 
 Array = NDArray[np.float64]
 
@@ -87,7 +89,9 @@ def calibrated_after(checkpoint: Path, cache: FilmCache, device: torch.device) -
             "finds points and does not say how sure they are."
         )
     try:
-        trained = load_trained(checkpoint, "cuda" if device.type == "cuda" else "cpu")
+        # What trained lies on the card still, with the state of its optimizer.
+        where: DeviceChoice = "cuda" if device.type == "cuda" else "cpu"
+        trained = made_again(lambda: load_trained(checkpoint, where), "the network to calibrate")
         validate, stride = recovering(trained.step, WITHOUT_ASKING), trained.options.heatmap_stride
         calibrate(trained, predict_points(validate, cache, batch_size=WITHOUT_ASKING, stride=stride), cache)
     except VramfitError as error:

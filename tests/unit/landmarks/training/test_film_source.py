@@ -64,6 +64,16 @@ def test_too_few_films_and_a_full_disk_end_no_run(trained, monkeypatch):
     assert best.read_bytes() == before
 
 
+def test_a_card_without_room_for_a_second_network_ends_no_run(trained, monkeypatch):
+    task, best = trained
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    monkeypatch.setattr(certainty, "load_trained", full)
+    assert task.finish(best, CPU)[0].startswith("Not calibrated: out of memory")
+
+
 def test_films_without_points_are_no_films_to_calibrate_on(trained):
     task, best = trained
     cache = task.validation.dataset.cache
