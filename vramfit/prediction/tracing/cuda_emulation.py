@@ -3,7 +3,9 @@
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 
+import torch
 from torch import Tensor, nn
 from torch.optim import optimizer
 from torch.utils import _foreach_utils
@@ -33,7 +35,7 @@ def cuda_everywhere(
     """
     if memories is not None:
         # Optimizers load it; it keeps what it finds of torch, so it must not find what is replaced below.
-        import torch._dynamo
+        import_module("torch._dynamo")
     benchmark = torch.backends.cudnn.benchmark
     with ExitStack() as stack:
         stack.callback(setattr, torch.backends.cudnn, "benchmark", benchmark)
