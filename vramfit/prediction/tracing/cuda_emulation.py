@@ -1,6 +1,5 @@
 """What torch does for tensors on a card, done for storage-less tensors that say they are on a CPU."""
 
-import sys
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
@@ -50,16 +49,6 @@ def cuda_everywhere(
         yield
 
 
-@contextmanager
-def quantized_products() -> Iterator[None]:
-    """Within it, 8-bit products of bitsandbytes take CUDA's way, where traced tensors, by their device, would not."""
-    functions = sys.modules.get("bitsandbytes.autograd._functions")
-    with ExitStack() as stack:
-        if functions is not None:
-            swap(stack, functions, "MatMul8bitFp", vars(functions)["MatMul8bitLt"])
-        yield
-
-
 def storageless_model(job: Job, recorder: Recorder, *, real: bool = False) -> nn.Module:
     """The job's network without memory, moved to the card in the order in which `Module.to` moves it."""
     model = built_without_memory(job, real=real)
@@ -78,21 +67,11 @@ def _moved(tensor: Tensor, recorder: Recorder, module: str) -> Tensor:
     if not isinstance(tensor, nn.Parameter):
         return recorder.move(tensor, "buffer", module)
     if type(tensor).to is not Tensor.to:
-        return _moved_its_own_way(tensor, recorder, module)
+        with recorder:
+            return tensor.to("cuda")  # as those of bitsandbytes do, which are quantized on the card
     copy = nn.Parameter(recorder.move(tensor.detach(), "parameter", module), tensor.requires_grad)
     copy.__dict__.update(tensor.__dict__)
     return copy
-
-
-def _moved_its_own_way(tensor: nn.Parameter, recorder: Recorder, module: str) -> Tensor:
-    """A parameter that says itself how it is moved, as those of bitsandbytes do: they are quantized on the card."""
-    copy = Tensor._make_subclass(
-        type(tensor), recorder.move(tensor.detach(), "parameter", module), tensor.requires_grad
-    )
-    copy.__dict__.update(tensor.__dict__)
-    with recorder:
-        moved: Tensor = copy.to("cuda")
-    return moved
 
 
 def _children_first(module: nn.Module, name: str, seen: set[nn.Module]) -> Iterator[tuple[str, nn.Module]]:

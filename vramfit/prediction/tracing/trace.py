@@ -27,7 +27,7 @@ from vramfit.prediction.trace_records import Trace, TracePhase
 from vramfit.prediction.tracing.address_space import release
 from vramfit.prediction.tracing.card_places import CARD
 from vramfit.prediction.tracing.compiled import compiled_runs_eagerly
-from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere, quantized_products, storageless_model
+from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere, storageless_model
 from vramfit.prediction.tracing.cuda_kernels import AMPERE
 from vramfit.prediction.tracing.flex_attention import fused_flex_attention
 from vramfit.prediction.tracing.host_batch import traceable_batch
@@ -69,7 +69,7 @@ def trace_step(
         with cuda_everywhere(capability, recorder, uncast), lasting.kept_true():
             traced = _set_up(job, recorder)
             note = recorder.note
-            with quantized_products(), compiled_runs_eagerly(note), fused_flex_attention(note):
+            with compiled_runs_eagerly(note), fused_flex_attention(note):
                 _run(traced, recorder, host, steps=steps, validation=validation)
         recorder.stop()
         release()

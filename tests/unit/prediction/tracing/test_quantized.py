@@ -15,8 +15,8 @@ M, K, N = 64, 512, 256  # rows, inputs, outputs
 class Bytes(nn.Parameter):
     """A weight that becomes bytes where it is moved to, as those of bitsandbytes do."""
 
-    def to(self, *_args, **_kwargs):
-        self.data = self.data.to(torch.uint8)
+    def to(self, device, *_args, **_kwargs):
+        self.data = self.data.to(device).to(torch.uint8)
         return self
 
 
