@@ -7,7 +7,7 @@ tables of as many columns as fit, each with the first column; words alone are wr
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from io import StringIO
@@ -21,7 +21,7 @@ from rich.text import Text
 
 _NATURAL_WIDTH = 2000
 _GAP = 2  # a column's padding, and the box's divider before the next one; the last has neither
-_NARROWEST_WORDS = 12
+_NARROWEST_WORDS, _LONGEST_WORD = 12, 20  # of a column whose cells are wrapped; a longer word is broken
 _LONGEST_FIGURE = 36  # a time in hours with its range
 # Names of films, machines and landmarks are the user's: brackets and colons in them are no markup of rich.
 _AS_WRITTEN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
@@ -40,6 +40,8 @@ _LEFT = (
     "made",
     "kind",
     "sources",
+    "job",
+    "phase",
 )
 # What the first column says already, in other words: left out where there is no room.
 _NAMES = ("name", "what it is")
@@ -114,9 +116,9 @@ def _groups(columns: list[Column], room: int) -> list[list[Column]]:
     if _width(columns, least=True) <= room:
         return [columns]
     cut = next((place + 1 for place, column in enumerate(columns) if _title(column) == _LAST_OF_MEMORY), 0)
-    halves = [columns[:cut], [columns[0], *columns[cut:]]]
-    if cut and all(_width(half, least=True) <= room for half in halves):
-        return halves
+    for halves in _halves(columns, cut) if cut else ():
+        if all(_width(half, least=True) <= room for half in halves):
+            return halves
     groups: list[list[Column]] = []
     group = [columns[0]]
     for column in columns[1:]:
@@ -125,6 +127,13 @@ def _groups(columns: list[Column], room: int) -> list[list[Column]]:
             group = [columns[0]]
         group.append(column)
     return [*groups, group]
+
+
+def _halves(columns: list[Column], cut: int) -> Iterator[list[list[Column]]]:
+    """Memory and time by themselves; then the same with the source, which is true of both, beside the memory."""
+    yield [columns[:cut], [columns[0], *columns[cut:]]]
+    source = [column for column in columns[cut:] if _title(column) == "source"]
+    yield [[*columns[:cut], *source], [columns[0], *(column for column in columns[cut:] if column not in source)]]
 
 
 def _width(columns: Sequence[Column], *, least: bool = False) -> int:
@@ -137,7 +146,10 @@ def _column_width(column: Column, *, least: bool) -> int:
     cells = [column.header, *column._cells]
     lines = [line for cell in cells for line in _plain(cell).splitlines()]
     whole = max(map(cell_len, lines), default=0)
-    return min(whole, _NARROWEST_WORDS) if least else whole
+    if not least:
+        return whole
+    longest = max((cell_len(word) for line in lines for word in line.split()), default=0)
+    return min(whole, max(_NARROWEST_WORDS, min(longest, _LONGEST_WORD)))
 
 
 def _is_words(column: Column) -> bool:
@@ -146,7 +158,11 @@ def _is_words(column: Column) -> bool:
 
 
 def _uncut(column: Column) -> Column:
-    return column if _is_words(column) else replace(column, no_wrap=True)
+    return (
+        replace(column, min_width=_column_width(column, least=True))
+        if _is_words(column)
+        else replace(column, no_wrap=True)
+    )
 
 
 def with_columns(table: Table, columns: list[Column]) -> Table:

@@ -69,6 +69,8 @@ def stored_film(path: Path) -> NDArray[np.generic]:
         raise DataError(f"{path}: the film cannot be read ({error.strerror}).") from None
     # An orientation tag would turn the pixels away from the points that were marked on them.
     how = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    # What is wrong with a film is said in a sentence, not by warnings of cv2 too.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     pixels = cv2.imdecode(content, how) if content.size else None
     if pixels is None:
         raise DataError(f"{path}: the film is damaged or no image; replace the file or use --skip-bad.")

@@ -162,3 +162,11 @@ def test_damaged_files_are_a_sentence(tmp_path, suffix, library):
     for read in (read_film, film_size, medical.pixel_size_mm):
         with pytest.raises(DataError, match=r"film\.\w+: the film is damaged"):
             read(path)
+
+
+def test_a_damaged_film_is_told_in_our_words_alone(tmp_path, capfd):
+    whole = cv2.imencode(".png", np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8))[1].tobytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError):
+        read_film(tmp_path / "cut.png")
+    assert capfd.readouterr().err == ""
