@@ -26,7 +26,8 @@ from vramfit.files import write_atomically
 from vramfit.jobs.backbone import backbone_job
 from vramfit.jobs.job import empty_model
 from vramfit.prediction.trace_records import Trace
-from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere, storageless_model
+from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere, move_to_card
+from vramfit.prediction.tracing.model_building import built_without_memory
 from vramfit.prediction.tracing.op_schema import Nature, nature_of
 from vramfit.prediction.tracing.recorder import Recorder
 from vramfit.prediction.tracing.tensor_trees import tensors_in
@@ -104,7 +105,8 @@ def with_trace(model: str, dtype: torch.dtype = torch.float16) -> Forward:
     job = backbone_job(model)
     recorder = Recorder(Trace(BATCH))
     with cuda_everywhere(memories=recorder):
-        network = storageless_model(job, recorder)
+        network = built_without_memory(job)
+        move_to_card(network, recorder)
         images = recorder.move(job.batch(BATCH)[0], "input")
         recorder.phase = "forward"
         with recorder, torch.autocast("cuda", dtype=dtype):

@@ -221,3 +221,17 @@ def test_one_size_that_does_not_fit_is_a_row(vramfit, monkeypatch):
     outcome = vramfit("probe", "--image-sizes", "512,1024")
     assert outcome.code == 0
     assert "nothing fits" in outcome.out.splitlines()[2]
+
+
+def test_cards_share_the_job(vramfit, asked):
+    outcome = vramfit("probe", "--gpu", "rtx3090", "--cards", "4", "--levers", "fsdp=keep")
+    assert outcome.code == 0, outcome.err
+    assert asked[0].cards == 4
+    assert [(lever.name, lever.setting) for lever in asked[0].levers] == [("fsdp", "keep")]
+
+
+def test_which_card_is_not_asked_of_several_that_share_a_job(vramfit, asked):
+    outcome = vramfit("probe", "--gpu", "all", "--cards", "2")
+    assert outcome.code == 2
+    assert "leave out --cards, or name one --gpu" in " ".join(outcome.err.split())
+    assert not asked

@@ -79,6 +79,14 @@ def probe(
     slurm: Annotated[
         bool, typer.Option("--slurm", help="Also print the #SBATCH line that asks a cluster for what the plan needs.")
     ] = False,
+    cards: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="How many such cards share the job: predicts one. --levers fsdp shards the network.",
+        ),
+    ] = None,
     reserve: Annotated[
         str | None, typer.Option(help="What the desktop takes of the card, such as 600MB.", metavar="SIZE")
     ] = None,
@@ -190,12 +198,15 @@ def probe(
         amp=amp,
         channels_last=channels_last,
         levers=named_levers(levers),
+        cards=cards,
     )
     _check_lengths(axis, lengths, buckets, length_multiple)
     gpus = named_cards(gpu or [], mig=mig, memory=memory)
     if asks_which_card(gpus, price, price_per_hour):
         if image_sizes is not None or axis != BATCH_AXIS or export is not None:
             raise UsageError("which card is asked of one job: leave out --image-sizes, --axis and --export.")
+        if cards is not None:
+            raise UsageError("which card is asked of cards by themselves: leave out --cards, or name one --gpu.")
         answer_which_card(
             case, gpus, price=price, price_per_hour=price_per_hour, html=html, force=force, slurm=slurm, as_json=as_json
         )

@@ -47,6 +47,9 @@ class Case:
     levers: "tuple[Lever, ...]" = ()
     """What is named of levers."""
 
+    cards: int | None = None
+    """How many cards share the job; None where nothing is said of it."""
+
     @property
     def is_factory(self) -> bool:
         """Whether the job is a function of one's own, which says itself how large its samples are."""
@@ -60,7 +63,7 @@ class Case:
         job = named_job(
             self.model, image_size=self.image_size, amp=self.amp, channels_last=self.channels_last, hub=self.hub
         )
-        return replace(job, levers=in_order((*job.levers, *self.levers)))
+        return replace(job, levers=in_order((*job.levers, *self.levers)), cards=self.cards or job.cards)
 
     def schedule(self) -> "Schedule":
         """The length of the run, and how fast this machine would load its samples."""

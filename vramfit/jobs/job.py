@@ -26,7 +26,7 @@ Batch = Any
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A training job on one card.
+    """A training job on one card, or on each of several.
 
     Attributes:
         model: builds the network, on the CPU, in training mode.
@@ -57,6 +57,8 @@ class Job:
         frozen: modules that do not learn, by their dotted names.
         rate_scales: (module, factor): its parameters learn at the optimizer's rate times the factor.
         levers: settings that trade time for memory.
+        cards: how many cards share the job, each with a process and a batch of its own; what is predicted is one of
+            them. Weights are whole on each, and gradients averaged in place, unless the lever fsdp shards them.
         loading_rate: images a second that one loading process of this machine makes, measured when called; None where
             that is not known.
         name, model_name, image_size: what tables and profiles call it; image_size is (height, width).
@@ -92,6 +94,7 @@ class Job:
     frozen: tuple[str, ...] = ()
     rate_scales: tuple[tuple[str, float], ...] = ()
     levers: tuple[Lever, ...] = ()
+    cards: int = 1
     loading_rate: Callable[[], float] | None = None
     name: str = "job"
     model_name: str = ""
@@ -101,6 +104,8 @@ class Job:
         self._check_functions()
         if self.amp not in ("fp16", "bf16", None):
             raise UsageError(f"amp is {self.amp!r}; use 'fp16', 'bf16' or None.")
+        if self.cards < 1:
+            raise UsageError(f"cards is {self.cards}; use 1 or more.")
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise UsageError(f"clip_norm is {self.clip_norm}; use a positive number, or None for no clipping.")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:

@@ -20,7 +20,13 @@ from vramfit.errors import UsageError
 from vramfit.jobs.batch import batch_size, loss_terms, map_tensors, pair_of, weighed_parts
 from vramfit.jobs.closures import Closure
 from vramfit.jobs.job import Batch, Job, Tree, build_model
-from vramfit.jobs.levers.apply import apply_to_allocator, apply_to_network, apply_to_step, settled
+from vramfit.jobs.levers.apply import (
+    apply_to_allocator,
+    apply_to_network,
+    apply_to_placement,
+    apply_to_step,
+    settled,
+)
 from vramfit.jobs.listed_samples import find_samples, is_pair
 from vramfit.jobs.network_call import call_network, find_loss, loss_in
 from vramfit.jobs.optimizers import build_optimizer
@@ -60,7 +66,9 @@ class Step:
         self.device = torch.device(device)
         apply_to_allocator(job.levers, self.device)
         self.precision = precision or Precision.of(job, self.device)
-        self.model: nn.Module = build_model(job).to(self.device).train()
+        self.model: nn.Module = build_model(job).train()
+        apply_to_placement(self, job.levers)
+        self.to_card(self.model)
         if job.channels_last:
             self.model.to(memory_format=torch.channels_last)
         apply_to_network(self.model, job.levers)
@@ -71,6 +79,10 @@ class Step:
         self.average = AveragedModel(self.model, job.ema_decay) if job.ema_decay else None
         torch.backends.cudnn.benchmark = job.cudnn_benchmark
         apply_to_step(self, job.levers)
+
+    def to_card(self, module: nn.Module) -> None:
+        """Move a module and its parts to the device."""
+        module.to(self.device)
 
     def train(self, batch: Batch, micro_batch: int) -> Tensor:
         """One optimizer step on a host batch in parts of `micro_batch` samples; the mean loss, on the device."""

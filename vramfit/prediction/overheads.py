@@ -30,6 +30,9 @@ from vramfit.prediction.reductions import staging_workspaces
 from vramfit.prediction.trace_records import OperationRecord, Trace
 from vramfit.units import KIB, MIB
 
+# What NCCL takes of a card past torch: 110 MiB a communicator (M40, NVIDIA/nccl#34) to 688 MiB (four A100 with NVLink,
+# NVIDIA/nccl#964).
+NCCL_BYTES = (110 * MIB, 688 * MIB)
 # CUBLAS_WORKSPACE_CONFIG as torch sets it: 2 x 4 MiB and 8 x 16 KiB, on Hopper 32 MiB.
 _CUBLAS_BYTES = 2 * 4 * MIB + 8 * 16 * KIB
 _CUBLAS_HOPPER_BYTES = 32 * MIB

@@ -18,7 +18,7 @@ from vramfit.prediction.allocator.allocator import Settings
 from vramfit.prediction.bands import band_verdict, memory_band
 from vramfit.prediction.constants import CONSTANTS, MemoryKind
 from vramfit.prediction.largest_batch import LargestBatch
-from vramfit.prediction.overheads import context_bytes, kept_workspaces, memory_kind, passing_workspaces
+from vramfit.prediction.overheads import NCCL_BYTES, context_bytes, kept_workspaces, memory_kind, passing_workspaces
 from vramfit.prediction.replay_trace import Peaks, Spread, replay_trace
 from vramfit.prediction.roofline import Work, work_of, work_time_s
 from vramfit.prediction.trace_records import Trace
@@ -52,10 +52,10 @@ def predict(
 
     Known limitations:
         It knows the cards of `vramfit.cards`, and of what libraries allocate beside the step (context, workspaces of
-        cuDNN and cuBLAS) a fitted share, whose error the trial's bands show. One card, one process: the buckets of DDP
-        are not in it; what torch.compile compiles is predicted uncompiled. Values that only a card has are taken to be
-        those of a healthy run at its largest, and the trial's `assumptions` list them. Samples are as large as those of
-        the job's `batch`.
+        cuDNN and cuBLAS) a fitted share, whose error the trial's bands show. Of several cards that share a job
+        (`Job.cards`), the buckets of DDP and the time of communication are not in it; what torch.compile compiles is
+        predicted uncompiled. Values that only a card has are taken to be those of a healthy run at its largest, and the
+        trial's `assumptions` list them. Samples are as large as those of the job's `batch`.
 
     >>> from torch import nn, optim, randn
     >>> job = vramfit.Job(
@@ -302,6 +302,7 @@ class Predictor(TracePredictor):
             budget,
             cudnn_benchmark=job.cudnn_benchmark,
             settings=allocator_settings(job)[0],
+            beside_bytes=NCCL_BYTES[1] if job.cards > 1 else 0,
         )
 
     def _rehearsed(self, trace: Trace) -> Trace:

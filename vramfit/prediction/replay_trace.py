@@ -54,11 +54,13 @@ def replay_trace(
     """
     allocator = CachingAllocator(settings, limit_bytes)
     sizes = [storage.size_bytes for storage in trace.storages]
+    streams = [storage.stream for storage in trace.storages]
+    streams = streams if any(streams) else []
     fits = True
     try:
         for start, stop in _runs(len(trace.events), workspaces or {}, kept_bytes or {}):
             _serve(allocator, start, (workspaces or {}).get(start, 0), (kept_bytes or {}).get(start, 0))
-            allocator.replay(trace.events[start:stop], sizes)
+            allocator.replay(trace.events[start:stop], sizes, streams)
     except AllocatorOom:
         fits = False
     return Peaks(allocator.peak_allocated_bytes, allocator.peak_reserved_bytes, allocator.retries, fits)

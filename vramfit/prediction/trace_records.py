@@ -30,13 +30,14 @@ TracePhase = Literal["setup", "input", "forward", "loss", "backward", "optimizer
 
 @dataclass(slots=True)
 class StorageRecord:
-    """One storage on the card: its size in bytes, the operation that made it, where and what for."""
+    """One storage on the card: its size in bytes, the operation that made it, where, what for, and in which stream."""
 
     size_bytes: int
     op: str
     module: str
     phase: TracePhase
     kind: Kind = "temporary"
+    stream: int = 0
 
 
 @dataclass(frozen=True, slots=True)

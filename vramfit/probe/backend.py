@@ -178,6 +178,24 @@ def _card_notes(job: Job, card: str, total_bytes: int | None = None) -> list[str
         return []
 
 
+def cards_notes(job: Job) -> list[str]:
+    """What to know of a job that several cards share; nothing of one that has its card for itself."""
+    from vramfit.jobs.levers.apply import shards
+    from vramfit.prediction.overheads import NCCL_BYTES
+
+    if job.cards == 1:
+        return []
+    held = (
+        "its part of weights, gradients and moments, and what FSDP2 gathers" if shards(job.levers) else "whole weights"
+    )
+    low, high = map(format_size, NCCL_BYTES)
+    return [
+        f"What each of {job.cards} cards takes: {held}, and a batch of its own. NCCL takes {low} to {high} beside it, "
+        "of which the most is in the high end of a predicted range. Times are those of one card: communication is not "
+        f"in a step, and {job.cards} cards share an epoch."
+    ]
+
+
 def _on_card(job: Job, card: Card, request: ProbeRequest) -> PredictedBackend:
     from vramfit.prediction.predict import card_budget
 
@@ -194,6 +212,7 @@ def _predicted(job: Job, card: Card, budget: Budget, request: ProbeRequest) -> P
     from vramfit.prediction.predict import Predictor, allocator_note
 
     machine, notes = read_machine().model_copy(update={"card": card.name}), _card_notes(job, card.name)
+    notes += cards_notes(job)
     if note := allocator_note(job):
         # A profile is not to claim a setting that its figures leave out.
         machine = machine.model_copy(update={"allocator_settings": ""})

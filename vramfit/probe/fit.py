@@ -110,6 +110,7 @@ def run_probe(
     `predicted_levers` are the names of those that a prediction, and no user, gave to the job.
     """
     built = job if isinstance(job, Job) else job()
+    request = on_cards(request, built.cards)
     if request.choose_levers:
         return fit_choice(built, levers_for(built, request).choice, request, on_trial)
     if request.free_levers:
@@ -118,7 +119,24 @@ def run_probe(
     request = with_loading(request, built)
     backend = open_backend(job, built, request)
     limit = _host_limit(built, request, backend)
-    return Probe(backend, request, on_trial, host_limit=limit, predicted_levers=predicted_levers).profile(built)
+    probe = Probe(backend, request, on_trial, host_limit=limit, predicted_levers=predicted_levers, cards=built.cards)
+    return probe.profile(built)
+
+
+def on_cards(request: ProbeRequest, cards: int) -> ProbeRequest:
+    """The request as it is answered for a job that several cards share: by a prediction.
+
+    Raises:
+        UsageError: it asks to measure, or for levers to be chosen.
+
+    """
+    if cards == 1:
+        return request
+    if request.mode == "measure":
+        raise UsageError(f"mode 'measure' tries one card, and {cards} share the job (--cards); use auto or predict.")
+    if request.choose_levers:
+        raise UsageError(f"--levers auto is of one card, and {cards} share the job; name levers, such as fsdp.")
+    return replace(request, mode="predict")
 
 
 def with_free_levers(job: Job, request: ProbeRequest) -> Job:

@@ -32,12 +32,13 @@ class Probe:
     on_trial: OnTrial
     host_limit: int | None = None
     predicted_levers: frozenset[str] = frozenset()
+    cards: int = 1
     trials: list[Trial] = field(default_factory=list)
 
     @property
     def maximum(self) -> int:
         """The largest micro-batch that is tried."""
-        most = min(self.request.maximum, CEILING)
+        most = min(-(-self.request.maximum // self.cards), CEILING)
         return most if self.host_limit is None else min(most, self.host_limit)
 
     def profile(self, job: Job) -> Profile:
@@ -103,6 +104,7 @@ class Probe:
             trials,
             objective,
             effective_batch=self.request.effective_batch,
+            world_size=self.cards,
             batch_norm=batch_norm,
             most=self._why_no_more(),
         )
@@ -111,9 +113,9 @@ class Probe:
     def _why_no_more(self) -> str | None:
         """What keeps a search from larger micro-batches than `maximum`; None where the user named the sizes."""
         request = self.request
-        if request.batch_sizes or self.maximum == request.effective_batch:
+        if request.batch_sizes or self.maximum * self.cards == request.effective_batch:
             return None
-        if self.maximum == request.schedule.images:
+        if self.maximum * self.cards == request.schedule.images:
             return f"it is the whole data set, an epoch has {self.maximum} images"
         if self.maximum == self.host_limit:
             return "the host's free memory holds no larger one"

@@ -23,7 +23,7 @@ from vramfit.measure.machine import read_machine
 from vramfit.measure.worker import JobSource
 from vramfit.plan.reuse import judge_reuse
 from vramfit.probe.backend import card_here, open_backend
-from vramfit.probe.fit import run_probe, tell_nobody, with_free_levers, with_loading
+from vramfit.probe.fit import on_cards, run_probe, tell_nobody, with_free_levers, with_loading
 from vramfit.probe.probe import OnTrial
 from vramfit.probe.request import ProbeRequest
 from vramfit.records import Budget, Profile, Verdict
@@ -40,6 +40,8 @@ def fit_or_recall(job: JobSource, request: ProbeRequest, on_trial: OnTrial = tel
         As `fit` does.
 
     """
+    if isinstance(job, Job):
+        request = on_cards(request, job.cards)
     device = None if request.mode == "predict" or request.choose_levers else card_here(request)
     if device is None:
         return run_probe(job, request, on_trial), None

@@ -15,6 +15,7 @@ from vramfit.plan.search import CEILING
 from vramfit.prediction.allocator.allocator import Settings
 from vramfit.prediction.explain import Explanation, explain_trial
 from vramfit.prediction.largest_batch import LargestBatch
+from vramfit.prediction.overheads import NCCL_BYTES
 from vramfit.prediction.phase_peaks import phase_peaks
 from vramfit.prediction.predict import TracePredictor
 from vramfit.prediction.trace_records import Trace
@@ -26,11 +27,8 @@ from vramfit.script.declared_options import USAGE_EXIT, named_wrongly
 from vramfit.script.leaks import leak_note
 from vramfit.script.levers import allocator_environment
 from vramfit.script.outcome import Outcome
-from vramfit.units import MIB, format_size
+from vramfit.units import format_size
 
-# What NCCL takes of a card past torch: 110 MiB a communicator (M40, NVIDIA/nccl#34) to 688 MiB (four A100 with NVLink,
-# NVIDIA/nccl#964).
-NCCL_BYTES = (110 * MIB, 688 * MIB)
 _SHOWN = 4
 # Runs of as many samples whose peaks differ by less than this share took the same: lengths of texts may vary a little.
 _SAME_PEAK = 0.05

@@ -11,8 +11,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from vramfit.errors import UsageError
 from vramfit.jobs.job import Job
-from vramfit.jobs.levers.apply import available
+from vramfit.jobs.levers.apply import available, shards
 from vramfit.jobs.levers.compile import compile_network
 from vramfit.jobs.levers.text import with_levers
 from vramfit.jobs.ranks import Ranks
@@ -124,6 +125,7 @@ def run(source: TaskSource, options: RunOptions, listeners: Sequence[Listener] =
         device = choose_device(options.device, ranks)
         task = source.open(resumed, _teller(told))
         job = with_levers_of(task.job, options)
+        refuse_sharding(job)
         _teller(told)("planning the batch for the card", 0, 1)
         wanted = options.batch_size or (resumed.content["effective_batch"] if resumed else None)
         decision = decide(job, options, device, ranks, samples=len(task.training), effective=wanted)
@@ -137,6 +139,20 @@ def run(source: TaskSource, options: RunOptions, listeners: Sequence[Listener] =
         if ranks.is_first:
             _finish(loop, told)
         return _end(loop, decision, told, time.monotonic() - began)
+
+
+def refuse_sharding(job: Job) -> None:
+    """Refuse what this trainer cannot keep and recover.
+
+    Raises:
+        UsageError: the job's network is to be sharded.
+
+    """
+    if shards(job.levers):
+        raise UsageError(
+            "fsdp is predicted for a loop of your own, which calls torch's fully_shard on each block; this trainer "
+            "keeps whole weights on every card: leave fsdp out."
+        )
 
 
 def with_levers_of(job: Job, options: RunOptions) -> Job:

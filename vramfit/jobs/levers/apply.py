@@ -101,10 +101,26 @@ def accumulates(levers: Iterable[Lever]) -> bool:
     return all(kind.accumulates for kind, _ in _used(levers))
 
 
+def shards(levers: Iterable[Lever]) -> bool:
+    """Whether a card holds a part of each weight with the levers."""
+    return any(kind.shards for kind, _ in _used(levers))
+
+
 def levers_to_measure(job: "Job", model: "nn.Module", *, predicted: Collection[str]) -> tuple[Lever, ...]:
     """Levers to try on a card beside the job as it is; `predicted` are the names of those that a prediction chose."""
     found = (kind.to_measure(job, model, is_predicted=kind.name in predicted) for kind in kinds())
     return tuple(lever for lever in found if lever is not None)
+
+
+def apply_to_placement(step: "Step", levers: Iterable[Lever]) -> None:
+    """Bring a step's network to its device as its levers say, before the rest of it is moved there.
+
+    Raises:
+        UsageError: the network or the machine cannot do it.
+
+    """
+    for kind, lever in _used(levers):
+        kind.on_placement(step, lever)
 
 
 def apply_to_network(model: "nn.Module", levers: Iterable[Lever]) -> None:

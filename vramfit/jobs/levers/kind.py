@@ -26,8 +26,8 @@ class LeverKind:
     """One lever: what it is called, what it costs, and what it does to a job wherever that is run or predicted.
 
     Hooks run in the order in which a job meets them: `on_job` before anything is built, `allocator_options` before the
-    first tensor on the card, `on_network` before the optimizer, `on_step` when the step is complete. `on_trace` is for
-    predictions alone.
+    first tensor on the card, `on_placement` before the network is there, `on_network` before the optimizer, `on_step`
+    when the step is complete. `on_trace` is for predictions alone.
 
     Attributes:
         name: what `--levers` and a profile call it.
@@ -35,6 +35,7 @@ class LeverKind:
         cost: `free` costs no time, `time` takes some.
         order: its place among the levers of the same cost, in lists and where levers are tried.
         accumulates: gradients of several micro-batches can be added up with it.
+        shards: a card holds a part of each weight with it.
         exact: the run's numbers are those of the run without it, up to the order of additions.
         per_module: may name the modules that it applies to.
         conflicts: levers that it cannot be used with, by name, each with the sentence that says so.
@@ -48,6 +49,7 @@ class LeverKind:
     order: ClassVar[int]
     exact: ClassVar[bool]
     accumulates: ClassVar[bool] = True
+    shards: ClassVar[bool] = False
     per_module: ClassVar[bool] = False
     conflicts: ClassVar[Mapping[str, str]] = {}
     missing_on: ClassVar[Mapping[str, str]] = {}
@@ -95,6 +97,14 @@ class LeverKind:
     def allocator_options(self, lever: "Lever") -> str:
         """Options of the CUDA caching allocator, as PYTORCH_ALLOC_CONF has them: `name:value,name:value`."""
         return ""
+
+    def on_placement(self, step: "Step", lever: "Lever") -> None:
+        """Bring the network to its device part by part; it is on the host, and what is left there follows whole.
+
+        Raises:
+            UsageError: the network or the machine cannot do it.
+
+        """
 
     def on_network(self, model: "nn.Module", lever: "Lever") -> None:
         """Change the network in place; it is on its device, in training mode and in its memory order.

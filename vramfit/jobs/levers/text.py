@@ -8,7 +8,7 @@ from vramfit.errors import UsageError
 from vramfit.jobs.levers.registry import kind_of, kinds
 from vramfit.records import Lever
 
-_ITEM = re.compile(r"(?P<name>[a-z_-]+)(=(?P<setting>[a-z0-9]+))?(@(?P<modules>[\w.]+(\+[\w.]+)*))?")
+_ITEM = re.compile(r"(?P<name>[a-z_-]+)(=(?P<setting>[a-z0-9_]+))?(@(?P<modules>[\w.]+(\+[\w.]+)*))?")
 
 
 def check_lever(lever: Lever) -> Lever:

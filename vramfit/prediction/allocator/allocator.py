@@ -96,8 +96,10 @@ class CachingAllocator:
         self.allocated_bytes -= block.size
         return lambda: self._give_back(block)
 
-    def replay(self, events: Iterable[int], sizes_bytes: Sequence[int]) -> None:
+    def replay(self, events: Iterable[int], sizes_bytes: Sequence[int], streams: Sequence[int] = ()) -> None:
         """Run the events of a trace: `i` allocates `sizes_bytes[i]` under the key `i`, `~i` frees it.
+
+        `streams` are those that storages belong to; empty where all belong to the first.
 
         Raises:
             AllocatorOom: as `malloc`.
@@ -106,7 +108,7 @@ class CachingAllocator:
         malloc, free = self.malloc, self.free
         for event in events:
             if event >= 0:
-                malloc(event, sizes_bytes[event])
+                malloc(event, sizes_bytes[event], streams[event] if streams else 0)
             else:
                 free(~event)
 

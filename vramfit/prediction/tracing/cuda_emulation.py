@@ -10,13 +10,12 @@ from torch.optim import optimizer
 from torch.utils import _foreach_utils
 
 from vramfit.cards import Card
-from vramfit.jobs.job import Job
 from vramfit.prediction.tracing.autocast import cuda_autocast
 from vramfit.prediction.tracing.card_answers import believed_card, card_of
 from vramfit.prediction.tracing.cuda_kernels import AMPERE
 from vramfit.prediction.tracing.host_access import two_memories
-from vramfit.prediction.tracing.model_building import built_without_memory
 from vramfit.prediction.tracing.recorder import Recorder
+from vramfit.prediction.tracing.sparse_tensors import dense_parts
 from vramfit.prediction.tracing.swapping import scripting_sees_torch, swap
 
 
@@ -49,26 +48,23 @@ def cuda_everywhere(
         yield
 
 
-def storageless_model(job: Job, recorder: Recorder, *, real: bool = False) -> nn.Module:
-    """The job's network without memory, moved to the card in the order in which `Module.to` moves it."""
-    model = built_without_memory(job, real=real)
+def move_to_card(model: nn.Module, recorder: Recorder) -> None:
+    """Under a recorder, move what is not there yet of a network in place, in the order in which `Module.to` does."""
     moved: dict[int, tuple[Tensor, Tensor]] = {}  # originals are kept, for a number may stand for a new object else
     for name, module in _children_first(model, "", set()):
         for tensors in (module._parameters, module._buffers):
             for key, tensor in tensors.items():
-                if tensor is not None:
+                if tensor is not None and not any(map(recorder.on_card, dense_parts(tensor))):
                     if id(tensor) not in moved:
                         moved[id(tensor)] = tensor, _moved(tensor, recorder, name)
                     tensors[key] = moved[id(tensor)][1]  # type: ignore[assignment]  # a parameter stays one
-    return model
 
 
 def _moved(tensor: Tensor, recorder: Recorder, module: str) -> Tensor:
     if not isinstance(tensor, nn.Parameter):
         return recorder.move(tensor, "buffer", module)
     if type(tensor).to is not Tensor.to:
-        with recorder:
-            return tensor.to("cuda")  # as those of bitsandbytes do, which are quantized on the card
+        return tensor.to("cuda")  # as those of bitsandbytes do, which are quantized on the card
     copy = nn.Parameter(recorder.move(tensor.detach(), "parameter", module), tensor.requires_grad)
     copy.__dict__.update(tensor.__dict__)
     return copy

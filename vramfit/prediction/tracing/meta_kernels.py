@@ -113,7 +113,7 @@ TAKEN_FOR_CUDNN = {
     "_scaled_dot_product_cudnn_attention_backward": "cuDNN's attention takes backward what FlashAttention's does",
 }
 # Libraries of operators whose results are known, and that take nothing worth counting while they run.
-_KNOWN_NAMESPACES = {"aten", "prims", "prim", "torchvision", "bitsandbytes", "c10d", "_c10d_functional"}
+_KNOWN_NAMESPACES = {"aten", "prims", "prim", "torchvision", "bitsandbytes", "c10d", "_c10d_functional", "fsdp"}
 
 
 @cache

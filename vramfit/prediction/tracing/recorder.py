@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass_type
 
 from vramfit.choices import ASSUMED, ValuePolicy
 from vramfit.prediction.trace_records import (
@@ -40,7 +40,8 @@ LOSS = "(loss)"  # in place of a module's name
 class Recorder(TorchDispatchMode):
     """A dispatch mode that runs operations without their kernels and fills a `Trace`.
 
-    `phase` says which part of the step runs. A tensor is on the card if the recorder made it, else on the host.
+    `phase` says which part of the step runs, `stream` of which stream memory is taken. A tensor is on the card if the
+    recorder made it, else on the host.
     `capability` is the card's compute capability.
     """
 
@@ -48,6 +49,7 @@ class Recorder(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no types there
         self.trace = trace
         self.phase: TracePhase = "setup"
+        self.stream = 0
         self._capability = capability
         self._values = Values(self.on_card, limit_of(policy))
         self._assumptions = Assumptions(self._values, trace.assumptions, strict=policy.strict)
@@ -56,6 +58,7 @@ class Recorder(TorchDispatchMode):
         self._making: tuple[str, Kind, str] = ("", "temporary", "")
         self._live: dict[int, int] = {}  # address of a storage -> its number in the trace
         self._references: dict[int, weakref.ref[Any]] = {}
+        self._emptied: set[int] = set()  # addresses of storages that are there and hold nothing
         self._modules: list[str] = []
         self._starts: list[tuple[int, tuple[int, ...]]] = []  # of each module: events before it, storages it was given
         self._nodes: list[int] = []  # sequence number of the first autograd node of each entry of _node_modules
@@ -66,9 +69,9 @@ class Recorder(TorchDispatchMode):
     ) -> Any:
         """Run the operation and record it."""
         kwargs = kwargs or {}
-        if func.namespace == "profiler":
-            return func(*args, **kwargs)
-        if nature_of(func) is Nature.VIEW:
+        if any(map(is_traceable_wrapper_subclass_type, types)):
+            return NotImplemented  # a DTensor: its parts come here by themselves
+        if func.namespace == "profiler" or nature_of(func) is Nature.VIEW:
             return func(*args, **kwargs)
         given = tensors_given(args, kwargs)
         place = kwargs.get("device")
@@ -139,6 +142,21 @@ class Recorder(TorchDispatchMode):
         """The values of a tensor on the card, known or assumed, as a host tensor that must not be written into."""
         with torch.utils._python_dispatch._disable_current_modes():
             return self._assumptions.read(tensor, what)
+
+    def empty(self, tensor: Tensor) -> None:
+        """Free the memory of a tensor that stays, as a storage that is resized to nothing does."""
+        address = self._address(tensor)
+        if address in self._live and address not in self._emptied:
+            self.trace.events.append(~self._live[address])
+            self._emptied.add(address)
+
+    def refill(self, tensor: Tensor, op: str) -> None:
+        """Give a tensor that was emptied its memory again."""
+        address = self._address(tensor)
+        if address in self._emptied:
+            self._emptied.remove(address)
+            self._making = (op, "temporary", self._module())
+            self._made(tensor)
 
     def note(self, assumed: str) -> None:
         """Remember that the caller's line relies on an assumption."""
@@ -259,7 +277,7 @@ class Recorder(TorchDispatchMode):
         size, address = storage.nbytes(), storage._cdata
         number = len(self.trace.storages)
         op, kind, module = self._making
-        self.trace.storages.append(StorageRecord(size, op, module, self.phase, kind))
+        self.trace.storages.append(StorageRecord(size, op, module, self.phase, kind, self.stream))
         self.trace.events.append(number)
         self._live[address] = number
 
@@ -272,6 +290,9 @@ class Recorder(TorchDispatchMode):
     def _free(self, address: int, number: int) -> None:
         self._live.pop(address, None)
         self._values.drop(address)
+        if address in self._emptied:
+            self._emptied.remove(address)
+            return
         record = self.trace.storages[number]
         if record.kind in ("activation", "loss") and self.phase == record.phase:
             record.kind = "temporary"

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass_type
 from torch.utils._pytree import tree_leaves, tree_map
 
 from vramfit.prediction.tracing.op_schema import Nature, nature_of, written_argument
@@ -44,7 +45,11 @@ def _tells_of_form(func: Any) -> bool:
 
 
 def dense_parts(tensor: Tensor) -> list[Tensor]:
-    """The tensors with memory that make up a tensor: itself, or a sparse one's indices and values."""
+    """The tensors with memory that make up a tensor: itself, a sparse one's indices and values, or a DTensor's part."""
+    if is_traceable_wrapper_subclass_type(type(tensor)):
+        names: list[str] = tensor.__tensor_flatten__()[0]  # type: ignore[attr-defined]  # a subclass with parts has it
+        parts = [getattr(tensor, name) for name in names]
+        return [part for one in parts if isinstance(one, Tensor) for part in dense_parts(one)]
     return [tensor._indices(), tensor._values()] if _is_sparse(tensor) else [tensor]
 
 

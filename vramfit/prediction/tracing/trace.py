@@ -24,15 +24,17 @@ from vramfit.jobs.job import Batch, Job, Tree
 from vramfit.jobs.levers.apply import job_to_trace
 from vramfit.jobs.step import Precision, Step
 from vramfit.prediction.trace_records import Trace, TracePhase
+from vramfit.prediction.tracing.absent_ranks import absent_ranks
 from vramfit.prediction.tracing.address_space import release
 from vramfit.prediction.tracing.card_places import CARD
 from vramfit.prediction.tracing.compiled import compiled_runs_eagerly
-from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere, storageless_model
+from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere, move_to_card
 from vramfit.prediction.tracing.cuda_kernels import AMPERE
 from vramfit.prediction.tracing.flex_attention import fused_flex_attention
 from vramfit.prediction.tracing.host_batch import traceable_batch
 from vramfit.prediction.tracing.lasting_answers import LastingAnswers
 from vramfit.prediction.tracing.long_memory import remember_all
+from vramfit.prediction.tracing.model_building import built_without_memory
 from vramfit.prediction.tracing.randomness import repeatable_randomness
 from vramfit.prediction.tracing.recorder import Recorder
 
@@ -52,7 +54,8 @@ def trace_step(
     """Record `steps` optimizer steps of a job, and then a validation step, at one micro-batch.
 
     `capability` is the compute capability of the card, which decides the kernels of attention; `uncast` names
-    operations that autocast is to leave alone, as older versions of torch did. `policy` says what to do about values
+    operations that autocast is to leave alone, as older versions of torch did. Of a job that
+    several cards share, the step is that of the first. `policy` says what to do about values
     that only a card has; what was assumed is listed in the trace. Validation that fails is traced up to there, and the
     list says so.
 
@@ -66,7 +69,7 @@ def trace_step(
     with _explained(job), repeatable_randomness():
         host = traceable_batch(job, micro_batch)
         recorder, lasting = Recorder(trace, capability, policy), LastingAnswers()
-        with cuda_everywhere(capability, recorder, uncast), lasting.kept_true():
+        with cuda_everywhere(capability, recorder, uncast), lasting.kept_true(), absent_ranks(job.cards, recorder):
             traced = _set_up(job, recorder)
             note = recorder.note
             with compiled_runs_eagerly(note), fused_flex_attention(note):
@@ -179,6 +182,10 @@ class TracedStep(Step):
             if isinstance(value, Tensor):
                 self._recorder.mark_kind(value, "optimizer state")
 
+    def to_card(self, module: nn.Module) -> None:
+        """Move what is not there yet to the card of the trace."""
+        move_to_card(module, self._recorder)
+
     def _to_device(self, value: Tensor) -> Tensor:
         return self._recorder.move(value, "input")
 
@@ -191,7 +198,7 @@ class TracedStep(Step):
 
 
 def _set_up(job: Job, recorder: Recorder) -> TracedStep:
-    model = storageless_model(job, recorder, real=recorder.policy.real)
+    model = built_without_memory(job, real=recorder.policy.real)
     with recorder:
         loss = None if job.loss is None else _marked(job.loss, recorder)
         traced = TracedStep(replace(job, model=lambda: model, loss=loss), recorder)

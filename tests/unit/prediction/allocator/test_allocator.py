@@ -233,3 +233,13 @@ def test_replay_runs_a_trace():
     allocator.replay([0, 1, ~0, 2, ~1, ~2], [10 * MIB, GIB, 10 * MIB])
     assert allocator.allocated_bytes == 0
     assert allocator.peak_allocated_bytes == GIB + 10 * MIB
+
+
+def test_a_block_that_is_free_in_one_stream_serves_no_other():
+    def reserved(streams):
+        allocator = made()
+        allocator.replay([0, ~0, 1], [20 * MIB, 20 * MIB], streams)
+        return allocator.reserved_bytes
+
+    assert reserved([0, 0]) == reserved(()) == 20 * MIB
+    assert reserved([0, 1]) == 40 * MIB

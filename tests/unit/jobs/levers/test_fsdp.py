@@ -1,0 +1,125 @@
+"""A network that several cards share: what a rank holds, what it learns, and what is refused."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from sharded_ranks import RANKS, SAMPLES, SETTINGS, WIDTH, make_job, rows, run_sharded, trained
+
+from vramfit.errors import UsageError
+from vramfit.jobs.levers.text import parse_levers
+from vramfit.jobs.step import Step
+from vramfit.prediction.overheads import NCCL_BYTES
+from vramfit.prediction.predict import predict
+from vramfit.prediction.tracing.trace import trace_step
+from vramfit.probe.fit import fit
+from vramfit.training.trainer import refuse_sharding
+
+FLOAT = 4
+
+
+def sharded(setting="on", cards=RANKS, **options):
+    return make_job(levers=parse_levers(f"fsdp={setting}"), cards=cards, **options)
+
+
+def shares(cards):
+    """Bytes of a rank's part of each weight: cut along its first dimension, and filled up."""
+    shapes = [tuple(value.shape) for value in make_job().model().parameters()]
+    return [-(-shape[0] // cards) * (shape[1] if len(shape) > 1 else 1) * FLOAT for shape in shapes]
+
+
+def of_kind(trace, kind):
+    return sorted(one.size_bytes for one in trace.storages if one.kind == kind and one.phase != "setup")
+
+
+@pytest.mark.parametrize("cards", [2, 3, 8])
+def test_a_rank_holds_its_share_of_weights_and_moments_filled_up(cards):
+    trace = trace_step(sharded(cards=cards), 4)
+    held = sorted(one.size_bytes for one in trace.storages if one.kind == "parameter" and one.op == "new_zeros")
+    assert held == sorted(shares(cards))
+    assert of_kind(trace, "optimizer state") == sorted(2 * shares(cards))
+
+
+def test_gradients_are_parts_of_what_is_scattered_of_a_block():
+    trace = trace_step(sharded(), 4)
+    blocks = 4
+    groups = of_kind(trace, "gradient")
+    assert len(groups) == 2 * (blocks + 1)  # two steps, and what is in no block
+    assert sum(groups) == 2 * sum(shares(RANKS))
+
+
+def test_one_block_is_whole_at_a_time_unless_they_are_kept():
+    """In the forward pass of the second step, of the weights that are gathered."""
+
+    def whole(setting):
+        trace, held, most = trace_step(sharded(setting), 4), 0, 0
+        for event in trace.events:
+            one = trace.storages[event if event >= 0 else ~event]
+            if one.op == "all_gather":
+                held += one.size_bytes if event >= 0 else -one.size_bytes
+                most = max(most, held)
+        return most
+
+    block = 2 * 4 * WIDTH * WIDTH + 5 * WIDTH + 7 * FLOAT  # a weight of 33 rows is filled up to 34
+    everything = sum(shares(RANKS)) * RANKS
+    assert whole("keep") == everything
+    assert block * FLOAT < whole("on") < everything - block * FLOAT
+
+
+def test_two_ranks_learn_what_one_learns_of_all_samples(tmp_path):
+    losses, alone = trained(make_job(clip_norm=0.5), rows(SAMPLES))
+    for found in zip(*(by_setting.values() for by_setting in run_sharded(tmp_path)), strict=True):
+        means = torch.tensor([one["losses"] for one in found]).mean(0)
+        torch.testing.assert_close(means, torch.tensor(losses), rtol=1e-5, atol=1e-6)
+        for one in found:
+            torch.testing.assert_close(one["weights"], dict(alone.model.state_dict()), rtol=1e-4, atol=1e-5)
+            assert one["held"] * FLOAT == sum(shares(RANKS))
+    assert len(SETTINGS) == 2
+
+
+def test_half_precision_is_gathered_where_it_is_asked_for():
+    job = sharded("half", amp="bf16")
+    gathered = [one.size_bytes for one in trace_step(job, 4).storages if one.op == "all_gather"]
+    whole = [one.size_bytes for one in trace_step(replace(job, levers=parse_levers("fsdp")), 4).storages]
+    assert sum(gathered) > 0
+    assert max(gathered) * 2 in whole
+
+
+def test_a_rank_takes_less_and_nccl_widens_its_band():
+    alone = predict(make_job(), micro_batch=4, gpu="rtx3090")
+    many = predict(make_job(cards=4), micro_batch=4, gpu="rtx3090")
+    assert many.peak_allocated_bytes == alone.peak_allocated_bytes
+    assert many.device_used_band_bytes[1] == alone.device_used_band_bytes[1] + NCCL_BYTES[1]
+    parts = trace_step(sharded(cards=4), 4).peak_bytes
+    assert parts < trace_step(make_job(), 4).peak_bytes
+
+
+def test_a_plan_divides_its_batch_over_the_cards_and_says_what_each_takes():
+    profile = fit(sharded(cards=4), gpu="rtx3090", effective_batch=64, objective="largest")
+    assert (profile.plan.micro_batch, profile.plan.world_size, profile.plan.effective_batch) == (16, 4, 64)
+    assert any("NCCL takes 110 MiB to 688 MiB" in note and "what FSDP2 gathers" in note for note in profile.notes)
+    assert not any("NCCL" in note for note in fit(make_job(), gpu="rtx3090", batch_sizes=[4]).notes)
+
+
+def test_streams_of_their_own_take_from_pools_of_their_own():
+    trace = trace_step(sharded(), 4)
+    assert {one.stream for one in trace.storages} > {0}
+    assert {one.stream for one in trace.storages if one.kind in ("activation", "optimizer state")} == {0}
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Step(sharded(), "cpu"), r"shares a network over several cards.*--cards 2"),
+        (lambda: trace_step(sharded(cards=1), 4), r"shares a network over several cards"),
+        (lambda: trace_step(sharded(ema_decay=0.9), 4), r"leave the EMA \(ema_decay\) out"),
+        (lambda: trace_step(sharded(channels_last=True), 4), r"use one of the two"),
+        (lambda: trace_step(sharded("half"), 4), r"amp is None; use fsdp=on"),
+        (lambda: make_job(cards=0), r"cards is 0; use 1 or more"),
+        (lambda: fit(make_job(cards=2), mode="measure"), r"tries one card, and 2 share the job"),
+        (lambda: refuse_sharding(sharded()), r"keeps whole weights on every card: leave fsdp out"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused_in_a_sentence(make, words):
+    with pytest.raises(UsageError, match=words):
+        make()
