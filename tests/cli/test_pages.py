@@ -31,6 +31,7 @@ BROWSER = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which
 SNAPSHOT = Path(__file__).resolve().parents[1] / "golden" / "snapshot.pickle"
 SMALLEST_LETTER = 9  # pixels of a screen
 PAPER = "rgb(255, 255, 255)"
+PAPER_WIDE = 673  # A4 without the margins of `@page`
 NARROW, WIDE = 390, 1280
 
 # What a drawing's words must not do: leave it, be too small to read, or lie over others.
@@ -101,15 +102,21 @@ def made_by_hand(folder):
     """Pages that would take long to come about: levers to choose from, no memory left, many cards, few landmarks."""
     trials = [make_trial(number, verdict=Verdict.FITS if number < 9 else Verdict.OOM) for number in range(1, 10)]
     trials[-1] = trials[-1].model_copy(update={"device_used_bytes": None, "step_time_s": None})
+    sizes = [round((7 + 0.25 * number) * GIB) for number in range(8)]
     rows = [
         FrontierRow(
             label=f"choice {number}",
             levers=(Lever(name="half_upsample"),) * number,
-            trial=make_trial(6, device_used_bytes=7 * GIB + number * GIB // 4, step_time_s=0.3 + 0.01 * number),
+            trial=make_trial(
+                6,
+                device_used_bytes=size,
+                device_used_band_bytes=(size - GIB, size + GIB),
+                step_time_s=0.3 + number / 100,
+            ),
             reason="exceeds the budget by some GiB, and is slower per image by a good deal",
             chosen=number == 0,
         )
-        for number in range(8)
+        for number, size in enumerate(sizes)
     ]
     profile = make_profile(8, trials=tuple(trials))
     errors = np.random.default_rng(0).gamma(3, 0.5, size=(2, 4))
@@ -175,6 +182,9 @@ def test_a_page_is_silent_and_whole_and_prints_on_white(browser, pages, width, s
         page.emulate_media(media="print")
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == PAPER, name
         assert page.locator(".save:visible").count() == 0, name
+        page.set_viewport_size({"width": PAPER_WIDE, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") == PAPER_WIDE, name
+        page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(media="screen")
     context.close()
 

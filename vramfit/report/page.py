@@ -1,10 +1,13 @@
 """What every page shares: one file that loads nothing from elsewhere, legible in light, in dark and in print."""
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
 from rich.table import Table
 
+# A range behind its figure, which on paper may stand below it, but in one line.
+_RANGE = re.compile(r"\([^()]*\)$|\S+ to \S+$")
 _LONG = 30  # characters in a cell, from which it is broken into lines
 
 
@@ -57,7 +60,8 @@ def _row(tag: str, cells: Sequence[str], words: Sequence[bool], marked: bool = F
 
 def _cell(tag: str, text: str, is_word: bool) -> str:
     kind = " class='word long'" if is_word and len(text) > _LONG else " class=word" if is_word else ""
-    return f"<{tag}{kind}>{escape(text)}</{tag}>"
+    written = escape(text) if is_word else _RANGE.sub(r"<span class=range>\g<0></span>", escape(text))
+    return f"<{tag}{kind}>{written}</{tag}>"
 
 
 _STYLE = """
@@ -96,7 +100,8 @@ dd{margin:0;min-width:0;overflow-wrap:anywhere}
 .first{color:var(--first)}.second{color:var(--second)}.third{color:var(--third)}.fourth{color:var(--fourth)}
 .limit{stroke:var(--ink);stroke-dasharray:5 3}
 @media print{body{margin:0;max-width:none;font-size:10.5pt}h2{break-after:avoid}.wide{overflow:visible}
-figure,tr,.tiles{break-inside:avoid}table{font-size:8pt}td,th{padding-left:.6rem}.pair{grid-template-columns:1fr 1fr}
+figure,tr,.tiles{break-inside:avoid}table{font-size:8pt}td,th{padding-left:.45rem;white-space:pre-line}
+td.long{min-width:9rem}.range{white-space:nowrap}.pair{grid-template-columns:1fr 1fr}
 .trio{grid-template-columns:1fr 1fr 1fr}}
 @page{margin:16mm}
 .save{font:inherit;font-size:.8rem;color:var(--soft);background:none;border:1px solid var(--line);border-radius:4px;
