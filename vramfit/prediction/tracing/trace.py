@@ -263,12 +263,14 @@ def _explanation(job: Job, error: Exception) -> str:
         what = f"{getattr(error, 'func', error)} needs values that only a card has"
         advice = "write it without reading values (torch.where in place of a mask or .item())"
     else:
-        what = f"{type(error).__name__}: {error}".strip()
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        what = f"{type(error).__name__}: {said}" if said else type(error).__name__
         ours = Path(frame.filename).parent == _JOBS
-        if job.loss is not None and (said := place.advice_on_loss(error, frame.line or "")):
-            return f"the step of '{job.name}' cannot be traced{place.words}: {what}; {said}."
+        if job.loss is not None and (mending := place.advice_on_loss(error, frame.line or "")):
+            return f"the step of '{job.name}' cannot be traced{place.words}: {what}; {mending}."
         advice = place.advice(error) or ("change what the job gives to it" if ours else "mend that line")
-    line = f"{frame.filename}:{frame.lineno} `{frame.line}`"
+    # Of a library, where it is installed says nothing.
+    line = f"{frame.filename.rpartition('site-packages/')[2]}:{frame.lineno} `{frame.line}`"
     return f"the step of '{job.name}' cannot be traced at {line}{place.words}: {what}; {advice}, or measure on a card."
 
 
@@ -277,7 +279,15 @@ _NOT_THEIRS = (Path(__file__).parent, Path(torch.__file__).parent)
 
 
 def _frame_of(error: Exception) -> traceback.FrameSummary:
-    """The last frame of the traceback that is neither torch's nor the tracer's; the step's own where no other is."""
+    """The last frame of the traceback that is neither torch's nor the tracer's; the step's own where no other is.
+
+    A class that looks attributes up itself fails where somebody asks it for one.
+    """
     frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if not set(_NOT_THEIRS) & set(Path(frame.filename).parents)]
+    theirs = [
+        frame
+        for frame in frames
+        if frame.name not in ("__getattr__", "__getattribute__")
+        and not set(_NOT_THEIRS) & set(Path(frame.filename).parents)
+    ]
     return (theirs or list(frames))[-1]

@@ -156,6 +156,24 @@ def test_what_fails_in_the_step_itself_is_put_down_to_what_the_job_gives() -> No
         trace_step(job(model=lambda: nn.Linear(WIDTH + 1, 1)), 2)
 
 
+class Settings:
+    """Looks its attributes up itself, as configurations of transformers do."""
+
+    def __getattr__(self, name: str) -> object:
+        raise AttributeError(f"\nSettings has no {name}\n  and more lines")
+
+
+def test_an_error_of_a_network_is_said_with_the_line_that_asked() -> None:
+    def read(_: Tensor) -> object:
+        return Settings().start_token
+
+    with pytest.raises(NotTraceable) as caught:
+        trace_step(job(model=partial(Reading, read)), 2)
+    said = str(caught.value)
+    assert "`return Settings().start_token`" in said
+    assert "AttributeError: Settings has no start_token; mend that line" in said
+
+
 def test_random_state_and_torch_are_left_as_they_were() -> None:
     state = torch.get_rng_state()
     deepcopy, numpy = torch.Tensor.__deepcopy__, torch.Tensor.numpy
