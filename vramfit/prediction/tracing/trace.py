@@ -5,6 +5,7 @@ optimizer state appears at the first step, gradients are dropped after each.
 """
 
 import inspect
+import os
 import traceback
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -265,15 +266,15 @@ def _explanation(job: Job, error: Exception) -> str:
     else:
         said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         what = f"{type(error).__name__}: {said}" if said else type(error).__name__
-        ours = Path(frame.filename).parent == _JOBS
+        ours = Path(frame.filename).parent == _JOBS or _LIBRARIES in frame.filename
         if job.loss is not None and (mending := place.advice_on_loss(error, frame.line or "")):
             return f"the step of '{job.name}' cannot be traced{place.words}: {what}; {mending}."
         advice = place.advice(error) or ("change what the job gives to it" if ours else "mend that line")
-    # Of a library, where it is installed says nothing.
-    line = f"{frame.filename.rpartition('site-packages/')[2]}:{frame.lineno} `{frame.line}`"
+    line = f"{frame.filename.rpartition(_LIBRARIES)[2]}:{frame.lineno} `{frame.line}`"
     return f"the step of '{job.name}' cannot be traced at {line}{place.words}: {what}; {advice}, or measure on a card."
 
 
+_LIBRARIES = f"site-packages{os.sep}"
 _JOBS = Path(inspect.getfile(Step)).parent
 _NOT_THEIRS = (Path(__file__).parent, Path(torch.__file__).parent)
 

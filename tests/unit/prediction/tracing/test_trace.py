@@ -164,7 +164,7 @@ class Settings:
 
 
 def test_an_error_of_a_network_is_said_with_the_line_that_asked() -> None:
-    def read(_: Tensor) -> object:
+    def read(_: torch.Tensor) -> object:
         return Settings().start_token
 
     with pytest.raises(NotTraceable) as caught:
