@@ -216,11 +216,15 @@ class Loading(Record):
 
 
 class Schedule(Record):
-    """How long the run is: images an epoch and epochs; `loading` is None where it was not measured."""
+    """How long the run is: images an epoch and epochs; `loading` is None where it was not measured.
+
+    `assumed` where nobody said how long: the guide's figures stand in, and tables leave out what follows from them.
+    """
 
     images: PositiveInt = IMAGES
     epochs: PositiveInt = EPOCHS
     loading: Loading | None = None
+    assumed: bool = False
 
     def epoch_time_s(self, images_per_s: float) -> float:
         """Seconds of an epoch at so many images a second of training steps: of steps and loading, the longer.

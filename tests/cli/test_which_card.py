@@ -56,6 +56,35 @@ def test_prices_alone_name_the_cards(vramfit, model, tmp_path):
     assert "cheapest" in document["picks"]
 
 
+def test_prices_without_a_card_and_cards_without_a_price_are_told(vramfit, model, tmp_path):
+    prices = tmp_path / "prices.csv"
+    prices.write_text("card,price_per_hour\nT4,0.2\nA100 80G,1.5\n")
+    words = ("probe", "--model", model, "--price", str(prices), "--gpu", "T4,L4")
+    said = vramfit(*words).out
+    assert "No price is given for L4, so the cheapest is of the others." in said
+    assert "Prices of cards that were not asked about: A100 SXM 80GB; name them with --gpu." in said
+    assert "200 epochs (assumed: --images and --epochs say how long yours is)" in said
+    assert json.loads(vramfit(*words, "--json").out)["unused_prices"] == ["A100 SXM 80GB"]
+
+
+def test_a_job_of_one_s_own_has_no_times_of_epochs_unless_it_is_said_how_long_it_is(vramfit, model):
+    words = ("probe", "--model", model, "--gpu", "T4", "--batch-size", "8")
+    said = vramfit(*words).out
+    assert "total" not in said
+    assert "epoch" not in said.replace("--epochs say how long an epoch and", "")
+    assert "--images and --epochs say how long" in said
+    said = vramfit(*words, "--images", "64", "--epochs", "3").out
+    assert "64 images an epoch, 3 epochs" in said
+    assert "total" in said
+
+
+def test_a_table_that_ends_at_the_data_set_says_so(vramfit, model):
+    said = vramfit("probe", "--model", model, "--gpu", "T4", "--images", "2000").out
+    assert "The table ends at batch 2000: it is the whole data set, an epoch has 2000 images." in said
+    said = vramfit("probe", "--model", model, "--gpu", "T4", "--objective", "largest").out
+    assert "batch 4096: larger ones were not tried; --images says how many samples an epoch has." in said
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -80,6 +80,18 @@ def test_no_number_is_cut(name, width):
         assert figure in text
 
 
+@settings(max_examples=30, deadline=None)
+@given(WIDTHS, st.lists(st.from_regex(r"[a-z0-9-]{1,30}( [a-z]{1,12})?", fullmatch=True), min_size=1, max_size=4))
+def test_no_word_of_a_name_is_broken(width, names):
+    one = terminal.make_table(("name", "batch", "source", "made"))
+    for name in names:
+        one.add_row(name, "3", "predicted", "2026-11-26")
+    text = drawn(one, width)
+    assert max(map(cell_len, text.splitlines())) <= width
+    for name in names:
+        assert all(word in text.split() for word in name.split())
+
+
 CELLS = st.one_of(st.floats(-1e9, 1e9).map("{:+.2f}".format), st.integers(0, 10**12).map(str), st.just("-"))
 
 

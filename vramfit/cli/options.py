@@ -123,6 +123,11 @@ def is_factory(model: str) -> bool:
     return ":" in model and not model.startswith((TIMM, HUB))
 
 
+def is_landmark(model: str) -> bool:
+    """Whether a model's name is that of a network of the landmark job."""
+    return ":" not in model
+
+
 def uses_free(levers: str | None, *, own: bool) -> bool:
     """Whether `Levers` asks for those that cost no time, as nothing does; a Job of one's `own` is taken as it is."""
     return levers == FREE or (levers is None and not own)

@@ -25,11 +25,12 @@ from vramfit.cli.options import (
     ModelOrFactory,
     SequenceLength,
     is_factory,
+    is_landmark,
     read_size,
     uses_free,
 )
 from vramfit.cli.probe_lengths import BATCH_AXIS, answer_axis
-from vramfit.cli.probe_request import Case, cases_of, named_cards, named_levers, sizes_to_try
+from vramfit.cli.probe_request import Case, cases_of, named_cards, named_levers, schedule_of, sizes_to_try
 from vramfit.cli.progress import working
 from vramfit.cli.results import next_step, require_free, tell, write_result
 from vramfit.cli.which_card import answer_which_card, asks_which_card
@@ -138,11 +139,18 @@ def probe(
     amp: MixedPrecision = None,
     channels_last: ChannelsLast = False,
     epochs: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Epochs of the run, for the column of totals.")
-    ] = EPOCHS,
+        int | None,
+        typer.Option(min=1, metavar="N", help=f"Epochs of the run, for the column of totals; {EPOCHS} if not given."),
+    ] = None,
     images: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Training images, for the column of epoch times.")
-    ] = IMAGES,
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help=f"Training samples, beyond which no batch is tried, for the column of epoch times; {IMAGES} of the "
+            "landmark job if not given.",
+        ),
+    ] = None,
     export: Annotated[
         Path | None,
         typer.Option(
@@ -175,15 +183,13 @@ def probe(
 
     Measured on the GPU of this machine where there is one; with --gpu, or without a GPU, predicted.
     """
-    from vramfit.records import Schedule
-
     request = ProbeRequest(
         limits=MemoryLimits.parse(vram=vram, reserve=reserve),
         mode=mode,
         batch_sizes=sizes_to_try(batch_size, batch_sizes),
         objective=objective,
         effective_batch=effective_batch,
-        schedule=Schedule(images=images, epochs=epochs),
+        schedule=schedule_of(images, epochs, is_known=is_landmark(model)),
         choose_levers=levers == AUTO,
         free_levers=uses_free(levers, own=is_factory(model) or axis != BATCH_AXIS),
         strict=strict,

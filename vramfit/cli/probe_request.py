@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from vramfit.choices import AUTO, FREE, NONE
+from vramfit.choices import AUTO, EPOCHS, FREE, IMAGES, NONE
 from vramfit.cli.options import is_factory
 from vramfit.errors import UsageError
 from vramfit.jobs.hub.options import HubOptions
@@ -122,6 +122,14 @@ def sizes_to_try(batch_size: int | None, batch_sizes: str | None) -> tuple[int, 
     if batch_size is not None:
         return (batch_size,)
     return _numbers(batch_sizes) if batch_sizes is not None else None
+
+
+def schedule_of(images: int | None, epochs: int | None, *, is_known: bool) -> "Schedule":
+    """How long the run is; where nobody says so, that of the guide's job, which `is_known` says the job to be."""
+    from vramfit.records import Schedule
+
+    assumed = images is None and epochs is None and not is_known
+    return Schedule(images=images or IMAGES, epochs=epochs or EPOCHS, assumed=assumed)
 
 
 def named_levers(levers: str | None) -> "tuple[Lever, ...]":

@@ -178,7 +178,7 @@ def _tried(profile: "Profile", job: "Job", device: "Device") -> "Trial":
 
     budget = read_budget(device, MemoryLimits(vram_bytes=profile.budget.requested_bytes))
     micro_batch = profile.plan.micro_batch
-    last_batch = profile.schedule.images % micro_batch or None
+    last_batch = None if profile.schedule.assumed else profile.schedule.images % micro_batch or None
     return measure_trial(job, micro_batch, budget, device_index=device.index, last_batch=last_batch)
 
 

@@ -19,7 +19,8 @@ def slurm_sentences(plans: "Iterable[tuple[Job, str, Trial]]", schedule: "Schedu
     lines = []
     for job, card, trial in plans:
         slowest = trial.step_time_band_s[1] if trial.step_time_band_s else trial.step_time_s
-        run_s = None if slowest is None else schedule.epochs * schedule.epoch_time_s(trial.micro_batch / slowest)
+        known = slowest if not schedule.assumed else None
+        run_s = None if known is None else schedule.epochs * schedule.epoch_time_s(trial.micro_batch / known)
         lines.append(slurm_line(_known(card), run_host_bytes(job, trial.micro_batch), run_s))
     return [*dict.fromkeys(lines), slurm_remark(WORKERS)]
 

@@ -60,7 +60,7 @@ class MeasuredBackend:
             micro_batch,
             self.budget,
             device_index=self.device.index,
-            last_batch=self.schedule.images % micro_batch or None,
+            last_batch=None if self.schedule.assumed else self.schedule.images % micro_batch or None,
             runner=self.runner,
         )
         if trial.context_bytes is not None:

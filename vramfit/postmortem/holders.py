@@ -53,6 +53,7 @@ def _name_of(container: Any, frame: FrameType | None) -> tuple[str, Mapping[str,
     referrers = gc.get_referrers(container)
     owners = [one for one in referrers if isinstance(one, dict)]
     owners += [vars(one) for one in referrers if isinstance(getattr(one, "__dict__", None), dict)]
+    owners = [one for one in owners if id(container) not in one]  # the watch's own suspects are kept by identity
     for owner in sorted(owners, key=lambda one: "__name__" not in one):
         for name, value in list(owner.items()):
             if value is container and isinstance(name, str):

@@ -148,10 +148,10 @@ class LeakWatch:
 
     def _check(self, frame: FrameType) -> None:
         for growth in self._checks.take(self.steps, self._scans.suspects, frame):
-            holder = holder_of(growth, frame)
             # Without a graph it may be a cache, or a list that an epoch's end clears: it must come to be large.
             if growth.has_no_graph and growth.held_bytes < _LEAST_HELD_BYTES:
                 continue
+            holder = holder_of(growth, frame)
             self._once(str(holder), f"{holder} {_what(growth)}.")
 
     def _tell_card(self, card: WatchedCard) -> None:

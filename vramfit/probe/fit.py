@@ -47,7 +47,8 @@ def fit(
         batch_sizes: try these alone, in this order, and take the first that fits.
         objective: `fastest` is the smallest batch within 2 % of the best throughput, `largest` the largest.
         effective_batch: samples an optimizer step is to see; split into micro-batches that fit.
-        schedule: images an epoch, beyond which no micro-batch is searched for, and epochs; 700 and 200 by default.
+        schedule: images an epoch, beyond which no micro-batch is searched for, and epochs. Without it tables have no
+            times of epochs, and the search ends at 4,096 samples.
         strict: refuse to predict a step that reads values which only a card has, in place of assuming them.
         real_values: compute such values on the CPU as the step is traced; right for small models, slow for others.
         on_trial: called with each trial as it ends.
@@ -87,7 +88,7 @@ def fit(
         batch_sizes=None if batch_sizes is None else tuple(batch_sizes),
         objective=objective,
         effective_batch=effective_batch,
-        schedule=schedule or Schedule(),
+        schedule=schedule or Schedule(assumed=True),
         strict=strict,
         real_values=real_values,
     )

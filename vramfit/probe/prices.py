@@ -20,15 +20,26 @@ def read_prices(file: Path) -> dict[str, float]:
     named as `--gpu` takes them.
 
     Raises:
-        DataError: the file cannot be read, or a line has no such card or no price above 0; names the line.
+        DataError: the file cannot be read, or a line has no such card, a second price of one, or no price above 0;
+            names the line.
 
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
         rows = _json_rows(text) if file.suffix.lower() == ".json" else _csv_rows(text)
-        return {_card(name, where): _price(price, where) for where, name, price in rows}
+        return _by_card(rows)
     except (OSError, UnicodeDecodeError, ValueError, UnknownCard) as error:
         raise DataError(f"prices in {file}: {error}") from None
+
+
+def _by_card(rows: Iterable[tuple[str, str, Any]]) -> dict[str, float]:
+    prices: dict[str, float] = {}
+    for where, name, price in rows:
+        card = _card(name, where)
+        if card in prices:
+            raise ValueError(f"{where}: {card} has a price already, {prices[card]:g}; keep one of them.")
+        prices[card] = _price(price, where)
+    return prices
 
 
 def _json_rows(text: str) -> Iterable[tuple[str, str, Any]]:

@@ -108,18 +108,28 @@ class Probe:
             batch_norm=batch_norm,
             most=self._why_no_more(),
         )
-        return self._proven(plan).model_copy(update={"objective": self.request.objective})
+        plan = self._proven(plan)
+        notes = (*plan.notes, *self._end_of_table(plan))
+        return plan.model_copy(update={"objective": self.request.objective, "notes": notes})
+
+    def _end_of_table(self, plan: Plan) -> list[str]:
+        """Why there is no larger row than the last, where that one fits and the plan's own reason does not say so."""
+        why = self._why_no_more()
+        last = max(self._latest(), key=lambda trial: trial.micro_batch)
+        if why is None or not last.micro_batch == self.maximum > plan.micro_batch or last.verdict is not Verdict.FITS:
+            return []
+        return [f"The table ends at batch {self.maximum}: {why}."]
 
     def _why_no_more(self) -> str | None:
         """What keeps a search from larger micro-batches than `maximum`; None where the user named the sizes."""
         request = self.request
         if request.batch_sizes or self.maximum * self.cards == request.effective_batch:
             return None
-        if self.maximum * self.cards == request.schedule.images:
+        if self.maximum * self.cards == request.schedule.images and not request.schedule.assumed:
             return f"it is the whole data set, an epoch has {self.maximum} images"
         if self.maximum == self.host_limit:
             return "the host's free memory holds no larger one"
-        return "larger ones were not tried"
+        return "larger ones were not tried; --images says how many samples an epoch has"
 
     def _with_faster(self, plan: Plan, other: Lever) -> Plan:
         """The plan with a lever, or without it, whichever is measured to be faster; `other` is not how the plan is."""

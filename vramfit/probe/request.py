@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryLimits", "ProbeRequest"]
 
+# Where a search ends that knows no data set: a batch beyond it is hardly meant, and its samples may fill the host.
+MOST_UNASKED = 4096
+
 
 def _usual_schedule() -> "Schedule":
     from vramfit.records import Schedule
@@ -50,7 +53,7 @@ class ProbeRequest:
     """Samples an optimizer step is to see, split into micro-batches that fit. None for one micro-batch."""
 
     schedule: "Schedule" = field(default_factory=_usual_schedule)
-    """Images an epoch, beyond which no micro-batch is tried, and epochs."""
+    """Images an epoch, beyond which no micro-batch is tried, and epochs; those of an assumed one limit nothing."""
 
     choose_levers: bool = False
     """Choose the cheapest levers that make the batch fit, beside the job's own; else the job's own alone."""
@@ -98,5 +101,6 @@ class ProbeRequest:
 
     @property
     def maximum(self) -> int:
-        """The largest micro-batch that is of use: the effective batch, or all samples of an epoch."""
-        return min(self.schedule.images, self.effective_batch or self.schedule.images)
+        """The largest micro-batch of use: the effective batch, or all samples of an epoch where that is known."""
+        most = MOST_UNASKED if self.schedule.assumed else self.schedule.images
+        return min(most, self.effective_batch or most)

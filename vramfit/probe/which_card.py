@@ -56,7 +56,7 @@ class WhichCard:
     """The answer: cards that hold the job, the quickest first; those that do not; and the picks by name.
 
     Picks are `fastest`, `cheapest` (only where prices are known) and `smallest`, the least memory and of such the
-    fastest.
+    fastest. `unused_prices` are of cards that were not asked about.
     """
 
     holds: tuple[CardChoice, ...]
@@ -64,6 +64,7 @@ class WhichCard:
     picks: Mapping[str, CardChoice]
     schedule: Schedule
     levers: tuple[Lever, ...] = ()
+    unused_prices: tuple[str, ...] = ()
 
 
 def which_card(
@@ -108,7 +109,8 @@ def which_card(
     too_small = tuple(card for card in cards if weighed[card.name] is None)
     if not holds:
         raise NothingFits(_nothing_fits(too_small))
-    return WhichCard(tuple(holds), too_small, picks, request.schedule, job.levers)
+    unused = tuple(name for name in prices or {} if name not in weighed)
+    return WhichCard(tuple(holds), too_small, picks, request.schedule, job.levers, unused)
 
 
 def micro_batches(request: ProbeRequest) -> list[int]:

@@ -21,7 +21,7 @@ _SMALL_SHARE = 0.005
 
 def parts_table(explanation: Explanation) -> Table:
     """Every part of the peak: tensors by kind, hidden parts, the allocator's, and their sum."""
-    table = _table("part")
+    table = _table("part of the peak")
     for part in explanation.kinds:
         _row(table, part.name, part.size_bytes, explanation.peak_bytes)
     for part in (*explanation.hidden, *explanation.allocator):
@@ -32,7 +32,7 @@ def parts_table(explanation: Explanation) -> Table:
 
 def modules_table(explanation: Explanation) -> Table:
     """The tensors of the peak by module, two levels; small ones together."""
-    table = _table("module")
+    table = _table("module, at the peak")
     small = 0
     for module in explanation.modules:
         if module.size_bytes < _SMALL_SHARE * explanation.peak_bytes:

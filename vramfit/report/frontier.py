@@ -24,20 +24,21 @@ def frontier_table(frontier: Frontier, schedule: Schedule) -> Table:
 
     Step time is that of an optimizer step, all its parts.
     """
-    table = make_table((*_FIGURES, "images/s", _EPOCH))
+    table = make_table((*_FIGURES, "images/s", *_epoch_column(schedule)))
     for row in frontier.rows:
         rate = f"{row.trial.throughput_images_per_s:.1f}" if row.trial.throughput_images_per_s else "-"
         choice, *figures = _figures(row)
         name = f"{MARK if row.chosen else ''}{choice}"
-        table.add_row(name, *figures, rate, _epoch(row, schedule), style=_style(row))
+        table.add_row(name, *figures, rate, *_epoch(row, schedule), style=_style(row))
     return table
 
 
 def numbered_figures(frontier: Frontier, schedule: Schedule) -> Table:
     """The same rows in 120 columns, numbered, without images a second."""
-    table = make_table(("row", *_FIGURES, _EPOCH))
+    table = make_table(("row", *_FIGURES, *_epoch_column(schedule)))
     for number, row in enumerate(frontier.rows, start=1):
-        table.add_row(f"{MARK if row.chosen else ''}{number}", *_figures(row), _epoch(row, schedule), style=_style(row))
+        name = f"{MARK if row.chosen else ''}{number}"
+        table.add_row(name, *_figures(row), *_epoch(row, schedule), style=_style(row))
     return table
 
 
@@ -77,8 +78,12 @@ def _figures(row: FrontierRow) -> tuple[str, ...]:
     )
 
 
-def _epoch(row: FrontierRow, schedule: Schedule) -> str:
-    return epoch_cell(row.trial, schedule)
+def _epoch_column(schedule: Schedule) -> tuple[str, ...]:
+    return () if schedule.assumed else (_EPOCH,)
+
+
+def _epoch(row: FrontierRow, schedule: Schedule) -> tuple[str, ...]:
+    return () if schedule.assumed else (epoch_cell(row.trial, schedule),)
 
 
 def _style(row: FrontierRow) -> str | None:

@@ -23,7 +23,8 @@ def show_script(answer: ScriptAnswer, file: TextIO | None = None) -> None:
     say("", plan_sentence(profile), *((_BAND,) if answer.peak else ()), *profile.notes, "", file=file)
     if answer.peak:
         say(words(answer.peak), "", file=file)
-    phases = make_table(("phase", "tensors\nGiB"))
+    # A phase's fullest moment, which of one phase alone is the peak's.
+    phases = make_table(("phase, each at its fullest", "tensors\nGiB"))
     for phase, size in answer.phases.items():
         phases.add_row(phase, f"{size / GIB:.3f}")
     show(phases, file)

@@ -34,14 +34,14 @@ def trial_table(trials: Sequence[Trial], chosen: int | None, schedule: Schedule 
     """One row a trial, in the order given; the row whose micro-batch is `chosen` is marked.
 
     A predicted device figure carries its 90 % band. Time per epoch is that of steps or of loading, the longer; without
-    a schedule there are no such columns.
+    a schedule, or of one that nobody named, there are no such columns.
     """
     table = make_table(_TRIAL_COLUMNS)
     for trial in trials:
         marked = trial.micro_batch == chosen
         cells = _trial_cells(trial, schedule or Schedule(), marked)
         table.add_row(*cells, style="bold" if marked else None)
-    return table if schedule else with_columns(table, [one for one in table.columns if one.header not in _OF_SCHEDULE])
+    return table if schedule and not schedule.assumed else _without_epochs(table)
 
 
 def plan_table(label: str, plans: Sequence[tuple[str, Profile | None]]) -> Table:
@@ -49,7 +49,11 @@ def plan_table(label: str, plans: Sequence[tuple[str, Profile | None]]) -> Table
     table = make_table((label, "batch", *_PLAN_COLUMNS))
     for case, profile in plans:
         table.add_row(case, *_plan_cells(profile))
-    return table
+    return _without_epochs(table) if any(one.schedule.assumed for _, one in plans if one) else table
+
+
+def _without_epochs(table: Table) -> Table:
+    return with_columns(table, [one for one in table.columns if one.header not in _OF_SCHEDULE])
 
 
 def profile_list(profiles: Mapping[str, Profile]) -> Table:
@@ -191,6 +195,8 @@ def _time_sentence(profile: Profile) -> str:
     schedule = profile.schedule
     length = f"{schedule.images} images an epoch, {schedule.epochs} epoch{'' if schedule.epochs == 1 else 's'}"
     loading = schedule.loading
+    if schedule.assumed:
+        return "Times: training steps alone; --images and --epochs say how long an epoch and the run take."
     if loading is None:
         return f"Times: training steps alone, {length}."
     timed = [trial for trial in profile.trials if trial.throughput_images_per_s]

@@ -53,6 +53,7 @@ def timeline_page(explanation: Explanation, title: str, trial: Trial | None = No
         "Point at the drawing to read a moment.</p>",
         f"<figure><div class='scrolls'>{_drawing(explanation, kinds, trial)}</div>{_legend(kinds)}"
         "<p id='moment' aria-live='polite'>&nbsp;</p></figure>",
+        "<h2>At the peak</h2>",
         f"<div class='tables'>{_tables(explanation)}</div>",
     )
     data = json.dumps(_data(timeline), separators=(",", ":")).replace("</", "<\\/")

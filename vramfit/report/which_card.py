@@ -19,6 +19,8 @@ _COLUMNS = ("card", "why", "kind", "sold\nGB", "batch", "device\nGiB", "headroom
 _OF_MONEY = ("price\nan hour", "cost of\nthe run")
 _WORDS = {"fastest": "The fastest", "cheapest": "The cheapest", "smallest": "The smallest"}
 _HOUR_S = 3600
+_NAMED = 6
+_ASSUMED = " (assumed: --images and --epochs say how long yours is)"
 
 
 def choices_table(answer: WhichCard) -> Table:
@@ -35,6 +37,7 @@ def choices_table(answer: WhichCard) -> Table:
 def pick_sentences(answer: WhichCard) -> list[str]:
     """The picks, and the cards that do not hold the job, one sentence each."""
     said = [f"{_WORDS[name]} that holds it: {_in_words(choice)}." for name, choice in answer.picks.items()]
+    said += _price_sentences(answer)
     if "cheapest" not in answer.picks:
         said.append("The cheapest is not known without prices: give --price FILE or --price-per-hour.")
     if answer.too_small:
@@ -47,12 +50,28 @@ def pick_sentences(answer: WhichCard) -> list[str]:
     return said
 
 
+def _price_sentences(answer: WhichCard) -> list[str]:
+    """Cards without a price, and prices without a card."""
+    unpriced = [choice.card.name for choice in answer.holds if choice.price_per_hour is None]
+    said = []
+    if unpriced and len(unpriced) < len(answer.holds):
+        said.append(f"No price is given for {_few(unpriced)}, so the cheapest is of the others.")
+    if answer.unused_prices:
+        said.append(f"Prices of cards that were not asked about: {_few(answer.unused_prices)}; name them with --gpu.")
+    return said
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
 def reading_sentences(answer: WhichCard) -> list[str]:
     """What the figures count, and how sure they are."""
     schedule = answer.schedule
     return [
-        f"Total: training steps alone, {schedule.images} images an epoch, {schedule.epochs} epochs; in parentheses the "
-        "range that holds the true figure 9 times in 10.",
+        f"Total: training steps alone, {schedule.images} images an epoch, {schedule.epochs} epochs"
+        f"{_ASSUMED if schedule.assumed else ''}; in parentheses the range that holds the true figure 9 times in 10.",
         levers_sentence(answer.levers) if answer.levers else "Levers: none.",
         "Predicted, not verified on these cards: micro-batches are those of a grid, in NCHW order on every card where "
         "--gpu NAME takes the faster one, and cards of one generation share replays; the picks are proven each on its "
@@ -82,6 +101,7 @@ def choices_document(answer: WhichCard) -> dict[str, Any]:
         "cards": [_plain(choice) for choice in answer.holds],
         "picks": {name: choice.card.name for name, choice in answer.picks.items()},
         "too_small": [card.name for card in answer.too_small],
+        "unused_prices": list(answer.unused_prices),
         "schedule": answer.schedule.model_dump(mode="json"),
     }
 

@@ -212,7 +212,7 @@ def write_down(
             job=_job_key(command, trace, outcome),
             machine=machine,
             budget=budget,
-            schedule=Schedule(),
+            schedule=Schedule(assumed=True),
             plan=plan,
             trials=tuple(trials),
             notes=(*([leak] if leak else []), *_notes(outcome, trace), *rank_notes(command), *budget.notes),

@@ -79,6 +79,15 @@ def nested(trainer, loss):
     trainer.history.append({"loss": loss, "step": trainer.step})
 
 
+def keeper():
+    kept = []
+
+    def keep(trainer, loss):
+        kept.append(loss)
+
+    return keep
+
+
 def running_sum(trainer, loss):
     trainer.total += loss
 
@@ -116,6 +125,12 @@ def test_what_grows_is_told_once_with_its_line(keep, said):
     (sentence,) = Trainer().run(keep)
     assert said in sentence
     assert "at test_leak_watch.py:" in sentence
+
+
+def test_the_watch_s_own_bookkeeping_is_no_holder():
+    (sentence,) = Trainer(160).run(keeper())
+    assert "growth.py" not in sentence
+    assert "keeps the graph of every step" in sentence
 
 
 def nothing(trainer, loss):
@@ -291,7 +306,8 @@ class RisingCard:
 def test_a_line_that_rises_is_looked_into_at_once(monkeypatch, each_step, told):
     monkeypatch.setattr(sys.modules[__name__], "SECONDS_A_STEP", 0.005)  # half a second of run in all
     trainer = Trainer(steps=104)
-    assert len(trainer.run(append_loss, RisingCard(trainer, each_step))) == told
+    # No variable of a running function holds it: only a scan finds it.
+    assert len(trainer.run(meter, RisingCard(trainer, each_step))) == told
 
 
 def test_a_list_that_an_epoch_empties_is_none_that_grows_however_it_is_looked_at():

@@ -9,12 +9,13 @@ from scripted_card import ScriptedCard
 
 import vramfit
 from vramfit.cli.probe import probe
+from vramfit.cli.probe_request import schedule_of
 from vramfit.errors import NoUsableGpu, UsageError
 from vramfit.measure.budget import read_budget
 from vramfit.prediction.frontier import Frontier, FrontierRow
 from vramfit.probe import fit as fitting
 from vramfit.probe.backend import card_here
-from vramfit.probe.request import MemoryLimits, ProbeRequest
+from vramfit.probe.request import MOST_UNASKED, MemoryLimits, ProbeRequest
 from vramfit.records import Schedule
 from vramfit.units import GIB, MIB
 
@@ -81,8 +82,28 @@ def test_the_defaults_of_python_and_the_command_line_are_those_of_the_request(fa
     given = {name: parameter.default for name, parameter in signature(face).parameters.items()}
     for name in ("mode", "gpu", "objective", "effective_batch", "batch_sizes", "fresh"):
         assert given.get(name, getattr(request, name)) == getattr(request, name)
-    for name in ("images", "epochs"):
-        assert given.get(name, getattr(Schedule(), name)) == getattr(request.schedule, name)
+    for name in ("images", "epochs"):  # None where nothing is said
+        assert given.get(name) in (None, getattr(request.schedule, name))
+    assert schedule_of(None, None, is_known=True) == request.schedule
+
+
+@pytest.mark.parametrize(
+    ("images", "epochs", "is_known", "expected"),
+    [
+        (None, None, True, Schedule()),
+        (None, None, False, Schedule(assumed=True)),
+        (5000, None, False, Schedule(images=5000)),
+        (None, 3, False, Schedule(epochs=3)),
+    ],
+)
+def test_a_run_of_which_nobody_says_how_long_it_is_is_assumed(images, epochs, is_known, expected):
+    assert schedule_of(images, epochs, is_known=is_known) == expected
+
+
+def test_an_assumed_data_set_limits_no_batch_at_its_size():
+    assert ProbeRequest(schedule=Schedule(assumed=True)).maximum == MOST_UNASKED > Schedule().images
+    assert ProbeRequest(schedule=Schedule(assumed=True), effective_batch=32).maximum == 32
+    assert ProbeRequest(schedule=Schedule(images=50)).maximum == 50
 
 
 def test_levers_that_are_left_to_choose_are_chosen_and_their_batch_alone_is_tried(monkeypatch):

@@ -217,6 +217,7 @@ def test_prices_are_read_by_the_names_of_cards(tmp_path, name, text):
         ("p.csv", "card;price\n", "must name the columns card and price_per_hour"),
         ("p.csv", "card,price_per_hour\nrtx4090,free\n", "line 2: 'free' is no price above 0"),
         ("p.csv", "card,price_per_hour\nrtx4090,0.4\na2000,1\n", "line 3: 'a2000' does not say which card"),
+        ("p.csv", "card,price_per_hour\nrtx4090,0.4\nRTX 4090,0.5\n", "line 3: RTX 4090 has a price already, 0.4"),
         ("p.json", "[1]", "no object of prices"),
         ("p.json", '{"rtx4090": -1}', "'-1' is no price above 0"),
         ("p.json", "{", "p.json"),
