@@ -126,7 +126,7 @@ class Probe:
         if request.batch_sizes or self.maximum * self.cards == request.effective_batch:
             return None
         if self.maximum * self.cards == request.schedule.images and not request.schedule.assumed:
-            return f"it is the whole data set, an epoch has {self.maximum} images"
+            return f"it is the whole data set, an epoch has {request.schedule.images} images"
         if self.maximum == self.host_limit:
             return "the host's free memory holds no larger one"
         return "larger ones were not tried; --images says how many samples an epoch has"
