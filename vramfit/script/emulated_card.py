@@ -13,6 +13,7 @@ from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere
 from vramfit.prediction.tracing.swapping import swap, swap_all
 from vramfit.script.default_device import DefaultDevice
 from vramfit.script.recorder import ScriptRecorder
+from vramfit.script.tensor_types import card_types, typed
 
 
 @contextmanager
@@ -21,6 +22,8 @@ def emulated_card(card: Card, recorder: ScriptRecorder) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(cuda_everywhere(card.compute_capability, recorder, card=card))
         swap_all(stack, torch, DefaultDevice().answers())
+        swap_all(stack, torch.cuda, card_types())
+        swap(stack, torch.Tensor, "type", typed(torch.Tensor.type))
         swap(stack, torch, "compile", partial(_compile, recorder))
         swap_all(stack, torch.amp.GradScaler, {"_maybe_opt_step": _always_step, "get_scale": _first_scale})
         # Each has an address of its own, by which libraries find weights that are shared.

@@ -401,6 +401,19 @@ torch.save(torch.nn.Linear(99, 99).cuda().state_dict(), here)
 for where, on_card in ((None, True), ("cuda", True), (card, True), ("cpu", False)):
     here.seek(0)
     assert torch.load(here, map_location=where)["weight"].is_cuda == on_card
+kind, rows = torch.cuda.FloatTensor, torch.rand(4, 3)
+assert isinstance(rows.cuda(), kind) and not isinstance(rows, kind) and not isinstance(rows.cuda().long(), kind)
+assert isinstance(rows.type(kind), kind) and rows.type("torch.cuda.HalfTensor").dtype == torch.float16
+assert (rows.type(), rows.cuda().double().type()) == ("torch.FloatTensor", "torch.cuda.DoubleTensor")
+assert not rows.cuda().type(torch.FloatTensor).is_cuda and rows.cuda().type(torch.float16).is_cuda
+assert kind(2, 3).shape == (2, 3) and kind(rows.numpy()).is_cuda and kind(rows.cuda()).is_cuda and kind().numel() == 0
+assert torch.cuda.LongTensor([1, 2]).tolist() == [1, 2] and rows.type_as(kind(3, 1).fill_(1.0)).is_cuda
+torch.set_default_tensor_type(kind)
+assert torch.ones(2).is_cuda
+torch.set_default_tensor_type(torch.FloatTensor)
+graph = torch.sparse_coo_tensor([[0, 1], [1, 2]], [1.0, 2.0], (3, 3)).coalesce()
+assert not graph.is_cuda and graph.cuda().is_cuda and graph.cuda().coalesce().values().tolist() == [1.0, 2.0]
+assert torch.spmm(graph.cuda(), torch.ones(3, 2, device="cuda")).is_cuda
 torch.set_default_device("cuda")
 assert torch.ones(2).is_cuda and torch.nn.Linear(99, 99).weight.is_cuda and torch.get_default_device() == card
 torch.set_default_device("cpu")

@@ -27,7 +27,7 @@ from vramfit.prediction.tracing.fake_tensors import HOST, Operations, storageles
 from vramfit.prediction.tracing.meta_kernels import unknown_of
 from vramfit.prediction.tracing.op_costs import convolution_of, flops_of, reduction_of
 from vramfit.prediction.tracing.op_schema import Nature, nature_of
-from vramfit.prediction.tracing.sparse_tensors import concerns_sparse, dense_parts, run_sparse
+from vramfit.prediction.tracing.sparse_tensors import concerns_sparse, dense_parts, run_sparse, sparse_of
 from vramfit.prediction.tracing.tensor_trees import patterns, tensors_given, tensors_in
 from vramfit.prediction.tracing.values import Values, limit_of
 from vramfit.prediction.tracing.workspaces import workspaces_of
@@ -115,7 +115,11 @@ class Recorder(TorchDispatchMode):
         return taken
 
     def move(self, tensor: Tensor, kind: Kind, module: str = "") -> Tensor:
-        """The card's copy of a tensor from the host."""
+        """The card's copy of a tensor from the host, or of the parts of a sparse one."""
+        if tensor.layout is torch.sparse_coo:
+            with torch.utils._python_dispatch._disable_current_modes():
+                indices, values = (self.move(part, kind, module) for part in dense_parts(tensor))
+                return sparse_of(indices, values, tensor.shape, coalesced=tensor.is_coalesced())
         self._making = ("to", kind, module)
         with torch.utils._python_dispatch._disable_current_modes():
             stride = tensor.stride() if _dense(tensor) else torch.empty(tensor.shape, device="meta").stride()
@@ -202,7 +206,8 @@ class Recorder(TorchDispatchMode):
         self._note_node(self._modules[-1] if self._modules else "")
 
     def _numbers(self, value: Any) -> tuple[int, ...]:
-        addresses = dict.fromkeys(self._address(tensor) for tensor in tensors_in(value))
+        parts = (part for tensor in tensors_in(value) for part in dense_parts(tensor))
+        addresses = dict.fromkeys(map(self._address, parts))
         return tuple(self._live[address] for address in addresses if address in self._live)
 
     def _note_node(self, name: str) -> None:
@@ -249,7 +254,9 @@ class Recorder(TorchDispatchMode):
         self.trace.operations.append(OperationRecord(name, self._module(), self.phase, dtype, 0, size, size, position))
 
     def on_card(self, tensor: Tensor) -> bool:
-        """Whether a tensor is on the card: it is if the recorder made its storage."""
+        """Whether a tensor is on the card: it is if the recorder made its storage, or those of its parts."""
+        if tensor.layout is torch.sparse_coo:
+            return any(map(self.on_card, dense_parts(tensor)))
         return self._address(tensor) in self._live
 
     def holds(self, storage: torch.UntypedStorage) -> bool:
