@@ -108,6 +108,7 @@ class Trial(Record):
     `step_time_s` is the median of one optimizer step of one micro-batch. A predicted trial's figures are the
     middle of a 90 % band, kept in the `_band` fields as (low, high). `assumptions` are what it took for granted about
     values that only a card has, each with the line that relies on it: `loss.py:12: a mask keeps everything`.
+    `host_bound`: predicted to wait for the host's launches, so that the time is a lower bound.
     """
 
     source: Source
@@ -125,6 +126,7 @@ class Trial(Record):
     emulated: bool = False
     note: str = ""
     assumptions: tuple[str, ...] = ()
+    host_bound: bool = False
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic's documented order
     @property

@@ -20,7 +20,7 @@ from vramfit.prediction.constants import CONSTANTS, MemoryKind
 from vramfit.prediction.largest_batch import LargestBatch
 from vramfit.prediction.overheads import NCCL_BYTES, context_bytes, kept_workspaces, memory_kind, passing_workspaces
 from vramfit.prediction.replay_trace import Peaks, Spread, replay_trace
-from vramfit.prediction.roofline import Work, work_of, work_time_s
+from vramfit.prediction.roofline import Work, is_host_bound, work_of, work_time_s
 from vramfit.prediction.trace_records import Trace
 from vramfit.prediction.trace_series import TraceSeries
 from vramfit.prediction.tracing.trace import trace_step
@@ -266,6 +266,7 @@ class TracePredictor:
             step_time_s=time_s,
             step_time_band_s=(time_s * bands.time[0], time_s * bands.time[1]),
             assumptions=figures.assumptions,
+            host_bound=all(is_host_bound(work, self.card) for work in figures.steps),
         )
 
     def _slack(self, kind: MemoryKind) -> float:

@@ -6,6 +6,11 @@
 The shares are by kind of operation (`kind_of`), fitted to measured steps; the rates are a card's own. A card computes
 in float32 what it has no arithmetic for: bf16 before compute capability 8.0, and any FP8. NHWC order is faster on
 tensor cores alone; elsewhere a convolution is timed as in NCHW order, at best.
+
+Known limitations: all bytes are taken to come from the card's memory. A large L2 cache (RTX 40: 24 to 72 MB, H100: 50
+MB, beside 2 to 6 MB of RTX 30; NVIDIA's whitepapers on Ada and Hopper) keeps what an operation has just written for
+the next one, so RTX 40 cards are faster beside RTX 30 than is predicted, most of all with small images: no measured
+steps of theirs are at hand to fit a term to. A step that waits for the host is timed too low (see `is_host_bound`).
 """
 
 from collections.abc import Iterable
@@ -40,8 +45,24 @@ def step_time_s(operations: Iterable[OperationRecord], card: Card, constants: Ti
 
 def work_time_s(work: Work, card: Card, constants: TimeConstants = CONSTANTS.time) -> float:
     """Seconds that a step's work takes on a card."""
-    busy = sum(times * operation_s(operation, card, constants) for operation, times in work)
-    return max(busy, sum(times for _, times in work) * constants.launch_s)
+    return max(_busy_s(work, card, constants), _launching_s(work, constants))
+
+
+def is_host_bound(work: Work, card: Card, constants: TimeConstants = CONSTANTS.time) -> bool:
+    """Whether a step is so small that its time is that of launching its operations, for which the card waits.
+
+    Known limitation: operations are counted, of which some launch several kernels, and not what Python takes between
+    them; so the time of such a step is too low.
+    """
+    return _busy_s(work, card, constants) < _launching_s(work, constants)
+
+
+def _busy_s(work: Work, card: Card, constants: TimeConstants) -> float:
+    return sum(times * operation_s(operation, card, constants) for operation, times in work)
+
+
+def _launching_s(work: Work, constants: TimeConstants) -> float:
+    return sum(times for _, times in work) * constants.launch_s
 
 
 def operation_s(operation: OperationRecord, card: Card, constants: TimeConstants = CONSTANTS.time) -> float:

@@ -6,12 +6,16 @@ from typing import TextIO
 
 from vramfit.jobs.levers.text import describe_levers
 from vramfit.report.explain import modules_table, words
-from vramfit.report.table import budget_sentence, headline, plan_sentence, trial_table
+from vramfit.report.table import budget_sentence, headline, host_bound_sentences, plan_sentence, trial_table
 from vramfit.report.terminal import make_table, say, show
 from vramfit.script.answer import ScriptAnswer
 from vramfit.units import GIB
 
 _BAND = "Predicted: in parentheses the range that holds the true figure 9 times in 10."
+
+
+def _times(answer: ScriptAnswer) -> list[str]:
+    return [_BAND, *host_bound_sentences(answer.profile.trials)] if answer.peak else []
 
 
 def show_script(answer: ScriptAnswer, file: TextIO | None = None) -> None:
@@ -20,7 +24,7 @@ def show_script(answer: ScriptAnswer, file: TextIO | None = None) -> None:
     profile = answer.profile
     say(headline(profile), budget_sentence(profile.budget), "", file=file)
     show(trial_table(profile.trials, profile.plan.micro_batch, None), file)
-    say("", plan_sentence(profile), *((_BAND,) if answer.peak else ()), *profile.notes, "", file=file)
+    say("", plan_sentence(profile), *_times(answer), *profile.notes, "", file=file)
     if answer.peak:
         say(words(answer.peak), "", file=file)
     # A phase's fullest moment, which of one phase alone is the peak's.

@@ -158,12 +158,25 @@ def remarks(profile: Profile) -> list[str]:
         remarks.append(
             f"Predicted: in parentheses the range that holds the true figure 9 times in 10.{_counted(profile)}"
         )
+    remarks += host_bound_sentences(profile.trials)
     if any(trial.emulated for trial in profile.trials):
         remarks.append("Emulated: a larger card capped to this budget; another chip may pick other kernels.")
     if assumed := assumptions_of(profile.trials):
         remarks.append(f"Assumed of values that only a card has: {assumed}.")
     tried = [f"Batch {trial.micro_batch}: {trial.note}" for trial in profile.trials if trial.note]
     return list(dict.fromkeys([*remarks, *tried, *profile.plan.notes, *profile.budget.notes, *profile.notes]))
+
+
+def host_bound_sentences(trials: Sequence[Trial]) -> list[str]:
+    """That the times of small steps are lower bounds; nothing where the card is what a step waits for."""
+    waiting = [trial.micro_batch for trial in trials if trial.host_bound]
+    if not waiting:
+        return []
+    below = " and below" if len(waiting) > 1 else ""
+    return [
+        f"At batch {max(waiting)}{below} the card waits for the host: the time is that of launching each operation, a "
+        "lower bound, for Python's own time is not in it, nor in the range."
+    ]
 
 
 def _counted(profile: Profile) -> str:

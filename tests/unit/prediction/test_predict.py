@@ -16,7 +16,7 @@ from vramfit.prediction.constants import CONSTANTS
 from vramfit.prediction.overheads import context_bytes, convolution_workspaces, kept_workspaces
 from vramfit.prediction.predict import Predictor, card_budget
 from vramfit.prediction.replay_trace import Peaks, Spread
-from vramfit.prediction.roofline import kind_of, operation_s, step_time_s
+from vramfit.prediction.roofline import is_host_bound, kind_of, operation_s, step_time_s, work_of
 from vramfit.prediction.trace_records import Convolution, OperationRecord
 from vramfit.prediction.tracing.trace import trace_step
 from vramfit.records import Trial, Verdict
@@ -158,6 +158,27 @@ def test_a_step_takes_its_operations_or_their_launches_whichever_is_longer() -> 
     slow = CONSTANTS.time.model_copy(update={"launch_s": 1.0})
     assert step_time_s([one, one], card) == pytest.approx(2 * operation_s(one, card))
     assert step_time_s([one, one], card, slow) == 2.0
+
+
+def test_a_step_that_is_launches_alone_is_told_from_one_that_keeps_the_card_busy() -> None:
+    card, work = find_card("rtx3090"), work_of([convolution()] * 3)
+    assert not is_host_bound(work, card)
+    assert is_host_bound(work, card, CONSTANTS.time.model_copy(update={"launch_s": 1.0}))
+
+
+def test_a_trial_of_a_tiny_step_says_that_it_waits_for_the_host() -> None:
+    def job(width: int) -> Job:
+        return Job(
+            model=lambda: nn.Linear(width, width),
+            batch=lambda n: (torch.randn(n, width), torch.randn(n, width)),
+            loss=nn.functional.mse_loss,
+            optimizer=partial(torch.optim.SGD, lr=0.1),
+            amp=None,
+        )
+
+    card = find_card("rtx3090")
+    trials = [Predictor(job(width), card, card_budget(card)).trial(4) for width in (8, 8192)]
+    assert [trial.host_bound for trial in trials] == [True, False]
 
 
 def test_a_faster_card_takes_less() -> None:

@@ -157,3 +157,20 @@ def test_a_prediction_says_which_memory_it_counts():
     text = "\n".join(tables.remarks(make_profile(machine=Machine(card="L40S"))))
     assert "CUDA sees; NVML shows 471 MiB more as used" in text
     assert "NVML" not in "\n".join(tables.remarks(make_profile(machine=Machine(card="some card"))))
+
+
+@pytest.mark.parametrize(
+    ("waiting", "said"),
+    [
+        ((), None),
+        ((2,), "At batch 2 the card waits for the host"),
+        (
+            (1, 2),
+            "At batch 2 and below the card waits for the host: the time is that of launching each operation, a lower",
+        ),
+    ],
+)
+def test_times_that_are_launches_alone_are_said_to_be_lower_bounds(waiting, said):
+    trials = [make_trial(batch, host_bound=batch in waiting) for batch in (1, 2, 4)]
+    sentences = tables.host_bound_sentences(trials)
+    assert (sentences == []) if said is None else sentences[0].startswith(said)
