@@ -107,8 +107,13 @@ class Assumptions:
         """What an operation whose result's shape depends on values returns, as host tensors, and what was assumed."""
         self._refuse(str(func))
         result, why = self._values.computed(func, args, kwargs, given), self._values.why(given)
+        name = func.name().partition(".")[0]
+        if "unique" in name and why:  # one number everywhere stands for values that differ
+            result = None
+        if name == "aten::_unique2" and result is None:
+            result, why = _all_different(args, self._values.counts.of(args[0])), _DIFFERENT
         if result is None:
-            largest, words = _LARGEST.get(func.name().partition(".")[0], (None, _ONE))
+            largest, words = _LARGEST.get(name, (None, _ONE))
             result = largest(args) if largest else self._ran(func, args, kwargs, given)
             why = why or words
         if result is None:
@@ -145,12 +150,29 @@ def _all_boxes(args: Any) -> Tensor:
     return torch.arange(args[0].shape[0])
 
 
-def _all_different(args: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _all_different(args: Any, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What `_unique2` returns of so many values."""
     whole = torch.zeros((), dtype=torch.int64)
-    length = args[0].numel()
     inverse, counts = (len(args) > 2 and args[2]), (len(args) > 3 and args[3])
-    values = torch.zeros((), dtype=args[0].dtype).expand(length)
-    return values, whole.expand(args[0].shape if inverse else (0,)), whole.expand(length if counts else 0)
+    values = torch.zeros((), dtype=args[0].dtype).expand(count)
+    return values, whole.expand(args[0].shape if inverse else (0,)), whole.expand(count if counts else 0)
+
+
+def _all_rows(args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """What `unique_dim` returns of slices that are all different."""
+    length = args[0].shape[args[1]]
+    whole = torch.zeros((), dtype=torch.int64).expand(length)
+    return torch.zeros((), dtype=args[0].dtype).expand(args[0].shape), whole, whole
+
+
+def _all_runs(args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """What `unique_consecutive` returns of a tensor that changes at each element."""
+    given = (*args, False, False, None)
+    if given[3] is not None:
+        return _all_rows((args[0], given[3]))
+    whole = torch.zeros((), dtype=torch.int64)
+    values = torch.zeros((), dtype=args[0].dtype).expand(args[0].numel())
+    return values, whole.expand(args[0].shape if given[1] else (0,)), whole.expand(values.shape if given[2] else (0,))
 
 
 def _is_flag(args: Any, out: list[Tensor]) -> bool:
@@ -261,7 +283,8 @@ _RULES: dict[Any, Rule] = {
 _LARGEST: dict[str, tuple[Callable[[Any], Any], str]] = {
     "aten::nonzero": (_all_positions, _KEPT),
     "aten::masked_select": (_all_chosen, _KEPT),
-    "aten::_unique2": (_all_different, _DIFFERENT),
+    "aten::unique_dim": (_all_rows, _DIFFERENT),
+    "aten::unique_consecutive": (_all_runs, _DIFFERENT),
     "torchvision::nms": (_all_boxes, _BOXES),
     **{name: (result, OUTLIERS) for name, result in WITHOUT_OUTLIERS.items()},
 }

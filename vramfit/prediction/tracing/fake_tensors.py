@@ -128,6 +128,9 @@ class Operations:
         unknown = [tensor for tensor in new if self._values.of(tensor) is None]
         if unknown:
             self._assumptions.infer(func, args, parts)
+        self._values.counts.follow(func, args, given, new)
+        if why:
+            self._values.counts.assume_lengths(new)
         return out
 
     def _answer(

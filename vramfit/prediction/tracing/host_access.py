@@ -22,6 +22,8 @@ from vramfit.prediction.tracing.swapping import swap
 from vramfit.prediction.tracing.tensor_trees import tensors_given
 
 _ALL_LAYERS = "no layer is dropped at random"
+_MOVING = ("to", "cpu", "cuda", "type_as", "pin_memory", "share_memory_", "__repr__", "__deepcopy__", "__iter__")
+_LOOP_LIMIT = 256  # rounds of a loop over as many elements as are assumed; each runs the same operations
 _HOST_LIMIT_BYTES = 64 << 20  # a larger copy on the host reads as zeros and holds no memory
 
 
@@ -48,6 +50,10 @@ class Memories(Protocol):
         """What stands for a tensor that waits on the host without being read."""
         ...
 
+    def has_assumed_length(self, tensor: Tensor) -> bool:
+        """Whether it is assumed how many elements a tensor on the card has."""
+        ...
+
     def note(self, assumed: str) -> None:
         """Remember that the caller's line relies on an assumption."""
         ...
@@ -58,7 +64,17 @@ def two_memories(memories: Memories) -> Iterator[None]:
     """Within it, tensors move between host and card, and are read, as on a machine with a card."""
     access = _Access(memories)
     with ExitStack() as stack:
-        for name in ("to", "cpu", "cuda", "type_as", "pin_memory", "share_memory_", "__repr__", "__deepcopy__"):
+        for name in (
+            "to",
+            "cpu",
+            "cuda",
+            "type_as",
+            "pin_memory",
+            "share_memory_",
+            "__repr__",
+            "__deepcopy__",
+            "__iter__",
+        ):
             swap(stack, Tensor, name, _method(getattr(access, name.strip("_")), getattr(Tensor, name)))
         for name in ("numpy", "__array__", "tolist", "__dlpack__", "__reduce_ex__"):
             swap(stack, Tensor, name, _method(access.reader(name), getattr(Tensor, name)))
@@ -178,6 +194,15 @@ class _Access:
         if id(tensor) not in memo:
             memo[id(tensor)] = tensor.detach().clone().requires_grad_(tensor.requires_grad)
         return memo[id(tensor)]
+
+    def iter(self, original: Any, tensor: Tensor) -> Iterator[Tensor]:
+        """The elements of a tensor; the first ones of a long one whose length is assumed."""
+        length = len(tensor) if tensor.dim() else 0
+        if length > _LOOP_LIMIT and self._memories.has_assumed_length(tensor):
+            self._memories.note(f"a loop over {length} elements, as many as are assumed, ends after {_LOOP_LIMIT}")
+            tensor = tensor[:_LOOP_LIMIT]
+        elements: Iterator[Tensor] = original(tensor)
+        return elements
 
     def reader(self, name: str) -> Callable[..., Any]:
         """A replacement for a method that reads memory without an operation that a recorder could see."""

@@ -162,6 +162,10 @@ class Recorder(TorchDispatchMode):
             self._making = (op, "temporary", self._module())
             self._made(tensor)
 
+    def has_assumed_length(self, tensor: Tensor) -> bool:
+        """Whether it is assumed how many elements a tensor on the card has."""
+        return self._values.counts.has_assumed_length(tensor)
+
     def note(self, assumed: str) -> None:
         """Remember that the caller's line relies on an assumption."""
         self._assumptions.note(assumed)

@@ -18,6 +18,7 @@ from vramfit.choices import ValuePolicy
 from vramfit.prediction.tracing.address_space import is_reserved
 from vramfit.prediction.tracing.op_schema import written_tensors
 from vramfit.prediction.tracing.tensor_trees import tensors_in
+from vramfit.prediction.tracing.value_counts import ValueCounts
 
 _ATEN = torch.ops.aten
 # The most that one tensor may hold to have a twin: enough for targets and index maps, too little for activations.
@@ -64,10 +65,12 @@ class Values:
         self._on_card = on_card
         self._twins: dict[int, Twin] = {}
         self._limit = limit
+        self.counts = ValueCounts(self.of, self.why)
 
     def drop(self, address: int) -> None:
         """Forget a storage that is gone."""
         self._twins.pop(address, None)
+        self.counts.drop(address)
 
     def forget(self, tensors: Iterable[Tensor]) -> None:
         """Know nothing more of what these tensors hold."""
@@ -168,6 +171,8 @@ class Values:
     def write(self, func: Any, args: Any, kwargs: Any, given: list[Tensor]) -> None:
         """Follow an operation that writes: on the twins where all is known, else what it wrote is known no more."""
         written = [tensor for tensor in written_tensors(func, args, kwargs) if self._on_card(tensor)]
+        for tensor in written:
+            self.counts.drop(_address(tensor))
         if all(self._ready(func, tensor, written) for tensor in given):
             with suppress(Exception):
                 known = [self._writable(tensor) if _is_in(tensor, written) else self.of(tensor) for tensor in given]
