@@ -45,13 +45,17 @@ SETTINGS = ("on", "keep")
 
 @dataclass(frozen=True)
 class Case:
-    """A network, its batch, and the path of the list of blocks that its user shards one by one."""
+    """A network, its batch, and the paths of the lists whose members its user shards one by one.
+
+    `named` says whether the prediction is told them, where they are not the blocks that it finds by itself.
+    """
 
     model: Callable[[], nn.Module]
     batch: Callable[[int], tuple[Tensor, Tensor]]
     blocks: str
     loss: Callable[[Any, Tensor], Tensor] = F.cross_entropy
     optimizer: Callable[[Any], torch.optim.Optimizer] = torch.optim.AdamW
+    named: bool = False
 
 
 def ids(samples: int) -> tuple[Tensor, Tensor]:
@@ -142,7 +146,7 @@ CASES: dict[str, Case] = {
     "vit of timm": Case(partial(timm_model, "vit_tiny_patch16_224", **VIT), images, "blocks"),
     "resnet18": Case(resnet, images, "layer1 layer2 layer3 layer4"),
     "convnext of timm": Case(
-        partial(timm_model, "convnext_atto", depths=(1, 1, 2, 1), dims=(24, 48, 96, 192)), images, "stages"
+        partial(timm_model, "convnext_atto", depths=(1, 1, 2, 1), dims=(24, 48, 96, 192)), images, "stages", named=True
     ),
 }
 
@@ -255,11 +259,20 @@ def predicted_bytes(name: str, setting: str, ranks: int) -> int:
         loss=case.loss,
         optimizer=case.optimizer,
         amp=None,
-        levers=parse_levers(f"fsdp={setting}"),
+        levers=parse_levers(f"fsdp={setting}{_told(case)}"),
         cards=ranks,
     )
     with sdpa_kernel(SDPBackend.MATH):
         return trace_step(job, SAMPLES, validation=False).peak_bytes
+
+
+def _told(case: Case) -> str:
+    """The blocks by name, as a lever is given them."""
+    if not case.named:
+        return ""
+    model = case.model()
+    names = [f"{path}.{number}" for path in case.blocks.split() for number, _ in enumerate(model.get_submodule(path))]  # type: ignore[arg-type]
+    return f"@{'+'.join(names)}"
 
 
 def alone_bytes(name: str) -> int:

@@ -4,7 +4,7 @@ Blocks are gathered one by one as they are needed (`torch.distributed.fsdp.fully
 together. A weight is cut along its first dimension into parts of equal length, the last ones filled up.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 import torch.distributed as dist
@@ -19,6 +19,7 @@ def shard(
     device: torch.device,
     move: Callable[[nn.Module], object],
     *,
+    names: Collection[str] = (),
     keep: bool,
     gathered_in: torch.dtype | None,
 ) -> None:
@@ -28,11 +29,12 @@ def shard(
         model: the network, on the host.
         device: where this rank computes.
         move: moves a module and its parts to the device.
+        names: dotted names of the modules that are gathered one by one, inner ones first; empty for every block.
         keep: leave gathered weights whole from the forward to the backward pass: faster, and larger.
         gathered_in: the dtype of gathered weights; None for their own. Gradients are summed in float32.
 
     Raises:
-        UsageError: there are no other ranks, or this torch has no FSDP2.
+        UsageError: there are no other ranks, this torch has no FSDP2, or the network has no such module.
 
     """
     if not dist.is_initialized() or dist.get_world_size() < 2:
@@ -48,6 +50,8 @@ def shard(
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     policy = MixedPrecisionPolicy(param_dtype=gathered_in, reduce_dtype=torch.float32 if gathered_in else None)
     parts = dict(model.named_modules())
-    for module in (*map(parts.__getitem__, find_recomputable(model).blocks), model):
+    if missing := [name for name in names if name not in parts]:
+        raise UsageError(f"{type(model).__name__} has no module '{missing[0]}' to shard; see model.named_modules().")
+    for module in (*map(parts.__getitem__, names or find_recomputable(model).blocks), model):
         move(module)
         fully_shard(module, mesh=mesh, reshard_after_forward=not keep, mp_policy=policy)

@@ -287,9 +287,9 @@ def rank_notes(command: Command) -> list[str]:
         return []
     low, high = map(format_size, NCCL_BYTES)
     return [
-        f"What each of {command.world_size} ranks takes: its weights, its share of the data and the buckets of "
-        f"DistributedDataParallel. NCCL takes {low} to {high} of the card beside it, of which the most is in the high "
-        "end of a predicted range; the time of communication is not in the step."
+        f"What each of {command.world_size} ranks takes: its weights or, of FSDP2, its part of them, its share of the "
+        f"data and the buckets of DistributedDataParallel. NCCL takes {low} to {high} of the card beside it, of which "
+        "the most is in the high end of a predicted range; the time of communication is not in the step."
     ]
 
 

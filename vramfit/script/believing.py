@@ -35,7 +35,7 @@ class BelievingScript(ScriptProcess):
         """The card, and a world in which nothing of the user's changes."""
         with ExitStack() as stack:
             stack.enter_context(emulated_card(self.card, self.recorder))
-            stack.enter_context(first_of_ranks(self.recorder.made_on_card))
+            stack.enter_context(first_of_ranks(self.recorder.made_on_card, self.recorder))
             stack.enter_context(shapes_alone())
             stack.enter_context(short_loaders(self.observer))
             stack.enter_context(self.observer.watching())

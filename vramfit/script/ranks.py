@@ -16,16 +16,19 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parallel import distributed as parallel
 
+from vramfit.prediction.tracing.absent_ranks import sharding_is_recorded
+from vramfit.prediction.tracing.recorder import Recorder
 from vramfit.prediction.tracing.swapping import swap
 
 InPlace = Callable[[], AbstractContextManager[None]]
 
 
 @contextmanager
-def first_of_ranks(on_card: InPlace) -> Iterator[None]:
+def first_of_ranks(on_card: InPlace, recorder: Recorder | None = None) -> Iterator[None]:
     """Within it, a script may start a process group of any size, and is its rank 0.
 
-    `on_card` gives a context in which what torch makes for itself is on the card.
+    `on_card` gives a context in which what torch makes for itself is on the card; with a `recorder`, networks that the
+    script shards by FSDP2 are traced.
     """
     if not dist.is_available():
         yield
@@ -33,7 +36,7 @@ def first_of_ranks(on_card: InPlace) -> Iterator[None]:
     from torch.testing._internal.distributed import fake_pg  # noqa: F401  # registers the backend
 
     with ExitStack() as stack:
-        group = _Group()
+        group = _Group(stack, recorder)
         swap(stack, dist, "init_process_group", group.start)
         swap(stack, dist.distributed_c10d, "init_process_group", group.start)
         for name, replacement in group.answers().items():
@@ -82,7 +85,9 @@ def _first_alone(fn: Callable[..., Any], args: tuple[Any, ...] = (), nprocs: int
 class _Group:
     """The script's process group, as it asked for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, stack: ExitStack, recorder: Recorder | None) -> None:
+        self._stack = stack
+        self._recorder = recorder
         self._backend = "nccl"
         self._original = dist.init_process_group
 
@@ -105,6 +110,8 @@ class _Group:
             )
         self._backend = str(backend or "nccl")
         size = world_size if world_size > 0 else int(os.environ["WORLD_SIZE"])
+        if self._recorder is not None:
+            self._stack.enter_context(sharding_is_recorded(self._recorder))
         self._original("fake", store=FakeStore(), rank=0, world_size=size)
 
     def answers(self) -> dict[str, Callable[..., Any]]:
@@ -117,6 +124,8 @@ class _Group:
             "all_gather": _all_gather,
             "all_gather_into_tensor": _all_gather_into,
             "all_gather_single": _all_gather_into,
+            "reduce_scatter_tensor": _reduce_scatter_into,
+            "reduce_scatter_single": _reduce_scatter_into,
             "all_gather_object": _all_gather_object,
             "gather_object": _gather_object,
             "broadcast_object_list": lambda *_, **__: None,
@@ -130,8 +139,11 @@ def _all_gather(tensor_list: list[Tensor], tensor: Tensor, *_: Any, **__: Any) -
 
 
 def _all_gather_into(output_tensor: Tensor, input_tensor: Tensor, *_: Any, **__: Any) -> None:
-    times = output_tensor.numel() // max(1, input_tensor.numel())
-    output_tensor.view(-1).copy_(input_tensor.reshape(-1).repeat(times))
+    output_tensor.view(-1, max(1, input_tensor.numel())).copy_(input_tensor.reshape(1, -1))
+
+
+def _reduce_scatter_into(output: Tensor, input: Tensor, *_: Any, **__: Any) -> None:  # torch's name
+    output.view(-1).copy_(input.reshape(-1)[: output.numel()])
 
 
 def _all_gather_object(object_list: list[Any], obj: Any, *_: Any, **__: Any) -> None:

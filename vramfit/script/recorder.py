@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass_type
 
 from vramfit.prediction.trace_records import Kind, Trace
 from vramfit.prediction.tracing.address_space import is_reserved
@@ -19,6 +20,7 @@ from vramfit.prediction.tracing.card_places import CARD, is_card
 from vramfit.prediction.tracing.fake_tensors import HOST, Operations, storageless
 from vramfit.prediction.tracing.op_schema import Nature, nature_of
 from vramfit.prediction.tracing.recorder import Recorder
+from vramfit.prediction.tracing.sparse_tensors import dense_parts
 from vramfit.prediction.tracing.tensor_trees import tensors_given, tensors_in
 from vramfit.prediction.tracing.values import Values
 
@@ -42,6 +44,8 @@ class ScriptRecorder(Recorder):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run an operation where its tensors are."""
+        if any(map(is_traceable_wrapper_subclass_type, types)):
+            return NotImplemented  # a DTensor: its parts come here by themselves
         kwargs = kwargs or {}
         given = tensors_given(args, kwargs)
         if kwargs.get("device") == _UNSAID and self._given_card:
@@ -92,7 +96,7 @@ class ScriptRecorder(Recorder):
 
     def holds_card(self, values: Any) -> bool:
         """Whether a tensor among some arguments is on the card."""
-        return any(map(self.on_card, tensors_in(values)))
+        return any(self.on_card(part) for tensor in tensors_in(values) for part in dense_parts(tensor))
 
 
 class _Calls(TorchFunctionMode):

@@ -301,6 +301,38 @@ def test_a_rank_of_several_holds_weights_gradients_and_the_buckets_of_ddp(here):
     assert outcome.trace.peak_bytes >= 3 * weights
 
 
+SHARDED = """
+import os, torch, torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+dist.init_process_group("nccl")
+torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+mesh = init_device_mesh("cuda", (dist.get_world_size(),))
+model = torch.nn.Sequential(*(torch.nn.Linear(512, 512) for _ in range(6)))
+for block in (*model, model):
+    fully_shard(block, mesh=mesh)
+place = next(model.parameters()).device
+assert place.type == "cuda" and next(model.parameters()).is_cuda
+optimizer = torch.optim.AdamW(model.parameters())
+while True:
+    model(torch.randn(4, 512).to(place)).pow(2).mean().backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+def test_a_rank_of_a_script_that_shards_holds_its_part(here):
+    """Of weights after the set-up, of moments and gradients too after an update; one layer or two whole in between."""
+    (here / "train.py").write_text(SHARDED)
+    outcome = watch_script(parse_command(["torchrun", "--nproc_per_node", "4", "train.py"]), CARD, quiet=True)
+    layer = 4 * 513 * 512
+    part, alive, marks = 6 * layer // 4, outcome.trace.allocated_bytes(), outcome.trace.marks
+    assert alive[marks["step 1"] - 1] == pytest.approx(part, rel=0.01)
+    assert alive[marks["step 2"] - 1] == pytest.approx(4 * part, rel=0.02)
+    assert 4 * part < outcome.trace.peak_bytes < 5 * part + 4 * layer < 4 * 6 * layer
+
+
 LEVERS = """
 import torch
 from torch import nn

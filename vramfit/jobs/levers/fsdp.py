@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @register
 class Fsdp(LeverKind):
-    """torch's `fully_shard` on every block of the network, and on what is in none.
+    """torch's `fully_shard` on every block of the network or on the modules that are named, and on what is in none.
 
     `keep` leaves gathered weights whole until the backward pass has used them, `half` gathers them in the half
     precision of AMP, with which layers that AMP computes in float32 see rounded weights.
@@ -27,6 +27,7 @@ class Fsdp(LeverKind):
     order = 70
     exact = False
     shards = True
+    per_module = True
     conflicts: ClassVar[Mapping[str, str]] = {
         "channels_last": "fsdp cuts weights that lie in rows, which those of channels_last do not; use one of the two.",
         "compile": "fsdp is not predicted with compile; use one of the two levers.",
@@ -46,6 +47,8 @@ class Fsdp(LeverKind):
         """
         if job.ema_decay:
             raise UsageError("fsdp keeps no averaged copy of the weights; leave the EMA (ema_decay) out.")
+        if [one.name for one in job.levers].count(self.name) > 1:
+            raise UsageError("fsdp is given twice; name all modules in one, as in fsdp=on@encoder+decoder.")
         if job.channels_last:
             raise UsageError(self.conflicts["channels_last"])
         if lever.setting.startswith("half") and job.amp is None:
@@ -56,10 +59,17 @@ class Fsdp(LeverKind):
         """Shard the network block by block, each as it comes to the card.
 
         Raises:
-            UsageError: this process is alone, or its torch has no FSDP2.
+            UsageError: this process is alone, its torch has no FSDP2, or a module is not there.
 
         """
         from vramfit.jobs.sharding import shard
 
         gathered = step.precision.dtype if lever.setting.startswith("half") else None
-        shard(step.model, step.device, step.to_card, keep=lever.setting.endswith("keep"), gathered_in=gathered)
+        shard(
+            step.model,
+            step.device,
+            step.to_card,
+            names=lever.modules,
+            keep=lever.setting.endswith("keep"),
+            gathered_in=gathered,
+        )

@@ -39,14 +39,23 @@ def absent_ranks(cards: int, recorder: Recorder) -> Iterator[None]:
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
     with ExitStack() as stack:
-        _tell_in_place_of_torch(stack, recorder)
+        stack.enter_context(sharding_is_recorded(recorder))
+        for name in filter(partial(hasattr, dist), _COLLECTIVES):
+            swap(stack, dist, name, _at_once)
         stack.callback(setattr, sys, "excepthook", sys.excepthook)  # a process group names the rank in front of errors
         dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=cards)
         stack.callback(dist.destroy_process_group)
         yield
 
 
-def _tell_in_place_of_torch(stack: ExitStack, recorder: Recorder) -> None:
+@contextmanager
+def sharding_is_recorded(recorder: Recorder) -> Iterator[None]:
+    """Within it, what FSDP2 takes and frees without an operation is in the trace, and so are its streams.
+
+    Raises:
+        UsageError: this torch has no FSDP2.
+
+    """
     try:
         from torch.distributed import device_mesh
         from torch.distributed.fsdp._fully_shard import _fsdp_collectives, _fsdp_param, _fsdp_param_group, _fsdp_state
@@ -55,16 +64,19 @@ def _tell_in_place_of_torch(stack: ExitStack, recorder: Recorder) -> None:
         raise UsageError(
             "cards runs torch's fully_shard, which this torch has not; upgrade it to 2.6 or later."
         ) from error
-    for name in filter(partial(hasattr, dist), _COLLECTIVES):
-        swap(stack, dist, name, _at_once)
-    for module in (_fsdp_param, _fsdp_param_group):
-        swap(stack, module, "alloc_storage", partial(recorder.refill, op="all_gather"))
-    swap(stack, _fsdp_param, "free_storage", recorder.empty)
     streams = _Streams(recorder)
-    for module in (_fsdp_collectives, _fsdp_param_group, _fsdp_state):
-        swap(stack, module, "_get_device_handle", lambda *_: streams)
-    for owner, name in ((ShardingPropagator, "_propagate_tensor_meta_non_cached"), (device_mesh, "init_device_mesh")):
-        swap(stack, owner, name, _unseen(vars(owner)[name]))
+    with ExitStack() as stack:
+        for module in (_fsdp_param, _fsdp_param_group):
+            swap(stack, module, "alloc_storage", partial(recorder.refill, op="all_gather"))
+        swap(stack, _fsdp_param, "free_storage", recorder.empty)
+        for module in (_fsdp_collectives, _fsdp_param_group, _fsdp_state):
+            swap(stack, module, "_get_device_handle", lambda *_: streams)
+        for owner, name in (
+            (ShardingPropagator, "_propagate_tensor_meta_non_cached"),
+            (device_mesh, "init_device_mesh"),
+        ):
+            swap(stack, owner, name, _unseen(vars(owner)[name]))
+        yield
 
 
 class _Streams:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._prims_common import suggest_memory_format
 from torch.utils._pytree import tree_map
 
 from vramfit.prediction.tracing.address_space import reserve
@@ -214,21 +215,22 @@ def _ask(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     try:
         if not _needs_values(func):
             answer = _ask_meta(func, args, kwargs, _meta, "meta")
-            return _in_order_of_weight(answer, args) if func is _ATEN.convolution_backward.default else answer
+            return _as_cudnn_orders(answer, args) if func is _ATEN.convolution_backward.default else answer
     except NotImplementedError:
         pass
     return _ask_fake(func, args, kwargs)
 
 
-def _in_order_of_weight(answer: Any, args: tuple[Any, ...]) -> Any:
-    """A convolution's gradients as cuDNN makes them: that of an NHWC weight is NHWC, which torch 2.11's kernel denies.
+def _as_cudnn_orders(answer: Any, args: tuple[Any, ...]) -> Any:
+    """A convolution's gradients as cuDNN makes them: the weight's is NHWC where the images or the weight are.
 
-    A gradient in another order than its weight would be copied.
+    Autograd copies a gradient in another order than its weight (`cudnn_convolution_backward_weight` in ConvShared.cpp).
     """
     image, weight, bias = answer
-    ordered = args[2].dim() == 4 and args[2].is_contiguous(memory_format=torch.channels_last)
+    ordered = any(suggest_memory_format(one) == torch.channels_last for one in args[1:3])
     if ordered and isinstance(weight, _New):
-        weight = replace(weight, stride=args[2].stride())
+        stride = torch.empty(weight.size, device="meta", memory_format=torch.channels_last).stride()
+        weight = replace(weight, stride=stride)
     return image, weight, bias
 
 

@@ -33,6 +33,7 @@ from vramfit.prediction.tracing.values import Values, limit_of
 from vramfit.prediction.tracing.workspaces import workspaces_of
 
 _ATEN = torch.ops.aten
+_PLAIN = (Tensor, nn.Parameter)
 _TO_TORCH = torch.device("cpu")  # where a traced tensor is to torch's C++
 LOSS = "(loss)"  # in place of a module's name
 
@@ -259,7 +260,7 @@ class Recorder(TorchDispatchMode):
 
     def on_card(self, tensor: Tensor) -> bool:
         """Whether a tensor is on the card: it is if the recorder made its storage, or those of its parts."""
-        if tensor.layout is torch.sparse_coo:
+        if tensor.layout is torch.sparse_coo or _has_parts(tensor):
             return any(map(self.on_card, dense_parts(tensor)))
         return self._address(tensor) in self._live
 
@@ -319,6 +320,11 @@ class Recorder(TorchDispatchMode):
                 return cls._address(tensor._values())
             # Within torch.func's transforms, tensors are wrapped in ones without a storage.
             return cls._address(torch._C._functorch.get_unwrapped(tensor))
+
+
+def _has_parts(tensor: Tensor) -> bool:
+    kind = type(tensor)
+    return kind not in _PLAIN and is_traceable_wrapper_subclass_type(kind)
 
 
 def _size(tensor: Tensor) -> int:

@@ -77,6 +77,12 @@ def test_two_ranks_learn_what_one_learns_of_all_samples(tmp_path):
     assert len(SETTINGS) == 2
 
 
+def test_modules_that_are_named_are_gathered_in_place_of_blocks():
+    """Of three modules, each in two steps; the last is what is in none of them."""
+    named = make_job(levers=parse_levers("fsdp=on@1.0+1.1"), cards=RANKS)
+    assert len(of_kind(trace_step(named, 4), "gradient")) == 2 * 3
+
+
 def test_half_precision_is_gathered_where_it_is_asked_for():
     job = sharded("half", amp="bf16")
     gathered = [one.size_bytes for one in trace_step(job, 4).storages if one.op == "all_gather"]
@@ -115,6 +121,11 @@ def test_streams_of_their_own_take_from_pools_of_their_own():
         (lambda: trace_step(sharded(ema_decay=0.9), 4), r"leave the EMA \(ema_decay\) out"),
         (lambda: trace_step(sharded(channels_last=True), 4), r"use one of the two"),
         (lambda: trace_step(sharded("half"), 4), r"amp is None; use fsdp=on"),
+        (lambda: trace_step(make_job(levers=parse_levers("fsdp=on@7"), cards=2), 4), r"no module '7' to shard"),
+        (
+            lambda: trace_step(make_job(levers=parse_levers("fsdp=on@1.0,fsdp=keep@1.1"), cards=2), 4),
+            r"given twice; name all modules in one",
+        ),
         (lambda: make_job(cards=0), r"cards is 0; use 1 or more"),
         (lambda: fit(make_job(cards=2), mode="measure"), r"tries one card, and 2 share the job"),
         (lambda: refuse_sharding(sharded()), r"keeps whole weights on every card: leave fsdp out"),

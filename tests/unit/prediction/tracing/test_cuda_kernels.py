@@ -116,3 +116,18 @@ def test_cudnn_normalizes_images_in_their_own_memory_order(order) -> None:
     size = N * C * 16 * FLOAT
     assert made(trace, "native_batch_norm").count(size) == 1
     assert made(trace, "native_batch_norm_backward").count(size) == 1
+
+
+@pytest.mark.parametrize(("images", "weights", "copies"), [(False, False, 0), (True, True, 0), (True, False, 1)])
+def test_a_gradient_that_cudnn_orders_as_the_images_is_copied_into_the_order_of_its_weight(images, weights, copies):
+    """cuDNN makes the gradient of a weight in NHWC order where images are; `weight.grad` lies as the weight does."""
+    order = {True: torch.channels_last, False: torch.contiguous_format}
+
+    def convolved(values, weight):
+        values = values.to(memory_format=order[images])
+        return F.conv2d(values, nn.Parameter(weight.to(memory_format=order[weights]).detach()))
+
+    trace = traced(convolved, (N, C, 8, 8), (16, C, 3, 3))
+    size = 16 * C * 9 * FLOAT
+    assert made(trace, "convolution_backward").count(size) == 1
+    assert made(trace, "new_empty_strided").count(size) == copies
