@@ -1,6 +1,7 @@
 """`vramfit train`: check what fits, then train without running out of memory."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -65,6 +66,8 @@ def verb_of(kind: TaskKind) -> Callable[..., None]:
         given = read(kind.options, options)
         given["batch_size"] = _one_batch(given["batch_size"], effective_batch, grad_accum)
         chosen = kind.options(**given | {"amp": _amp(mixed_precision, amp)})
+        if isinstance(chosen, LandmarkOptions):
+            chosen = replace(chosen, mixed_precision=bool(mixed_precision))
         run = partial(_run, kind, log_images=log_images, as_json=as_json)
         if isinstance(chosen, LandmarkOptions) and chosen.folds is not None and chosen.fold is None:
             _run_folds(chosen, run, as_json=as_json)

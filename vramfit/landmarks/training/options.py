@@ -52,6 +52,7 @@ class LandmarkOptions(RunOptions, NetworkOptions):
         on_resume="fixed",
     )
     fold: int | None = option(None, "Validate on this fold, train on the others.", metavar="N", on_resume="fixed")
+    mixed_precision: bool = False  # whether --mixed-precision named it, as the old guide's lines do; no option itself
     cache_dir: Path | None = option(None, "Where decoded films are kept.", metavar="FOLDER", on_resume="silent")
 
     def __post_init__(self) -> None:
@@ -63,6 +64,11 @@ class LandmarkOptions(RunOptions, NetworkOptions):
             raise UsageError(f"--fold {self.fold} makes no sense; name it with --folds.")
         if not 1 <= self.fold <= self.folds:
             raise UsageError(f"--fold {self.fold} makes no sense; use 1 to {self.folds}.")
+
+    @property
+    def follows_guide(self) -> bool:
+        """Whether the run is written as the old guide's command lines are: a batch by hand, and --mixed_precision."""
+        return self.batch_size is not None and self.mixed_precision
 
     def is_fixed(self, name: str, info: OptionInfo) -> bool:
         """The seed, too, where it deals the films to folds."""

@@ -72,12 +72,13 @@ class FilmSamples:
 
 @dataclass(frozen=True)
 class FilmTask(Task):
-    """Training and validation films, and the landmark job on them."""
+    """Training and validation films, and the landmark job on them; `follows_guide` where the old guide's line asks."""
 
     options: LandmarkJobOptions
     training: FilmSamples
     validation: FilmSamples
     fold: Fold | None = None
+    follows_guide: bool = False
     job: Job = field(init=False)
 
     def __post_init__(self) -> None:
@@ -188,7 +189,9 @@ class FilmTask(Task):
         ]
 
     def plan_notes(self, profile: Profile | None, effective_batch: int) -> list[str]:
-        """What the guide promised, for the runs that are its own."""
+        """What the guide promised, for who comes from it."""
+        if not self.follows_guide:
+            return []
         note = guide_note(self.options, profile, effective_batch)
         return [note] if note else []
 

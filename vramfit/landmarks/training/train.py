@@ -1,7 +1,7 @@
 """Training a landmark network: films and options in, a run of the engine out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Job
@@ -41,7 +41,7 @@ class FilmSource:
     def open(self, resumed: Resumed | None, told: Told) -> FilmTask:
         """The films as a task; they are decoded into the cache where they are not yet."""
         options = self.options
-        return open_films(
+        task = open_films(
             options.dataset_path,
             lambda landmarks: LandmarkJobOptions.of(options, landmarks),
             film_format=options.film_format,
@@ -54,6 +54,7 @@ class FilmSource:
             fold=Fold(options.fold, options.folds, options.seed) if options.fold and options.folds else None,
             on_films=lambda split, done, total: told(f"decoding films of '{split}'", done, total),
         )
+        return replace(task, follows_guide=options.follows_guide)
 
     def job_of(self, resumed: Resumed) -> Job:
         """The job for as many landmarks as the checkpoint has."""
