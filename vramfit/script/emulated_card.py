@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.autograd.profiler_util import EventList
 
 from vramfit.cards import Card
 from vramfit.prediction.tracing.compiled import UNCOMPILED
@@ -25,11 +26,22 @@ def emulated_card(card: Card, recorder: ScriptRecorder) -> Iterator[None]:
         swap_all(stack, torch.cuda, card_types())
         swap(stack, torch.Tensor, "type", typed(torch.Tensor.type))
         swap(stack, torch, "compile", partial(_compile, recorder))
+        swap_all(stack, torch.profiler.profile, _idle_profiler())
         swap_all(stack, torch.amp.GradScaler, {"_maybe_opt_step": _always_step, "get_scale": _first_scale})
         # Each has an address of its own, by which libraries find weights that are shared.
         swap(stack, torch.Tensor, "data_ptr", lambda self: self.untyped_storage()._cdata + self.storage_offset())
         swap(stack, torch.UntypedStorage, "data_ptr", lambda self: self._cdata)
         yield
+
+
+def _idle_profiler() -> dict[str, Any]:
+    """A profiler that watches nothing: it would trace the tracing."""
+    idle = dict.fromkeys(("start", "stop", "step", "export_chrome_trace", "export_memory_timeline"), _nothing)
+    return idle | dict.fromkeys(("key_averages", "events"), lambda *_, **__: EventList([]))
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """Nothing that memory depends on."""
 
 
 def _compile(recorder: ScriptRecorder, model: Any = None, **_: Any) -> Any:

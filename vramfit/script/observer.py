@@ -7,6 +7,7 @@ that has parameters, it calls `backward`, it steps an optimizer.
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import filterfalse
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -145,7 +146,7 @@ class Observer:
             return  # checkpointed, and run again
         if torch.is_grad_enabled():
             self._begin_training(module, inputs)
-        elif module in self._trained or (self.loader_ended and not module.training):
+        elif module in self._trained or (self.loader_ended and _evaluates(module)):
             self._begin_validation()
         else:
             recorder.phase = "forward"  # a frozen network, such as a teacher
@@ -184,12 +185,14 @@ class Observer:
         prefix = f"{type(module).__name__}." if self._names else ""
         for name, child in module.named_modules():
             self._names.setdefault(child, prefix + name if name else prefix.rstrip("."))
-            for parameter in child.parameters(recurse=False):
+            for parameter in filterfalse(nn.parameter.is_lazy, child.parameters(recurse=False)):
                 self.recorder.mark_kind(parameter, "parameter", self._names[child])
                 if parameter.requires_grad:
                     parameter.register_post_accumulate_grad_hook(self._mark_gradient)
-            for buffer in child.buffers(recurse=False):
+            for buffer in filterfalse(nn.parameter.is_lazy, child.buffers(recurse=False)):
                 self.recorder.mark_kind(buffer, "buffer", self._names[child])
+        if any(map(nn.parameter.is_lazy, module.parameters())):
+            del self._names[module]  # to be gone through again once all weights are there
 
     def _mark_gradient(self, parameter: Tensor) -> None:
         if parameter.grad is not None:
@@ -243,6 +246,11 @@ class Observer:
     def _all_made(self) -> bool:
         fewest = min(self._stepped.values())
         return fewest >= self.steps or self.steps_made >= _PATIENCE * self.steps
+
+
+def _evaluates(network: nn.Module) -> bool:
+    """Whether a network, or what it wraps as averaged weights do, is in evaluation mode."""
+    return not all(module.training for module in network.modules())
 
 
 def _samples(inputs: Any) -> int:

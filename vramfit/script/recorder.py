@@ -62,6 +62,8 @@ class ScriptRecorder(Recorder):
         kind: Kind = "parameter" if isinstance(tensor, nn.Parameter) else self._kind(None, ())
         if kind != "parameter" and tensor.dim():
             self.brought = int(tensor.shape[0])
+        if nn.parameter.is_lazy(tensor):  # of a lazy layer, without a size yet
+            tensor = tensor.data
         moved = self.move(tensor, kind, self._module())
         return moved.requires_grad_(tensor.requires_grad)
 

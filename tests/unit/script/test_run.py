@@ -193,6 +193,38 @@ while batch is not None:
 """
 
 
+LAZY = """
+class Averaged(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.module = torch.optim.swa_utils.AveragedModel(model).eval()
+
+    def forward(self, x):
+        return self.module(x)
+
+model = nn.Sequential(nn.Flatten(), nn.LazyLinear(64), nn.ReLU(), nn.LazyLinear(10)).to(device)
+assert model(torch.zeros(1, 3, 64, 64, device=device)).is_cuda and model[1].weight.is_cuda
+averaged, optimizer = Averaged(model), torch.optim.AdamW(model.parameters())
+for epoch in range(2):
+    for x, y in loader:
+        nn.functional.cross_entropy(model(x.to(device)), y.to(device)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    with torch.no_grad():
+        for x, y in loader:
+            averaged(x.to(device))
+"""
+
+
+def test_lazy_layers_and_averaged_weights_that_are_wrapped(here):
+    (here / "train.py").write_text(LOOP.partition("model = network()")[0] + LAZY)
+    seen = watch("train.py")
+    weights = [one for one in seen.trace.storages if one.kind == "parameter"]
+    # Those that learn, and those that are averaged.
+    assert sum(one.size_bytes for one in weights) == 2 * 4 * (3 * 64 * 64 * 64 + 64 + 64 * 10 + 10)
+    assert seen.validated
+
+
 def test_a_step_that_the_end_of_its_loader_cuts_short_is_not_told_of(here):
     (here / "train.py").write_text(LOOP.partition("for epoch")[0] + AHEAD)
     seen = watch("train.py", "--batch-size", "4")
@@ -433,6 +465,10 @@ torch.save(torch.nn.Linear(99, 99).cuda().state_dict(), here)
 for where, on_card in ((None, True), ("cuda", True), (card, True), ("cpu", False)):
     here.seek(0)
     assert torch.load(here, map_location=where)["weight"].is_cuda == on_card
+assert torch.cuda.random.get_rng_state() is not None and torch.cuda.memory.memory_allocated() > 0
+with torch.profiler.profile() as profiler:
+    profiler.step()
+assert "CPU" not in str(profiler.key_averages().table())
 kind, rows = torch.cuda.FloatTensor, torch.rand(4, 3)
 assert isinstance(rows.cuda(), kind) and not isinstance(rows, kind) and not isinstance(rows.cuda().long(), kind)
 assert isinstance(rows.type(kind), kind) and rows.type("torch.cuda.HalfTensor").dtype == torch.float16

@@ -46,7 +46,10 @@ def card_of(capability: tuple[int, int]) -> Card:
 def believed_card(card: Card, allocations: Allocations) -> Iterator[None]:
     """Within it, `torch.cuda` answers as with a card of the given model."""
     with ExitStack() as stack:
-        swap_all(stack, torch.cuda, _questions(card) | _statistics(card, allocations) | _actions())
+        answers = _questions(card) | _statistics(card, allocations) | _actions()
+        swap_all(stack, torch.cuda, answers)
+        for owner in (torch.cuda.memory, torch.cuda.random):  # by whose names libraries call them, too
+            swap_all(stack, owner, {name: answer for name, answer in answers.items() if hasattr(owner, name)})
         swap_all(stack, torch.cuda.memory, dict.fromkeys(("_record_memory_history", "_dump_snapshot"), _nothing))
         swap_all(stack, torch.cuda.nvtx, dict.fromkeys(("range_push", "range_pop", "mark"), _nothing))
         swap_all(stack, torch.accelerator, _accelerator())
