@@ -32,8 +32,8 @@ DOCS = REPOSITORY / "docs"
 PICTURES = DOCS / "pictures"
 COLUMNS = (80, 120)
 WIDTHS = {
-    1280: (1500, 1000),
-    390: (1700, 390),
+    1280: (1300, 1000),
+    390: (1400, 390),
 }  # of a page: pixels of its height that are kept, and the picture's width
 SCHEMES = ("light", "dark")
 
@@ -160,6 +160,7 @@ def output_of(shot: Shot, folder: Path, columns: int) -> str:
     kept = folder / f"{shot.name}.ansi"
     if not kept.exists():
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{shot.name}.html").unlink(missing_ok=True)  # of a run that was ended
         if shot.before:
             shot.before(folder)
         sys.stderr.write(f"{columns} columns: vramfit {' '.join(shot.command)}\n")
@@ -229,7 +230,7 @@ def photograph_all(browser: Browser, file: Path) -> None:
             page.set_viewport_size({"width": width, "height": min(height, whole)})
             with Image.open(io.BytesIO(page.screenshot())) as image:
                 small = image.resize((shown, round(image.height * shown / image.width)), Image.Resampling.LANCZOS)
-                small.save(PICTURES / "pages" / f"{file.stem}-{width}-{scheme}.webp", quality=70, method=6)
+                small.save(PICTURES / "pages" / f"{file.stem}-{width}-{scheme}.webp", quality=40, method=6)
             page.close()
 
 
@@ -249,15 +250,13 @@ few minutes; the films are drawn ones, so errors say nothing of a real network. 
 def _shown(shot: Shot) -> Iterator[str]:
     yield f"## {shot.title}\n"
     yield f"`vramfit {shlex.join(shot.command)}`\n"
-    yield "\n".join(_picture(f"terminal/{shot.name}-{columns}.svg", f"{columns} columns") for columns in COLUMNS) + "\n"
-    if shot.page:
-        for width in WIDTHS:
-            kinds = ((f"pages/{shot.name}-{width}-{scheme}.webp", f"{width} pixels, {scheme}") for scheme in SCHEMES)
-            yield "\n".join(_picture(file, said, wide="49%") for file, said in kinds) + "\n"
-
-
-def _picture(file: str, said: str, wide: str = "100%") -> str:
-    return f'<a href="pictures/{file}"><img src="pictures/{file}" alt="{said}" width="{wide}" loading="lazy"></a>'
+    for columns in COLUMNS:
+        yield f"![{shot.title}, {columns} columns](pictures/terminal/{shot.name}-{columns}.svg)\n"
+    for width in WIDTHS if shot.page else ():
+        yield "| " + " | ".join(f"{width} pixels, {scheme}" for scheme in SCHEMES) + " |"
+        yield "|---" * len(SCHEMES) + "|"
+        files = (f"pictures/pages/{shot.name}-{width}-{scheme}.webp" for scheme in SCHEMES)
+        yield "| " + " | ".join(f"![{shot.title}]({file})" for file in files) + " |\n"
 
 
 if __name__ == "__main__":

@@ -70,6 +70,17 @@ def test_commands_on_the_pages_have_those_options(page):
             assert any(re.match(rf"vramfit {verb}\b.* {option}\b", line) for line in known), (verb, option)
 
 
+def test_the_gallery_shows_every_verb_and_no_picture_is_left_over():
+    gallery = (DOCS / "gallery.md").read_text(encoding="utf-8")
+    for verb in (*VERBS, *GROUPS):
+        assert f"`vramfit {verb}" in gallery, f"show {verb} in scripts/make_pictures.py"
+    pictures = [file for file in (DOCS / "pictures").rglob("*") if file.is_file()]
+    assert {file.relative_to(DOCS).as_posix() for file in pictures} == set(
+        re.findall(r"\]\((pictures/[^)]+)\)", gallery)
+    )
+    assert sum(file.stat().st_size for file in pictures) < 3 * 2**20
+
+
 def test_the_launchers_say_the_same_and_their_options_exist():
     known = (REPOSITORY / "tests" / "golden" / "cli.txt").read_text(encoding="utf-8").splitlines()
     launchers = [REPOSITORY / "profiles" / f"train_768x768_rtx3070ti.{kind}" for kind in ("sh", "bat")]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 import numpy as np
 
@@ -165,6 +166,12 @@ class Chart:
 def _widest(values: Iterable[float]) -> float:
     """Pixels of the longest figure."""
     return max((_LETTER * len(f"{value:g}") for value in values), default=0.0)
+
+
+def along(points: Sequence[Point], parts: int = 6) -> list[Point]:
+    """Values on the line through others, `parts` from one to the next: what names should not cover, either."""
+    steps = [(first, second, part / parts) for first, second in pairwise(points) for part in range(parts)]
+    return [(a + share * (c - a), b + share * (d - b)) for (a, b), (c, d), share in steps] + list(points[-1:])
 
 
 def rows_chart(names: Sequence[str], x: Range, x_label: str) -> Chart:

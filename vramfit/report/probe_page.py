@@ -8,7 +8,7 @@ from vramfit.prediction.frontier import Frontier, FrontierRow
 from vramfit.records import Profile, Trial, Verdict
 from vramfit.report.frontier import choice_sentence, frontier_table, legend
 from vramfit.report.page import facts, figure, page, paragraphs, table
-from vramfit.report.plot import Chart
+from vramfit.report.plot import Chart, along
 from vramfit.report.table import (
     RISKS,
     budget_sentence,
@@ -73,7 +73,8 @@ def _memory(trials: Sequence[Trial], profile: Profile) -> str:
     at = {trial.micro_batch: value for trial, value in known}
     named = _plan_name(at, profile)
     named += [((t.micro_batch, budget), RISKS[t.verdict]) for t in trials if t.device_used_bytes is None]
-    layers.append(chart.names(named, [*at.items()], [chart.level_box(budget, f"budget {budget:.2f} GiB")]))
+    lines = [*along([*at.items()]), *along([(chart.x[0], budget), (chart.x[1], budget)], parts=24)]
+    layers.append(chart.names(named, lines, [chart.level_box(budget, f"budget {budget:.2f} GiB")]))
     names = [("first", "what the card shows for the process"), *_band_legend("first", bool(bands))]
     caption = "Reserved memory and CUDA context. Filled: fits the budget."
     return figure(chart.drawing(layers, "Memory against batch", whole_x=True), caption, names)
@@ -92,7 +93,7 @@ def _time(trials: Sequence[Trial], profile: Profile) -> str:
     layers = [chart.band(bands, "second"), chart.line([(trial.micro_batch, ms) for trial, ms in known], "second")]
     layers += [_dot(chart, trial, ms, profile, "second") for trial, ms in known]
     at = {trial.micro_batch: ms for trial, ms in known}
-    layers.append(chart.names(_plan_name(at, profile), [*at.items()]))
+    layers.append(chart.names(_plan_name(at, profile), along([*at.items()])))
     names = [("second", "median of a step"), *_band_legend("second", bool(bands))]
     return figure(
         chart.drawing(layers, "Step time against batch", whole_x=True), "One optimizer step of one micro-batch.", names
@@ -112,7 +113,9 @@ def _rate(trials: Sequence[Trial], profile: Profile) -> str:
     said = [(loading.images_per_s, f"loading {loading.images_per_s:.0f} images/s")] if loading and near else []
     layers += [chart.level(*level) for level in said]
     at = {trial.micro_batch: rate for trial, rate in known}
-    layers.append(chart.names(_plan_name(at, profile), [*at.items()], [chart.level_box(*level) for level in said]))
+    layers.append(
+        chart.names(_plan_name(at, profile), along([*at.items()]), [chart.level_box(*level) for level in said])
+    )
     caption = "How much a larger batch gains: where the line is flat, nothing."
     return figure(chart.drawing(layers, "Images a second", whole_x=True), caption, [("third", "training steps alone")])
 

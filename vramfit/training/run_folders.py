@@ -65,7 +65,8 @@ def make_room(save_dir: Path, resumed: Path | None, now: datetime) -> str | None
         raise CannotWrite(f"{save_dir}: the earlier run there could not be moved ({error.strerror}).") from error
     if resumed is not None and goes_on:
         return f"Files later than {resumed.name}: {len(ours)}, now in {target}."
-    return f"{save_dir} held an earlier run: its {len(ours)} files are now in {target}."
+    files = "file is" if len(ours) == 1 else f"{len(ours)} files are"
+    return f"{save_dir} held an earlier run: its {files} now in {target}."
 
 
 def _later(ours: list[Path], resumed: Path) -> list[Path]:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from vramfit.report.plot import Chart, log_ticks, rows_chart, ticks
+from vramfit.report.plot import Chart, along, log_ticks, rows_chart, ticks
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,12 @@ def test_words_cannot_become_elements():
     assert "&lt;dot&gt; &amp; &#x27;" in drawing
     assert "aria-label='&#x27;&lt;label&gt;'" in drawing
     assert "&lt;row&gt;" in rows_chart(["<row>"], (0, 1), "x").drawing([], "", y_names=["<row>"])
+
+
+def test_values_along_a_line_are_evenly_apart_and_end_with_it():
+    assert along([(0, 0), (2, 4), (4, 4)], parts=2) == [(0, 0), (1, 2), (2, 4), (3, 4), (4, 4)]
+    assert along([(1, 1)]) == [(1, 1)]
+    assert along([]) == []
 
 
 def test_logarithmic_axes_put_equal_factors_equally_far_apart():
