@@ -67,6 +67,10 @@ CASES = (
         ("arguments =", "from vramfit.integrations.transformers import FitCallback\narguments ="),
         ("train_dataset=rows", "train_dataset=rows, callbacks=[FitCallback()]"),
     ]),
+    ("Trainer, FitCallback(find=True)", TRAINER, [
+        ("arguments =", "from vramfit.integrations.transformers import FitCallback\narguments ="),
+        ("train_dataset=rows", "train_dataset=rows, callbacks=[FitCallback(find=True)]"),
+    ]),
     ("Lightning, BatchSizeFinder", LIGHTNING, [
         ("trainer =", "from pytorch_lightning.callbacks import BatchSizeFinder\ntrainer ="),
         ("default_root_dir=folder", "default_root_dir=folder, callbacks=[BatchSizeFinder('binsearch', margin=0)]"),

@@ -282,9 +282,32 @@ def toml_config():
     ), 16
 
 
+def monai_spleen():
+    from monai.losses import DiceCELoss
+    from monai.networks.layers import Norm
+    from monai.networks.nets import UNet
+
+    def network():
+        return UNet(
+            spatial_dims=3, in_channels=1, out_channels=2, channels=(16, 32, 64, 128), strides=(2, 2, 2),
+            num_res_units=2, norm=Norm.BATCH,
+        )  # fmt: skip
+
+    def batch(n):
+        return torch.rand(n, 1, 64, 64, 64), torch.randint(0, 2, (n, 1, 64, 64, 64), dtype=torch.uint8)
+
+    dice = DiceCELoss(to_onehot_y=True, softmax=True)
+
+    def loss(outputs, labels):
+        with torch.autocast("cuda"):  # as the script has it: softmax then computes, and keeps, float32
+            return dice(outputs, labels)
+
+    return Job(model=network, batch=batch, loss=loss, optimizer=partial(torch.optim.Adam, lr=1e-4)), 8
+
+
 JOBS = (
     plain_loop, timm_like, hf_trainer, hf_language_model, accelerate_loop, accelerate_cv, lightning_module,
-    nanogpt_like, diffusion, lora, torchvision_segmentation, toml_config,
+    nanogpt_like, diffusion, lora, torchvision_segmentation, toml_config, monai_spleen,
 )  # fmt: skip
 
 

@@ -35,9 +35,10 @@ class Job:
             samples are collated. A tuple of inputs is several arguments of `forward`, a dict whose keys `forward` names
             is keywords. A batch that is no pair, such as a dict, is whole: the network takes what its `forward` names,
             and loss and prepare get all of it as targets.
-        loss: `(outputs, targets) -> scalar`, the mean over the samples, float32. None where the network returns its
-            loss, alone, as `loss`, first in a tuple, or as a dict of losses to be summed: it is given the whole batch,
-            inputs and targets.
+        loss: `(outputs, targets) -> scalar`, the mean over the samples, float32, outside autocast: where a loop's own
+            is within it, let it enter `torch.autocast("cuda")`, in which a softmax keeps float32. None where the
+            network returns its loss, alone, as `loss`, first in a tuple, or as a dict of losses to be summed: it is
+            given the whole batch, inputs and targets.
         optimizer: builds the optimizer from the trainable parameters; a dict of several by the modules that they learn.
         step: what a step does where it is not one forward, loss and update, as with several networks that take turns:
             `(run, batch) -> loss`, given a batch on the device and a `vramfit.jobs.own_step.Run`, with `run.model`,
