@@ -1,13 +1,18 @@
 """`vramfit profile`: finding, showing, comparing and copying."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from made_records import make_profile, make_trial
 
-from vramfit import shipped
+from vramfit import predict, shipped
+from vramfit.cli.models import named_job
+from vramfit.jobs.levers.apply import free_levers
 from vramfit.records import Profile, Verdict
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -146,8 +151,7 @@ def test_verify_asks_for_a_job_of_your_own(vramfit, tmp_path):
 
 @pytest.mark.parametrize("size", [256, 512, 768, 1024])
 def test_the_shipped_profiles_load_and_say_how_they_were_obtained(size):
-    folder = Path(__file__).resolve().parents[2] / "profiles"
-    profile = Profile.from_json((folder / f"rtx3070ti-{size}.json").read_text(encoding="utf-8"))
+    profile = Profile.from_json((REPOSITORY / "profiles" / f"rtx3070ti-{size}.json").read_text(encoding="utf-8"))
     assert profile.source == "predicted"
     assert profile.vramfit_version
     assert profile.machine.card == "RTX 3070 Ti"
@@ -155,3 +159,16 @@ def test_the_shipped_profiles_load_and_say_how_they_were_obtained(size):
     trial = profile.trial(profile.plan.micro_batch)
     assert trial is not None
     assert trial.verdict is Verdict.FITS
+
+
+def test_a_shipped_profile_is_what_is_predicted_now():
+    """Of the smallest image, the plan's batch: what `vramfit probe` says and what a profile says are one."""
+    profile = Profile.from_json((REPOSITORY / "profiles" / "rtx3070ti-256.json").read_text(encoding="utf-8"))
+    kept = profile.trial(profile.plan.micro_batch)
+    job = named_job("hrnet", image_size=(256, 256))
+    now = predict(replace(job, levers=profile.plan.levers), micro_batch=kept.micro_batch, gpu="rtx3070ti")
+    stale = "run: python scripts/make_profiles.py"
+    assert now.device_used_bytes == pytest.approx(kept.device_used_bytes, rel=0.01), stale
+    assert now.step_time_s == pytest.approx(kept.step_time_s, rel=0.03), stale
+    # What the profile is for is that batch with the levers that cost no time.
+    assert {lever.name for lever in free_levers(job)} <= {lever.name for lever in profile.plan.levers}
