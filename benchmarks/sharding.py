@@ -1,4 +1,4 @@
-"""What does a rank of FSDP2 hold? Networks sharded by torch's `fully_shard` and run for real, beside the prediction.
+"""What does a rank of FSDP2 or DDP hold? Networks on several ranks, run for real by torch, beside the prediction.
 
     python benchmarks/sharding.py [NAME ...]
 
@@ -29,6 +29,7 @@ from live_bytes import Live, _as_on_a_card, conclude
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wrapper_subclass_type
 
 from vramfit._version import __version__
@@ -40,7 +41,7 @@ RESULTS = Path(__file__).parent / "results" / "sharding.json"
 SAMPLES, TOKENS, WORDS = 4, 32, 211
 WITHIN = 0.05
 RANKS = {2: "gloo", 8: "fake"}
-SETTINGS = ("on", "keep")
+SETTINGS = {2: ("fsdp=on", "fsdp=keep", "ddp=on", "ddp=views"), 8: ("fsdp=on", "fsdp=keep")}
 
 
 @dataclass(frozen=True)
@@ -208,14 +209,17 @@ def rank_bytes(name: str, setting: str, ranks: int, rank: int, meeting: str, ans
     mesh = init_device_mesh("cpu", (ranks,))
     with _as_on_a_card():
         model, host = case.model(), case.batch(SAMPLES)
-        shard = partial(fully_shard, mesh=mesh, reshard_after_forward=setting == "on")
+        shard = partial(fully_shard, mesh=mesh, reshard_after_forward=setting == "fsdp=on")
         live.watch_resizing()
         live.watch_no_collectives()
         with live:
             for block in [*blocks_of(case, model), model]:
                 for tensor in [*block.parameters(), *block.buffers()]:
                     live.add(tensor)  # as it comes to the card
-                shard(block)
+                if setting.startswith("fsdp"):
+                    shard(block)
+            if setting.startswith("ddp"):
+                model = DistributedDataParallel(model, gradient_as_bucket_view=setting == "ddp=views")
             optimizer = case.optimizer(model.parameters())
             model.train()
             for _ in range(2):
@@ -259,7 +263,7 @@ def predicted_bytes(name: str, setting: str, ranks: int) -> int:
         loss=case.loss,
         optimizer=case.optimizer,
         amp=None,
-        levers=parse_levers(f"fsdp={setting}{_told(case)}"),
+        levers=parse_levers(setting + (_told(case) if setting.startswith("fsdp") else "")),
         cards=ranks,
     )
     with sdpa_kernel(SDPBackend.MATH):
@@ -286,14 +290,14 @@ def rows_of(name: str) -> list[dict[str, Any]]:
     rows = []
     alone = alone_bytes(name)
     for ranks, talking in RANKS.items():
-        for setting in SETTINGS:
+        for setting in SETTINGS[ranks]:
             start = time.monotonic()
             predicted = predicted_bytes(name, setting, ranks)
             seconds, true = round(time.monotonic() - start, 2), true_bytes(name, setting, ranks)
             rows.append(
                 {
                     "network": name,
-                    "fsdp": setting,
+                    "lever": setting,
                     "ranks": ranks,
                     "truth": talking,
                     "predicted_bytes": predicted,

@@ -1,4 +1,4 @@
-"""A step whose network FSDP2 shards over two ranks and gloo; also the program that each rank is.
+"""A step of a network on two ranks that talk by gloo; also the program that each rank is.
 
 torchrun starts `python tests/sharded_ranks.py FOLDER`.
 """
@@ -10,11 +10,11 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RANKS, SAMPLES, WIDTH, STEPS = 2, 8, 33, 3
-SETTINGS = ("on", "keep")
+LEVERS = ("fsdp=on", "fsdp=keep", "ddp=on", "ddp=views")
 
 
 def run_sharded(folder):
-    """By rank and setting: the losses of each step, the whole weights after them, and the numbers held of them."""
+    """By rank and lever: the losses of each step, the whole weights after them, and the numbers held of them."""
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={RANKS}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     command = [*start, __file__, str(folder)]
@@ -66,6 +66,11 @@ def trained(job, batch):
     return [float(step.train(batch, len(batch[0]))) for _ in range(STEPS)], step
 
 
+def whole(value):
+    """A weight of all ranks' parts."""
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
 def main(folder):
     import torch
     import torch.distributed as dist
@@ -75,12 +80,16 @@ def main(folder):
     dist.init_process_group("gloo")
     rank, each, found = dist.get_rank(), SAMPLES // RANKS, {}
     batch = tuple(part[rank * each : (rank + 1) * each] for part in rows(SAMPLES))
-    for setting in SETTINGS:
-        losses, step = trained(make_job(levers=parse_levers(f"fsdp={setting}"), clip_norm=0.5), batch)
-        found[setting] = {
+    for lever in LEVERS:
+        losses, step = trained(make_job(levers=parse_levers(lever), clip_norm=0.5), batch)
+        parts = [getattr(value, "_local_tensor", value) for value in step.model.parameters()]
+        weights = step.model.state_dict()
+        found[lever] = {
             "losses": losses,
-            "weights": {name: value.full_tensor() for name, value in step.model.state_dict().items()},
-            "held": sum(value.to_local().untyped_storage().nbytes() // 4 for value in step.model.parameters()),
+            "weights": {
+                n: value.full_tensor() if hasattr(value, "full_tensor") else value for n, value in weights.items()
+            },
+            "held": sum(part.untyped_storage().nbytes() // 4 for part in parts),
         }
     torch.save(found, f"{folder}/rank{rank}.pt")
     dist.destroy_process_group()

@@ -59,7 +59,7 @@ class Job:
         rate_scales: (module, factor): its parameters learn at the optimizer's rate times the factor.
         levers: settings that trade time for memory.
         cards: how many cards share the job, each with a process and a batch of its own; what is predicted is one of
-            them. Weights are whole on each, and gradients averaged in place, unless the lever fsdp shards them.
+            them. Weights are whole on each, and gradients averaged in place, unless fsdp or ddp is among the levers.
         loading_rate: images a second that one loading process of this machine makes, measured when called; None where
             that is not known.
         name, model_name, image_size: what tables and profiles call it; image_size is (height, width).

@@ -53,9 +53,9 @@ def predict(
     Known limitations:
         It knows the cards of `vramfit.cards`, and of what libraries allocate beside the step (context, workspaces of
         cuDNN and cuBLAS) a fitted share, whose error the trial's bands show. Of several cards that share a job
-        (`Job.cards`), the buckets of DDP and the time of communication are not in it; what torch.compile compiles is
-        predicted uncompiled. Values that only a card has are taken to be those of a healthy run at its largest, and the
-        trial's `assumptions` list them. Samples are as large as those of the job's `batch`.
+        (`Job.cards`), the time of communication is not in it; what torch.compile compiles is predicted uncompiled.
+        Values that only a card has are taken to be those of a healthy run at its largest, and the trial's `assumptions`
+        list them. Samples are as large as those of the job's `batch`.
 
     >>> from torch import nn, optim, randn
     >>> job = vramfit.Job(

@@ -13,7 +13,7 @@ import torch
 
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Job
-from vramfit.jobs.levers.apply import available, shards
+from vramfit.jobs.levers.apply import available, communicating
 from vramfit.jobs.levers.compile import compile_network
 from vramfit.jobs.levers.text import with_levers
 from vramfit.jobs.ranks import Ranks
@@ -125,7 +125,7 @@ def run(source: TaskSource, options: RunOptions, listeners: Sequence[Listener] =
         device = choose_device(options.device, ranks)
         task = source.open(resumed, _teller(told))
         job = with_levers_of(task.job, options)
-        refuse_sharding(job)
+        refuse_communicating(job)
         _teller(told)("planning the batch for the card", 0, 1)
         wanted = options.batch_size or (resumed.content["effective_batch"] if resumed else None)
         decision = decide(job, options, device, ranks, samples=len(task.training), effective=wanted)
@@ -141,17 +141,17 @@ def run(source: TaskSource, options: RunOptions, listeners: Sequence[Listener] =
         return _end(loop, decision, told, time.monotonic() - began)
 
 
-def refuse_sharding(job: Job) -> None:
-    """Refuse what this trainer cannot keep and recover.
+def refuse_communicating(job: Job) -> None:
+    """Refuse levers with which a rank that is out of memory would leave the others waiting.
 
     Raises:
-        UsageError: the job's network is to be sharded.
+        UsageError: names the lever.
 
     """
-    if shards(job.levers):
+    for name in communicating(job.levers):
         raise UsageError(
-            "fsdp is predicted for a loop of your own, which calls torch's fully_shard on each block; this trainer "
-            "keeps whole weights on every card: leave fsdp out."
+            f"{name} is predicted for a loop of your own; this trainer keeps whole weights on every card and averages "
+            f"gradients itself, after the backward pass: leave {name} out."
         )
 
 

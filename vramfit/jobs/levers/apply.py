@@ -106,6 +106,11 @@ def shards(levers: Iterable[Lever]) -> bool:
     return any(kind.shards for kind, _ in _used(levers))
 
 
+def communicating(levers: Iterable[Lever]) -> tuple[str, ...]:
+    """The names of levers with which ranks wait for each other within a forward and backward pass."""
+    return tuple(kind.name for kind, _ in _used(levers) if kind.communicates)
+
+
 def levers_to_measure(job: "Job", model: "nn.Module", *, predicted: Collection[str]) -> tuple[Lever, ...]:
     """Levers to try on a card beside the job as it is; `predicted` are the names of those that a prediction chose."""
     found = (kind.to_measure(job, model, is_predicted=kind.name in predicted) for kind in kinds())

@@ -27,6 +27,7 @@ class Fsdp(LeverKind):
     order = 70
     exact = False
     shards = True
+    communicates = True
     per_module = True
     conflicts: ClassVar[Mapping[str, str]] = {
         "channels_last": "fsdp cuts weights that lie in rows, which those of channels_last do not; use one of the two.",

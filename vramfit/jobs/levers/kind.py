@@ -36,6 +36,7 @@ class LeverKind:
         order: its place among the levers of the same cost, in lists and where levers are tried.
         accumulates: gradients of several micro-batches can be added up with it.
         shards: a card holds a part of each weight with it.
+        communicates: ranks wait for each other within a forward and backward pass.
         exact: the run's numbers are those of the run without it, up to the order of additions.
         per_module: may name the modules that it applies to.
         conflicts: levers that it cannot be used with, by name, each with the sentence that says so.
@@ -50,6 +51,7 @@ class LeverKind:
     exact: ClassVar[bool]
     accumulates: ClassVar[bool] = True
     shards: ClassVar[bool] = False
+    communicates: ClassVar[bool] = False
     per_module: ClassVar[bool] = False
     conflicts: ClassVar[Mapping[str, str]] = {}
     missing_on: ClassVar[Mapping[str, str]] = {}

@@ -12,8 +12,11 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parallel import distributed as parallel
 from torch.utils._python_dispatch import _disable_current_modes
 
 from vramfit.errors import UsageError
@@ -42,10 +45,53 @@ def absent_ranks(cards: int, recorder: Recorder) -> Iterator[None]:
         stack.enter_context(sharding_is_recorded(recorder))
         for name in filter(partial(hasattr, dist), _COLLECTIVES):
             swap(stack, dist, name, _at_once)
+        _averages_alone(stack)
         stack.callback(setattr, sys, "excepthook", sys.excepthook)  # a process group names the rank in front of errors
         dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=cards)
         stack.callback(dist.destroy_process_group)
         yield
+
+
+def _averages_alone(stack: ExitStack) -> None:
+    """DistributedDataParallel without the others: its buckets stay as they are first made, and are the mean already.
+
+    After the first step it would order them anew; they take as many bytes either way.
+    """
+    swap(stack, parallel, "_verify_param_shape_across_processes", lambda *_, **__: None)
+    swap(stack, parallel, "_sync_module_states", lambda *_, **__: None)
+    made = DistributedDataParallel.__init__
+
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        made(self, *args, **kwargs)
+        self.register_comm_hook(None, lambda _, bucket: _gathered(bucket))
+        self.reducer = _Reducer(self.reducer)
+
+    swap(stack, DistributedDataParallel, "__init__", init)
+    swap(stack, DistributedDataParallel, "register_comm_hook", _registered)
+
+
+def _registered(wrapped: Any, state: Any, hook: Callable[..., Any]) -> None:
+    """Torch itself refuses hooks whose annotations are not its own."""
+    dist._register_comm_hook(wrapped.reducer, state, hook)  # type: ignore[attr-defined]  # torch has it, and exports it not
+
+
+def _gathered(bucket: Any) -> torch.futures.Future[Tensor]:
+    done: torch.futures.Future[Tensor] = torch.futures.Future()
+    done.set_result(bucket.buffer())
+    return done
+
+
+class _Reducer:
+    """A reducer that never orders its buckets anew."""
+
+    def __init__(self, reducer: Any) -> None:
+        self._reducer = reducer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reducer, name)
+
+    def _rebuild_buckets(self) -> bool:
+        return False
 
 
 @contextmanager

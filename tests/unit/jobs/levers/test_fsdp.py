@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from sharded_ranks import RANKS, SAMPLES, SETTINGS, WIDTH, make_job, rows, run_sharded, trained
+from sharded_ranks import LEVERS, RANKS, SAMPLES, WIDTH, make_job, rows, run_sharded, trained
 
 from vramfit.errors import UsageError
 from vramfit.jobs.levers.text import parse_levers
@@ -13,13 +13,21 @@ from vramfit.prediction.overheads import NCCL_BYTES
 from vramfit.prediction.predict import predict
 from vramfit.prediction.tracing.trace import trace_step
 from vramfit.probe.fit import fit
-from vramfit.training.trainer import refuse_sharding
+from vramfit.training.trainer import refuse_communicating
 
 FLOAT = 4
 
 
 def sharded(setting="on", cards=RANKS, **options):
     return make_job(levers=parse_levers(f"fsdp={setting}"), cards=cards, **options)
+
+
+def with_buckets(setting="on", cards=RANKS):
+    return make_job(levers=parse_levers(f"ddp={setting}"), cards=cards)
+
+
+def make_and_trace(levers):
+    return trace_step(make_job(levers=parse_levers(levers), cards=RANKS), 4)
 
 
 def shares(cards):
@@ -68,13 +76,14 @@ def test_one_block_is_whole_at_a_time_unless_they_are_kept():
 
 def test_two_ranks_learn_what_one_learns_of_all_samples(tmp_path):
     losses, alone = trained(make_job(clip_norm=0.5), rows(SAMPLES))
-    for found in zip(*(by_setting.values() for by_setting in run_sharded(tmp_path)), strict=True):
+    ranks = run_sharded(tmp_path)
+    for lever in LEVERS:
+        found = [rank[lever] for rank in ranks]
         means = torch.tensor([one["losses"] for one in found]).mean(0)
         torch.testing.assert_close(means, torch.tensor(losses), rtol=1e-5, atol=1e-6)
         for one in found:
             torch.testing.assert_close(one["weights"], dict(alone.model.state_dict()), rtol=1e-4, atol=1e-5)
-            assert one["held"] * FLOAT == sum(shares(RANKS))
-    assert len(SETTINGS) == 2
+            assert one["held"] * FLOAT == sum(shares(RANKS if lever.startswith("fsdp") else 1))
 
 
 def test_modules_that_are_named_are_gathered_in_place_of_blocks():
@@ -107,6 +116,16 @@ def test_a_plan_divides_its_batch_over_the_cards_and_says_what_each_takes():
     assert not any("NCCL" in note for note in fit(make_job(), gpu="rtx3090", batch_sizes=[4]).notes)
 
 
+def test_ddp_holds_buckets_as_large_as_all_gradients_beside_them_or_in_their_place():
+    gradients, plain = sum(shares(1)), trace_step(make_job(), 4)
+    buckets, views = (trace_step(with_buckets(setting), 4) for setting in ("on", "views"))
+    for trace in (buckets, views):
+        made = trace.allocated_bytes()[trace.marks["step 1"] - 1] - plain.allocated_bytes()[plain.marks["step 1"] - 1]
+        assert made == gradients
+    assert buckets.peak_bytes == plain.peak_bytes + gradients
+    assert views.peak_bytes == plain.peak_bytes
+
+
 def test_streams_of_their_own_take_from_pools_of_their_own():
     trace = trace_step(sharded(), 4)
     assert {one.stream for one in trace.storages} > {0}
@@ -116,8 +135,8 @@ def test_streams_of_their_own_take_from_pools_of_their_own():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Step(sharded(), "cpu"), r"shares a network over several cards.*--cards 2"),
-        (lambda: trace_step(sharded(cards=1), 4), r"shares a network over several cards"),
+        (lambda: Step(sharded(), "cpu"), r"fsdp is of several cards.*--cards 2"),
+        (lambda: trace_step(sharded(cards=1), 4), r"fsdp is of several cards"),
         (lambda: trace_step(sharded(ema_decay=0.9), 4), r"leave the EMA \(ema_decay\) out"),
         (lambda: trace_step(sharded(channels_last=True), 4), r"use one of the two"),
         (lambda: trace_step(sharded("half"), 4), r"amp is None; use fsdp=on"),
@@ -128,7 +147,9 @@ def test_streams_of_their_own_take_from_pools_of_their_own():
         ),
         (lambda: make_job(cards=0), r"cards is 0; use 1 or more"),
         (lambda: fit(make_job(cards=2), mode="measure"), r"tries one card, and 2 share the job"),
-        (lambda: refuse_sharding(sharded()), r"keeps whole weights on every card: leave fsdp out"),
+        (lambda: refuse_communicating(sharded()), r"averages gradients itself.*leave fsdp out"),
+        (lambda: trace_step(with_buckets(cards=1), 4), r"ddp is of several cards.*--cards 2"),
+        (lambda: make_and_trace("fsdp,ddp"), r"use one of the two levers"),
     ],
 )
 def test_what_cannot_be_shared_is_refused_in_a_sentence(make, words):
