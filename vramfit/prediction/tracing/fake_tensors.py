@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._prims_common import suggest_memory_format
 from torch.utils._pytree import tree_map
 
 from vramfit.prediction.tracing.address_space import reserve
 from vramfit.prediction.tracing.assumptions import Assumptions, NeedsValues
+from vramfit.prediction.tracing.memory_format import convolution_format
 from vramfit.prediction.tracing.meta_kernels import META_KERNELS
 from vramfit.prediction.tracing.op_schema import Nature, nature_of, written_argument, written_tensors
 from vramfit.prediction.tracing.sparse_tensors import dense_parts, sparse_of
@@ -26,6 +26,8 @@ _ATEN = torch.ops.aten
 # The host's memory, in the way that no tensor says it: what is asked for on a traced tensor's device is on the card.
 HOST = torch.device("cpu", 0)
 _COMPARING = {_ATEN.equal, _ATEN.allclose}
+# Where a convolution is given its image and its weight.
+_CONVOLUTIONS = {_ATEN.convolution.default: slice(0, 2), _ATEN.convolution_backward.default: slice(1, 3)}
 _NUMBERS = (bool, int, float, complex)
 # Arguments that say where a new tensor goes; a meta kernel makes meta tensors.
 _PLACES = {"device", "pin_memory"}
@@ -215,23 +217,28 @@ def _ask(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     try:
         if not _needs_values(func):
             answer = _ask_meta(func, args, kwargs, _meta, "meta")
-            return _as_cudnn_orders(answer, args) if func is _ATEN.convolution_backward.default else answer
+            return _in_order_of_cudnn(func, answer, args) if func in _CONVOLUTIONS else answer
     except NotImplementedError:
         pass
     return _ask_fake(func, args, kwargs)
 
 
-def _as_cudnn_orders(answer: Any, args: tuple[Any, ...]) -> Any:
-    """A convolution's gradients as cuDNN makes them: the weight's is NHWC where the images or the weight are.
+def _in_order_of_cudnn(func: Any, answer: Any, args: tuple[Any, ...]) -> Any:
+    """What a convolution returns, NHWC where its input or weight is, as `cudnn_conv_suggest_memory_format` says.
 
-    Autograd copies a gradient in another order than its weight (`cudnn_convolution_backward_weight` in ConvShared.cpp).
+    Torch's own meta kernel has no device to go by, and says NCHW.
     """
-    image, weight, bias = answer
-    ordered = any(suggest_memory_format(one) == torch.channels_last for one in args[1:3])
-    if ordered and isinstance(weight, _New):
-        stride = torch.empty(weight.size, device="meta", memory_format=torch.channels_last).stride()
-        weight = replace(weight, stride=stride)
-    return image, weight, bias
+    order = convolution_format(*args[_CONVOLUTIONS[func]])
+    if order is torch.contiguous_format:
+        return answer
+    parts = (answer,) if isinstance(answer, _New) else answer
+    ordered = tuple(
+        replace(part, stride=torch.empty(part.size, device="meta", memory_format=order).stride())
+        if isinstance(part, _New) and len(part.size) == args[1].dim()
+        else part
+        for part in parts
+    )
+    return ordered[0] if isinstance(answer, _New) else ordered
 
 
 def _ask_fake(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

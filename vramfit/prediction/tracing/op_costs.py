@@ -7,6 +7,7 @@ from torch.utils.flop_counter import flop_registry, shape_wrapper
 
 from vramfit.prediction.trace_records import Convolution, Reduction
 from vramfit.prediction.tracing import recurrent
+from vramfit.prediction.tracing.memory_format import convolution_format
 from vramfit.prediction.tracing.quantized import flops_of_product
 
 _FORWARD = torch.ops.aten.convolution.default
@@ -47,7 +48,7 @@ def convolution_of(func: Any, args: tuple[Any, ...], out: Any) -> Convolution | 
         output_shape=tuple(result.shape),
         groups=int(groups),
         transposed=bool(transposed),
-        channels_last=_is_channels_last(x) or _is_channels_last(weight),
+        channels_last=convolution_format(x, weight) is not torch.contiguous_format,
         stride=tuple(stride),
         dilation=tuple(dilation),
     )
@@ -64,10 +65,3 @@ def reduction_of(func: Any, args: tuple[Any, ...]) -> Reduction | None:
         return None
     rows = value.shape[: len(summed)].numel()
     return Reduction(rows, value.numel() // rows)
-
-
-def _is_channels_last(tensor: Any) -> bool:
-    # cuDNN goes by the order of the strides: a 1x1 kernel or a single channel is in both orders, and counts as NCHW.
-    if tensor.dim() != 4 or tensor.is_contiguous():
-        return False
-    return bool(tensor.is_contiguous(memory_format=torch.channels_last))
