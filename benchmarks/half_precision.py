@@ -37,36 +37,24 @@ def family(peaks: HalfPeaks) -> str:
 
 @dataclass(frozen=True)
 class HalfFit:
-    """Bytes of the context of each GPU, and what cuDNN keeps on Hopper for each weight of a convolution."""
+    """Bytes of the context of each GPU."""
 
     contexts: dict[str, float]
-    weight_bytes: float
 
     def predicted(self, peaks: HalfPeaks) -> float:
         """Bytes that the row should show."""
         reserved = float(np.mean(peaks.reserved_bytes)) * CONSTANTS.hidden.slack[peaks.kind]
-        if peaks.row.reserved:
-            return reserved
-        return reserved + peaks.copies_bytes(self.weight_bytes) + self.contexts[peaks.row.gpu] + peaks.row.driver_bytes
+        return reserved if peaks.row.reserved else reserved + self.contexts[peaks.row.gpu] + peaks.row.driver_bytes
 
 
 def fit(rows: Sequence[HalfPeaks]) -> HalfFit:
-    """The medians of what is left of each GPU's rows; the weight's bytes by the smallest median error on Hopper."""
+    """The medians of what is left of each GPU's rows."""
     device = [row for row in rows if not row.row.reserved]
-    return min((_with(device, weight) for weight in np.arange(0, 24.1, 0.4)), key=lambda one: _error(device, one))
-
-
-def _with(device: Sequence[HalfPeaks], weight_bytes: float) -> HalfFit:
-    bare = HalfFit(dict.fromkeys({row.row.gpu for row in device}, 0.0), weight_bytes)
+    bare = HalfFit(dict.fromkeys({row.row.gpu for row in device}, 0.0))
     left: dict[str, list[float]] = {}
     for row in device:
         left.setdefault(row.row.gpu, []).append(row.row.measured_bytes - bare.predicted(row))
-    return HalfFit({gpu: float(np.median(values)) for gpu, values in left.items()}, weight_bytes)
-
-
-def _error(device: Sequence[HalfPeaks], fitted: HalfFit) -> float:
-    convolved = [row for row in device if row.convolutions and row.copies_bytes(1.0)]
-    return float(np.mean(np.abs([fitted.predicted(row) / row.row.measured_bytes - 1 for row in convolved] or [0.0])))
+    return HalfFit({gpu: float(np.median(values)) for gpu, values in left.items()})
 
 
 @dataclass(frozen=True)
@@ -161,8 +149,8 @@ def _errors(relative: Array, which: NDArray[np.bool_], inside: NDArray[np.bool_]
     }
 
 
-def fit_context(cache: Path) -> tuple[ContextConstants, float]:
-    """The shipped constants of the context, from all rows, and the bytes of cuDNN for a weight."""
+def fit_context(cache: Path) -> ContextConstants:
+    """The shipped constants of the context, from all rows."""
     fitted = fit(half_peaks(cache))
     cards = {gpu: find_card(gpu) for gpu in fitted.contexts}
     known = CONSTANTS.hidden.context
@@ -175,8 +163,7 @@ def fit_context(cache: Path) -> tuple[ContextConstants, float]:
             fitted.contexts[gpu] - known.thread_bytes * card.resident_threads - share * card.memory_bytes
         )
     base["turing"] = base["ada"]  # gives the 0.15 to 0.20 GiB that are reported of a T4
-    context = known.model_copy(update={"base_bytes": base, "memory_share": round(share, 6)})
-    return context, round(fitted.weight_bytes, 2)
+    return known.model_copy(update={"base_bytes": base, "memory_share": round(share, 6)})
 
 
 def contexts(cache: Path) -> dict[str, float]:

@@ -18,29 +18,17 @@ from vramfit.files import write_atomically
 from vramfit.prediction.constants import CONSTANTS, MemoryKind
 from vramfit.prediction.overheads import convolution_workspaces, cublas_workspaces, memory_kind
 from vramfit.prediction.replay_trace import replay_trace
-from vramfit.prediction.trace_records import Trace
 from vramfit.prediction.tracing.trace import trace_step
 from vramfit.prediction.transforms.rescale import TraceCurve
 
 
 @dataclass(frozen=True)
 class HalfPeaks:
-    """A row and what replays of its steps reserve, at every part of workspace that a prediction replays.
-
-    `convolutions` are (bytes of input and output, weights) of the half-precision convolutions in NCHW order, of which
-    cuDNN keeps copies on Hopper; those that another one exceeds in both are left out.
-    """
+    """A row and what replays of its steps reserve, at every part of workspace that a prediction replays."""
 
     row: HalfRow
     kind: MemoryKind
     reserved_bytes: tuple[int, ...]
-    convolutions: tuple[tuple[int, int], ...]
-
-    def copies_bytes(self, weight_bytes: float) -> float:
-        """What cuDNN's copies take on Hopper, at so many bytes for a weight; 0 on other cards."""
-        if find_card(self.row.gpu).architecture != "hopper":
-            return 0.0
-        return max((image + weight_bytes * weights for image, weights in self.convolutions), default=0.0)
 
 
 def half_peaks(cache: Path) -> list[HalfPeaks]:
@@ -62,11 +50,10 @@ def _peaks(cache: Path, row: HalfRow) -> HalfPeaks:
             ).reserved_bytes
             for part in CONSTANTS.hidden.replayed_parts
         ]
-        document = {"kind": memory_kind(trace.operations), "reserved": reserved, "convolutions": _largest(trace)}
+        document = {"kind": memory_kind(trace.operations), "reserved": reserved}
         write_atomically(path, json.dumps(document).encode())
     found = json.loads(path.read_text("utf-8"))
-    pairs = tuple((image, weights) for image, weights in found["convolutions"])
-    return HalfPeaks(row, found["kind"], tuple(found["reserved"]), pairs)
+    return HalfPeaks(row, found["kind"], tuple(found["reserved"]))
 
 
 def _curve(cache: Path, row: HalfRow, card: Card) -> TraceCurve:
@@ -88,15 +75,3 @@ def _curve(cache: Path, row: HalfRow, card: Card) -> TraceCurve:
 
 def _name(row: HalfRow, card: Card) -> str:
     return f"{row.key}-{''.join(map(str, card.compute_capability))}"
-
-
-def _largest(trace: Trace) -> list[tuple[int, int]]:
-    found: set[tuple[int, int]] = set()
-    for operation in trace.operations:
-        convolution = operation.convolution
-        if convolution is not None and operation.dtype != "float32" and not convolution.channels_last:
-            weights = 1
-            for size in convolution.weight_shape:
-                weights *= size
-            found.add((convolution.image_bytes(operation.dtype), weights))
-    return [one for one in sorted(found) if not any(a >= one[0] and b >= one[1] and (a, b) != one for a, b in found)]

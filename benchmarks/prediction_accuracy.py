@@ -266,12 +266,11 @@ def fit_all(cache: Path) -> Constants:
         memory={kind: (round(low, 3), round(high, 3)) for kind, (low, high) in memory.items()},
         time=(round(1 + duration[0], 3), round(1 + duration[1], 3)),
     )
-    context, weight_bytes = half_precision.fit_context(cache)
+    context = half_precision.fit_context(cache)
     slack = fit_device(device).slack["float32 convolution"]
     hidden = CONSTANTS.hidden.model_copy(
         update={
             "context": context,
-            "hopper_weight_bytes": weight_bytes,
             "slack": {**CONSTANTS.hidden.slack, "float32 convolution": round(slack, 4)},
         }
     )

@@ -34,8 +34,7 @@ class HiddenConstants(Record):
 
     The most workspace that a convolution takes, as a share of its input and output bytes, by layout and kernel; and
     the parts of the most at which a step is replayed, for which kernel cuDNN picks is not known. `half_share` is that
-    of half precision since Ampere without cudnn.benchmark. `hopper_weight_bytes` is what cuDNN takes on Hopper, besides
-    a copy of input and output, for each weight of a convolution. `slack` is what a run reserves over the replay of its
+    of half precision since Ampere without cudnn.benchmark. `slack` is what a run reserves over the replay of its
     steps; `benchmark_slack` the same with cudnn.benchmark, whose trials of algorithms take memory of their own.
     """
 
@@ -45,7 +44,6 @@ class HiddenConstants(Record):
     half_share: dict[str, NonNegativeFloat]
     benchmark_share: dict[str, NonNegativeFloat]
     replayed_parts: tuple[NonNegativeFloat, ...]
-    hopper_weight_bytes: NonNegativeFloat
     slack: dict[MemoryKind, PositiveFloat]
     benchmark_slack: PositiveFloat
 

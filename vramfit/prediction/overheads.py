@@ -6,15 +6,13 @@ The model, whose constants are in `constants.json` with what they were fitted to
   of 1 KiB for every thread that the card can hold; page tables of its whole memory. What NVML shows as used is more by
   `Card.driver_reserve_bytes`; a job cannot use that, and no budget counts it.
 - cuBLAS: one workspace for each thread that multiplies matrices (forward, backward), taken from the allocator at the
-  first product and kept.
+  first product and kept. cuBLASLt, which adds a bias to a product, takes 1 MiB more while it runs.
 - cuDNN: a convolution may run by Winograd's algorithm, whose transforms of a 3x3 convolution's input and output take
   four times their bytes (F(2x2, 3x3): 16 values for every 4), or copy both to NHWC order, or need nothing. Which one
   is not known without the card, so a step is replayed with several parts of the most. A workspace is one block: it
   costs memory where it is larger than any block that lies free, which is what widens reserved memory. In half
   precision since Ampere, replays without any are nearest to what is measured.
-- cuDNN on Hopper, half precision in NCHW order: copies of input and output in NHWC order, and float32 sums of parts of
-  the weights' gradient. The largest convolution's lies apart from the blocks of tensors: measured runs of ResNet-152
-  and RegNetY at 18 batches agree with that to 0.7 %.
+- cuDNN on Hopper: known from recorded allocations; see `hopper_convolutions.py`.
 - slack: float32 convolutional networks reserve a few percent more than the replay of their steps, by measurements whose
   loops are not known. Where the loop is known (BERT and T5 on Ada and Hopper) replays are exact to 0.1 %.
   With cudnn.benchmark the few percent stay in half precision too: without them, of 829 sizes that ran or had not run on
@@ -22,9 +20,9 @@ The model, whose constants are in `constants.json` with what they were fitted to
 """
 
 from collections.abc import Iterable, Sequence
-from math import prod
 
 from vramfit.cards import Card
+from vramfit.prediction import hopper_convolutions
 from vramfit.prediction.constants import CONSTANTS, ContextConstants, HiddenConstants, MemoryKind
 from vramfit.prediction.reductions import staging_workspaces
 from vramfit.prediction.trace_records import OperationRecord, Trace
@@ -36,6 +34,7 @@ NCCL_BYTES = (110 * MIB, 688 * MIB)
 # CUBLAS_WORKSPACE_CONFIG as torch sets it: 2 x 4 MiB and 8 x 16 KiB, on Hopper 32 MiB.
 _CUBLAS_BYTES = 2 * 4 * MIB + 8 * 16 * KIB
 _CUBLAS_HOPPER_BYTES = 32 * MIB
+_CUBLASLT_BYTES = MIB  # CUBLASLT_WORKSPACE_SIZE as torch sets it
 _HOPPER = (9, 0)
 _LAZY_LOADING = (11, 7)
 _HALF = ("float16", "bfloat16")
@@ -76,18 +75,6 @@ def cublas_bytes(card: Card) -> int:
 
 
 def kept_workspaces(trace: Trace, card: Card) -> dict[int, int]:
-    """Event number -> bytes that a library takes there and keeps.
-
-    cuBLAS at the first product of either pass, cuDNN on Hopper at the first convolution.
-    """
-    kept = cublas_workspaces(trace, card)
-    copied = [op for op in trace.operations if _copies_on_hopper(op, card)]
-    if copied:
-        kept[copied[0].position] = kept.get(copied[0].position, 0) + max(map(_copies_bytes, copied))
-    return kept
-
-
-def cublas_workspaces(trace: Trace, card: Card) -> dict[int, int]:
     """Event number -> bytes that cuBLAS takes there and keeps, at the first product of either pass."""
     kept: dict[int, int] = {}
     for phases in (("forward", "loss"), ("backward",)):
@@ -97,27 +84,13 @@ def cublas_workspaces(trace: Trace, card: Card) -> dict[int, int]:
     return kept
 
 
-def _copies_on_hopper(operation: OperationRecord, card: Card) -> bool:
-    convolution = operation.convolution
-    if convolution is None or card.compute_capability != _HOPPER:
-        return False
-    return operation.dtype in _HALF and not convolution.channels_last
-
-
-def _copies_bytes(operation: OperationRecord, constants: HiddenConstants = CONSTANTS.hidden) -> int:
-    convolution = operation.convolution
-    if convolution is None:
-        return 0
-    sums = constants.hopper_weight_bytes * prod(convolution.weight_shape)
-    return convolution.image_bytes(operation.dtype) + round(sums)
-
-
 def passing_workspaces(
     operations: Sequence[OperationRecord], card: Card, *, benchmark: bool, part: float = 1.0
 ) -> dict[int, int]:
-    """Event number -> bytes that a kernel needs there while it runs: a convolution, or a sum over rows."""
+    """Event number -> bytes that a kernel needs there while it runs: a convolution, a biased product, or a sum."""
     convolutions = convolution_workspaces(operations, benchmark=benchmark, part=part, card=card)
-    return {**convolutions, **staging_workspaces(operations, card)}
+    biased = {op.position: _CUBLASLT_BYTES for op in operations if op.name == "addmm"}
+    return {**convolutions, **biased, **staging_workspaces(operations, card)}
 
 
 def convolution_workspaces(
@@ -130,9 +103,11 @@ def convolution_workspaces(
 ) -> dict[int, int]:
     """Event number -> bytes that cuDNN needs there while a convolution runs.
 
-    `benchmark` is cudnn.benchmark; `part` the part of the most that any of its algorithms takes; of a `card` that is
-    not known the most of any is taken.
+    `benchmark` is cudnn.benchmark; `part` the part of the most that any of its algorithms takes, where that is not
+    known; of a `card` that is not known the most of any is taken.
     """
+    if card is not None and card.compute_capability == _HOPPER:
+        return {place: taken for op in operations for place, taken in hopper_convolutions.workspaces(op).items()}
     return {
         op.position: round(part * workspace_bytes(op, benchmark=benchmark, card=card, constants=constants))
         for op in operations

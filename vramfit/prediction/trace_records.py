@@ -55,7 +55,12 @@ class Convolution:
 
     def image_bytes(self, dtype: str) -> int:
         """Bytes of input and output together."""
-        return (prod(self.input_shape) + prod(self.output_shape)) * _ITEM_BYTES.get(dtype, 4)
+        return (prod(self.input_shape) + prod(self.output_shape)) * self.item_bytes(dtype)
+
+    @staticmethod
+    def item_bytes(dtype: str) -> int:
+        """Bytes of a number of a dtype."""
+        return _ITEM_BYTES.get(dtype, 4)
 
 
 @dataclass(frozen=True, slots=True)

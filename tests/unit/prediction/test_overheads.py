@@ -6,12 +6,13 @@ import pytest
 
 from vramfit.cards import CARDS, find_card
 from vramfit.prediction.constants import CONSTANTS
+from vramfit.prediction.hopper_convolutions import workspaces
 from vramfit.prediction.overheads import (
     context_bytes,
     convolution_workspaces,
-    cublas_workspaces,
     kept_workspaces,
     memory_kind,
+    passing_workspaces,
 )
 from vramfit.prediction.trace_records import Convolution, OperationRecord, Trace
 from vramfit.units import GIB, MIB
@@ -51,19 +52,59 @@ def test_cuda_sees_no_more_than_nvml_shows(card):
     assert card.memory_bytes <= card.shown_bytes <= card.sold_gib * GIB
 
 
-def test_cudnn_keeps_copies_of_the_largest_half_precision_convolution_on_hopper():
+# Read off recordings of an H200 (torch 2.11, cuDNN 9.19): what each convolution took while it ran, MiB.
+@pytest.mark.parametrize(
+    ("image", "weight", "out", "more", "measured_mib"),
+    [
+        ((4, 96, 512, 512), (48, 96, 3, 3), (4, 48, 512, 512), {}, 288.08),
+        ((32, 64, 56, 56), (64, 64, 3, 3), (32, 64, 56, 56), {}, 24.571),
+        ((32, 256, 56, 56), (512, 256, 1, 1), (32, 512, 28, 28), {"stride": (2, 2)}, 73.5),
+        ((32, 512, 7, 7), (2048, 512, 1, 1), (32, 2048, 7, 7), {}, 7.657),
+        ((32, 64, 56, 56), (256, 64, 1, 1), (32, 256, 56, 56), {}, 0.0),
+        ((48, 576, 14, 14), (576, 24, 3, 3), (48, 576, 14, 14), {"groups": 24}, 20.91),
+        ((96, 64, 112, 112), (64, 1, 3, 3), (96, 64, 56, 56), {"groups": 64, "stride": (2, 2)}, 0.0),
+        ((4, 96, 512, 512), (48, 96, 3, 3), (4, 48, 512, 512), {"channels_last": True}, 0.0),
+    ],
+)
+def test_cudnn_copies_into_nhwc_order_on_hopper(image, weight, out, more, measured_mib):
+    shape = replace(SHAPE, input_shape=image, weight_shape=weight, output_shape=out, **{"stride": (1, 1), **more})
+    taken = workspaces(replace(CONVOLUTION, dtype="float16", convolution=shape)).get(CONVOLUTION.position, 0)
+    assert taken / MIB == pytest.approx(measured_mib, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("image", "weight", "out", "measured_mib"),
+    [
+        ((32, 256, 56, 56), (64, 256, 1, 1), (32, 64, 56, 56), 2.0),
+        ((32, 512, 28, 28), (256, 512, 1, 1), (32, 256, 28, 28), 16.0),
+        ((32, 256, 14, 14), (1024, 256, 1, 1), (32, 1024, 14, 14), 15.313),
+        ((4, 48, 512, 512), (2, 48, 1, 1), (4, 2, 512, 512), 201.134),
+        ((2, 480, 192, 192), (29, 480, 1, 1), (2, 29, 192, 192), 72.79),
+    ],
+)
+def test_cudnn_sums_the_gradient_of_pointwise_weights_by_sample_on_hopper(image, weight, out, measured_mib):
+    shape = replace(SHAPE, input_shape=image, weight_shape=weight, output_shape=out, stride=(1, 1))
+    taken = workspaces(replace(CONVOLUTION, phase="backward", dtype="float16", convolution=shape))
+    assert taken[CONVOLUTION.position] / MIB == pytest.approx(measured_mib, abs=1.3)
+
+
+def test_on_hopper_every_part_of_workspaces_is_the_whole():
     h100, l40s = find_card("H100 SXM"), find_card("L40S")
-    small = replace(SHAPE, input_shape=(8, 4, 8, 8), output_shape=(8, 4, 8, 8), weight_shape=(4, 4, 1, 1))
-    trace = Trace(8, operations=[replace(CONVOLUTION, position=1, convolution=small), CONVOLUTION, PRODUCT])
-    images, weights = 2 * 8 * 56 * 56 * (64 + 256), 256 * 64
-    copies = images + round(CONSTANTS.hidden.hopper_weight_bytes * weights)
-    assert kept_workspaces(trace, h100) == {1: copies, **cublas_workspaces(trace, h100)}
-    assert kept_workspaces(trace, l40s) == cublas_workspaces(trace, l40s)
+    shape = replace(SHAPE, weight_shape=(256, 64, 3, 3), stride=(1, 1))
+    spatial = replace(CONVOLUTION, dtype="float32", convolution=shape)
+
+    def taken(card, part):
+        return convolution_workspaces([spatial], benchmark=False, part=part, card=card)[CONVOLUTION.position]
+
+    assert taken(h100, 0.0) == taken(h100, 1.0) > 0
+    assert taken(l40s, 0.0) == 0 < taken(l40s, 1.0)
 
 
-@pytest.mark.parametrize("changes", [{"dtype": "float32"}, {"convolution": replace(SHAPE, channels_last=True)}])
-def test_cudnn_keeps_none_of_float32_or_of_nhwc_order(changes):
-    assert kept_workspaces(Trace(8, operations=[replace(CONVOLUTION, **changes)]), find_card("H100 SXM")) == {}
+def test_a_biased_product_takes_cublaslts_workspace_while_it_runs():
+    biased = replace(PRODUCT, name="addmm")
+    assert passing_workspaces([biased], find_card("rtx3060"), benchmark=False) == {7: MIB}
+    assert passing_workspaces([PRODUCT], find_card("rtx3060"), benchmark=False) == {}
+    assert kept_workspaces(Trace(8, operations=[CONVOLUTION]), find_card("H100 SXM")) == {}
 
 
 def test_half_precision_is_replayed_without_workspaces_since_ampere():
