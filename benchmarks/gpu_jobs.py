@@ -262,10 +262,7 @@ def _each(
 ) -> Iterator[Row]:
     """A row for each job, as they come: a process for each, so that what one breaks costs its own row alone."""
     cases("all")  # loads once what every process needs
-    # A process that asked CUDA anything cannot hand the card to its forks.
-    method = "spawn" if torch.cuda.is_initialized() or _forks_poisoned() else "fork"
-    print(f"processes: {method}", flush=True)
-    context, stop = multiprocessing.get_context(method), time.monotonic() + limit_s
+    context, stop = multiprocessing.get_context("fork"), time.monotonic() + limit_s
     left, under_way = deque(names), list[tuple[str, float, Pool, AsyncResult[Row]]]()
     while under_way or left:
         while left and len(under_way) < workers:
@@ -277,17 +274,10 @@ def _each(
                 under_way.remove(entry)
                 yield _answer(name, answer)
                 pool.terminate()
-        if time.monotonic() > stop:
+        if left and time.monotonic() > stop:
             print(f"out of time with {len(left)} jobs left", flush=True)
             left.clear()
         time.sleep(0.02)
-
-
-def _forks_poisoned() -> bool:
-    child = os.fork()
-    if child == 0:
-        os._exit(bool(torch.cuda._is_in_bad_fork()))
-    return os.waitpid(child, 0)[1] != 0
 
 
 def _answer(name: str, answer: "AsyncResult[Row]") -> Row:
