@@ -180,14 +180,14 @@ def _card_notes(job: Job, card: str, total_bytes: int | None = None) -> list[str
 
 def cards_notes(job: Job) -> list[str]:
     """What to know of a job that several cards share; nothing of one that has its card for itself."""
-    from vramfit.jobs.levers.apply import shards
+    from vramfit.jobs.levers.apply import communicating, shards
     from vramfit.prediction.overheads import NCCL_BYTES
 
     if job.cards == 1:
         return []
-    held = (
-        "its part of weights, gradients and moments, and what FSDP2 gathers" if shards(job.levers) else "whole weights"
-    )
+    held = "whole weights and buckets of gradients" if communicating(job.levers) else "whole weights"
+    if shards(job.levers):
+        held = "its part of weights, gradients and moments, and what FSDP2 gathers"
     low, high = map(format_size, NCCL_BYTES)
     return [
         f"What each of {job.cards} cards takes: {held}, and a batch of its own. NCCL takes {low} to {high} beside it, "

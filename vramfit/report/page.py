@@ -71,7 +71,7 @@ _STYLE = """
 --ink:#ebebeb;--soft:#a6a6a6;--line:#3a3a3a;--back:#151515;--band:#212121;
 --first:#6fb0ea;--second:#ee9a62;--third:#b3c766;--fourth:#8f8f8f}}
 *{box-sizing:border-box}
-body{margin:2.5rem auto;max-width:72rem;padding:0 1.25rem;font:15px/1.55 system-ui,"Segoe UI",Arial,sans-serif}
+body{margin:2.5rem auto;max-width:78rem;padding:0 1.25rem;font:15px/1.55 system-ui,"Segoe UI",Arial,sans-serif}
 body{color:var(--ink);background:var(--back);overflow-wrap:break-word}
 h1{font-size:1.5rem;line-height:1.25;margin:0 0 .3rem;font-weight:650}
 h2{font-size:1.1rem;margin:2.6rem 0 .5rem;padding-top:.7rem;border-top:1px solid var(--line);font-weight:650}

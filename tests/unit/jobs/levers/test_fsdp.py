@@ -113,6 +113,8 @@ def test_a_plan_divides_its_batch_over_the_cards_and_says_what_each_takes():
     profile = fit(sharded(cards=4), gpu="rtx3090", effective_batch=64, objective="largest")
     assert (profile.plan.micro_batch, profile.plan.world_size, profile.plan.effective_batch) == (16, 4, 64)
     assert any("NCCL takes 110 MiB to 688 MiB" in note and "what FSDP2 gathers" in note for note in profile.notes)
+    many = fit(with_buckets(), gpu="rtx3090", batch_sizes=[4])
+    assert any("What each of 2 cards takes: whole weights and buckets of gradients" in note for note in many.notes)
     assert not any("NCCL" in note for note in fit(make_job(), gpu="rtx3090", batch_sizes=[4]).notes)
 
 
