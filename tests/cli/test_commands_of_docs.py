@@ -63,6 +63,12 @@ def commands(page):
     return [line.partition("  #")[0].strip() for line in lines]
 
 
+def written_by(page, folder):
+    """Write the files that a page shows: its blocks of Python that begin with a file's name."""
+    for name, code in re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+        (folder / name).write_text(code, encoding="utf-8")
+
+
 def small(words):
     """The same command in little time; a profile that is kept is of the network that is trained."""
     verb, *given = words
@@ -77,7 +83,7 @@ def small(words):
     of_user = any(word.endswith(".py:job") for word in given)
     network = () if of_user else FILMS if {"-o", "--export"} & {*given} and verb == "probe" else NETWORK
     sizes = ("--image-sizes", "32,64") if "--image-sizes" in given else network[2:]
-    batches = () if "--batch-size" in given or verb == "explain" else ("--batch-sizes", "2,4")
+    batches = () if "--batch-size" in given or verb == "explain" else ("--batch-sizes", "1" if of_user else "2,4")
     return [verb, *given, *network[:2], *sizes, *batches]
 
 
@@ -88,8 +94,7 @@ def made(tmp_path_factory):
     make_sample(folder / "Aariz", films=12, height=96)
     shutil.copytree(folder / "Aariz" / "test" / "Cephalograms", folder / "new-films")
     (folder / "train.py").write_text(SCRIPT, encoding="utf-8")
-    for name in ("my_model.py", "mymodel.py"):
-        (folder / name).write_text(JOB, encoding="utf-8")
+    (folder / "my_model.py").write_text(JOB, encoding="utf-8")
     return folder
 
 
@@ -103,6 +108,7 @@ def answered():
 def test_the_commands_of_a_page_run(vramfit, made, answered, tmp_path, monkeypatch, page):
     folder = shutil.copytree(made, tmp_path / "folder")
     monkeypatch.chdir(folder)
+    written_by(page, folder)
     found = commands(page)
     assert found
     for line in found:

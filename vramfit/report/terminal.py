@@ -46,7 +46,7 @@ _LEFT = (
 # What the first column says already, in other words: left out where there is no room.
 _NAMES = ("name", "what it is")
 # Where a table of figures falls into two: memory up to here, time after it.
-_LAST_OF_MEMORY = "risk"
+_LAST_OF_MEMORY = ("risk", "headroom GiB")
 
 
 def make_table(columns: Sequence[str]) -> Table:
@@ -115,7 +115,8 @@ def _groups(columns: list[Column], room: int) -> list[list[Column]]:
     """The columns in groups that fit, each after the first led by the first column."""
     if _width(columns, least=True) <= room:
         return [columns]
-    cut = next((place + 1 for place, column in enumerate(columns) if _title(column) == _LAST_OF_MEMORY), 0)
+    titles = [*map(_title, columns)]
+    cut = next((titles.index(title) + 1 for title in _LAST_OF_MEMORY if title in titles), 0)
     for halves in _halves(columns, cut) if cut else ():
         if all(_width(half, least=True) <= room for half in halves):
             return halves
