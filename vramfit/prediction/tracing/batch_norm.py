@@ -33,6 +33,16 @@ def batch_norm(  # noqa: PLR0917  # the signature of torch's own
     return result
 
 
+def backward(gradient: Tensor, value: Tensor, *rest: Any) -> tuple[Tensor | None, ...]:
+    """The gradients; that of the input lies in the input's memory order, while torch's meta kernel has the gradient's.
+
+    For meta tensors.
+    """
+    ordered = gradient.contiguous(memory_format=suggest_memory_format(value))
+    result: tuple[Tensor | None, ...] = _ATEN.native_batch_norm_backward.default(ordered, value, *rest)
+    return result
+
+
 def backward_workspace(args: tuple[Any, ...], _: tuple[int, int]) -> list[int]:
     """Bytes of cuDNN's copy of a gradient that is not in its input's memory order."""
     gradient, value, weight = args[:3]

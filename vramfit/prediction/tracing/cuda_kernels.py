@@ -33,6 +33,7 @@ def cuda_kernels(capability: tuple[int, int]) -> dict[str, Callable[..., Any]]:
     return {
         "dropout": dropout,
         "batch_norm": batch_norm,
+        "group_norm": group_norm,
         "scaled_dot_product_attention": attention,
         **fourier_kernels(),
         **recurrent_kernels(),
@@ -45,3 +46,12 @@ def dropout(value: Tensor, probability: float, train: bool) -> Tensor:
         result: Tensor = _ATEN.native_dropout.default(value, probability, True)[0]
         return result
     return value * value.new_zeros(()) if train and probability == 1 else value
+
+
+def group_norm(value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """A card normalizes groups in NCHW order, a CPU in the order of its input (`group_norm` in group_norm.cpp).
+
+    So an NHWC input is copied, and in the backward pass the gradient. True of torch up to 2.11.
+    """
+    result: Tensor = _ATEN.group_norm.default.decompose(value.contiguous(), *args, **kwargs)
+    return result

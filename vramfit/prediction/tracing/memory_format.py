@@ -1,4 +1,6 @@
-"""The memory order in which cuDNN runs a convolution."""
+"""The memory order in which cuDNN runs a convolution, and what it copies for that."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,3 +22,23 @@ def convolution_format(image: Tensor, weight: Tensor) -> torch.memory_format:
         if order is not torch.contiguous_format:
             return order
     return torch.contiguous_format
+
+
+def forward_workspace(args: tuple[Any, ...], _: tuple[int, int]) -> list[int]:
+    """Bytes of the copies of an image and a weight that do not lie in a convolution's order.
+
+    `cudnn_convolution_forward` in torch's ConvShared.cpp.
+    """
+    return _copies(*args[:2])
+
+
+def backward_workspace(args: tuple[Any, ...], _: tuple[int, int]) -> list[int]:
+    """The same of the gradient of the result, the image and the weight."""
+    gradient, image, weight = args[:3]
+    return _copies(image, weight, gradient)
+
+
+def _copies(image: Tensor, weight: Tensor, *more: Tensor) -> list[int]:
+    order = convolution_format(image, weight)
+    given = (image, weight, *more)
+    return [one.numel() * one.element_size() for one in given if not one.is_contiguous(memory_format=order)]

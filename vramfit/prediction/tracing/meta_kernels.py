@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vramfit.prediction.tracing import fourier, recurrent
+from vramfit.prediction.tracing import batch_norm, fourier, recurrent
 
 _ATEN = torch.ops.aten
 _HALF = (torch.float16, torch.bfloat16)
@@ -132,6 +132,7 @@ META_KERNELS: dict[Any, Callable[..., Any]] = {
     _ATEN.log_sigmoid_forward.default: _log_sigmoid,
     _ATEN._fused_rms_norm.default: _rms_norm,
     _ATEN._grouped_mm.default: _grouped_mm,
+    _ATEN.native_batch_norm_backward.default: batch_norm.backward,
     _ATEN.batch_norm_stats.default: _batch_norm_stats,
     _ATEN.batch_norm_gather_stats_with_counts.default: _batch_norm_gather,
     _ATEN.batch_norm_elemt.default: _batch_norm_elemt,

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vramfit.prediction.tracing import batch_norm, quantized, recurrent
+from vramfit.prediction.tracing import batch_norm, memory_format, quantized, recurrent
 
 _ATEN = torch.ops.aten
 _FLOAT_BYTES = 4
@@ -96,6 +96,11 @@ def _ctc_backward(args: tuple[Any, ...], _: tuple[int, int]) -> list[int]:
     return [_bytes(args[6])]
 
 
+def _group_norm_backward(args: tuple[Any, ...], _: tuple[int, int]) -> list[int]:
+    """The copy of a gradient that is not in NCHW order."""
+    return [] if args[0].is_contiguous() else [_bytes(args[0])]
+
+
 def _copied(tensor: Tensor) -> int:
     """The copy of a BNLE tensor that a kernel makes if it is not contiguous as BLNE."""
     return 0 if tensor.transpose(1, 2).is_contiguous() else _bytes(tensor)
@@ -116,6 +121,9 @@ _RULES: dict[Any, Rule] = {
     _ATEN._scaled_dot_product_efficient_attention_backward.default: _efficient_backward,
     _ATEN._ctc_loss_backward.default: _ctc_backward,
     _ATEN._ctc_loss_backward.Tensor: _ctc_backward,
+    _ATEN.convolution.default: memory_format.forward_workspace,
+    _ATEN.convolution_backward.default: memory_format.backward_workspace,
+    _ATEN.native_group_norm_backward.default: _group_norm_backward,
     _ATEN.native_batch_norm_backward.default: batch_norm.backward_workspace,
     _ATEN._cudnn_rnn.default: recurrent.forward_workspace,
     _ATEN._cudnn_rnn_backward.default: recurrent.backward_workspace,

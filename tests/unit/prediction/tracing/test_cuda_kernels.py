@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vramfit.prediction.trace_records import Trace
+from vramfit.prediction.tracing.batch_norm import backward
 from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere
 from vramfit.prediction.tracing.recorder import Recorder
 
@@ -129,5 +130,41 @@ def test_a_gradient_that_cudnn_orders_as_the_images_is_copied_into_the_order_of_
 
     trace = traced(convolved, (N, C, 8, 8), (16, C, 3, 3))
     size = 16 * C * 9 * FLOAT
-    assert made(trace, "convolution_backward").count(size) == 1
+    assert made(trace, "convolution_backward").count(size) == 1 + copies  # of the weight, in the order of the images
     assert made(trace, "new_empty_strided").count(size) == copies
+
+
+@pytest.mark.parametrize(("order", "copies"), [(torch.contiguous_format, 0), (torch.channels_last, 1)])
+def test_groups_are_normalized_in_nchw_order_alone(order, copies) -> None:
+    """An NHWC input is copied, and an NHWC gradient."""
+
+    def normalized(images):
+        result = nn.GroupNorm(4, C)(images.to(memory_format=order))
+        result.register_hook(lambda gradient: gradient.contiguous(memory_format=order))
+        return result
+
+    trace, size = traced(normalized, (N, C, 4, 4)), N * C * 16 * FLOAT
+    assert made(trace, "clone").count(size) == 2 * copies  # the input's, and that of this test's hook
+    assert made(trace, "native_group_norm_backward").count(size) == 1 + copies
+
+
+def test_a_convolution_copies_what_is_not_in_its_order_while_it_runs() -> None:
+    """An NCHW image beside an NHWC weight: forward and backward; and the gradient of the NHWC result."""
+
+    def convolved(images, weight):
+        return F.conv2d(images, weight.to(memory_format=torch.channels_last), padding=1).contiguous()
+
+    trace = traced(convolved, (N, C, 8, 8), (C, C, 3, 3))
+    size = N * C * 64 * FLOAT
+    assert made(trace, "convolution").count(size) == 2
+    assert made(trace, "convolution_backward").count(size) == 3  # the image's gradient and two copies
+
+
+@pytest.mark.parametrize("gradient", [torch.contiguous_format, torch.channels_last])
+def test_the_gradient_of_a_normalized_image_lies_as_the_image_does(gradient) -> None:
+    value = torch.empty(2, 16, 4, 4, device="meta").to(memory_format=torch.channels_last)
+    of_channels = [torch.empty(16, device="meta")] * 5
+    given = torch.empty(2, 16, 4, 4, device="meta").to(memory_format=gradient)
+    found = backward(given, value, *of_channels, True, 1e-5, [True] * 3)[0]
+    assert found is not None
+    assert found.stride() == value.stride()
