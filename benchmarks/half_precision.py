@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from vramfit.cards import find_card
 from vramfit.prediction.constants import CONSTANTS, ContextConstants, MemoryKind
-from vramfit.prediction.overheads import context_bytes
+from vramfit.prediction.overheads import context_bytes, slack
 from vramfit.units import GIB
 
 Array = NDArray[np.float64]
@@ -43,7 +43,7 @@ class HalfFit:
 
     def predicted(self, peaks: HalfPeaks) -> float:
         """Bytes that the row should show."""
-        reserved = float(np.mean(peaks.reserved_bytes)) * CONSTANTS.hidden.slack[peaks.kind]
+        reserved = float(np.mean(peaks.reserved_bytes)) * slack(peaks.kind, find_card(peaks.row.gpu))
         return reserved if peaks.row.reserved else reserved + self.contexts[peaks.row.gpu] + peaks.row.driver_bytes
 
 

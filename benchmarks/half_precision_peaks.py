@@ -16,7 +16,7 @@ from half_precision_rows import HalfRow, half_job, half_rows
 from vramfit.cards import Card, find_card
 from vramfit.files import write_atomically
 from vramfit.prediction.constants import CONSTANTS, MemoryKind
-from vramfit.prediction.overheads import convolution_workspaces, cublas_workspaces, memory_kind
+from vramfit.prediction.overheads import convolution_workspaces, kept_workspaces, memory_kind
 from vramfit.prediction.replay_trace import replay_trace
 from vramfit.prediction.tracing.trace import trace_step
 from vramfit.prediction.transforms.rescale import TraceCurve
@@ -41,7 +41,7 @@ def _peaks(cache: Path, row: HalfRow) -> HalfPeaks:
     path = cache / f"{_name(row, card)}-{row.batch}-{card.name.replace(' ', '')}.json"
     if not path.exists():
         trace = _curve(cache, row, card).at(row.batch)
-        kept = cublas_workspaces(trace, card)
+        kept = kept_workspaces(trace, card)
         reserved = [
             replay_trace(
                 trace,

@@ -35,7 +35,8 @@ class HiddenConstants(Record):
     The most workspace that a convolution takes, as a share of its input and output bytes, by layout and kernel; and
     the parts of the most at which a step is replayed, for which kernel cuDNN picks is not known. `half_share` is that
     of half precision since Ampere without cudnn.benchmark. `slack` is what a run reserves over the replay of its
-    steps; `benchmark_slack` the same with cudnn.benchmark, whose trials of algorithms take memory of their own.
+    steps; `benchmark_slack` the same with cudnn.benchmark, whose trials of algorithms take memory of their own, and
+    `hopper_slack` of half-precision convolutions on Hopper.
     """
 
     fitted_to: str
@@ -46,6 +47,7 @@ class HiddenConstants(Record):
     replayed_parts: tuple[NonNegativeFloat, ...]
     slack: dict[MemoryKind, PositiveFloat]
     benchmark_slack: PositiveFloat
+    hopper_slack: PositiveFloat
 
 
 class TimeConstants(Record):

@@ -18,7 +18,14 @@ from vramfit.prediction.allocator.allocator import Settings
 from vramfit.prediction.bands import band_verdict, memory_band
 from vramfit.prediction.constants import CONSTANTS, MemoryKind
 from vramfit.prediction.largest_batch import LargestBatch
-from vramfit.prediction.overheads import NCCL_BYTES, context_bytes, kept_workspaces, memory_kind, passing_workspaces
+from vramfit.prediction.overheads import (
+    NCCL_BYTES,
+    context_bytes,
+    kept_workspaces,
+    memory_kind,
+    passing_workspaces,
+    slack,
+)
 from vramfit.prediction.replay_trace import Peaks, Spread, replay_trace
 from vramfit.prediction.roofline import Work, is_host_bound, work_of, work_time_s
 from vramfit.prediction.trace_records import Trace
@@ -270,9 +277,7 @@ class TracePredictor:
         )
 
     def _slack(self, kind: MemoryKind) -> float:
-        """What a run reserves over the replay; dropped where measured without cudnn.benchmark, kept with it."""
-        hidden = CONSTANTS.hidden
-        return max(hidden.slack[kind], hidden.benchmark_slack) if self.cudnn_benchmark else hidden.slack[kind]
+        return slack(kind, self.card, benchmark=self.cudnn_benchmark)
 
     def _verdict(self, band: Band, trace: Trace | None) -> Verdict:
         """The verdict of the band; `risky` where it is over budget and the steps still run with the cache released."""
