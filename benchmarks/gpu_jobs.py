@@ -185,7 +185,11 @@ def compare(chosen: argparse.Namespace) -> None:
         "versions": versions(),
         "half": chosen.half,
         "not_measured": sum("failed" in row for row in truth["rows"]),
-        "summary": {kind: summary([row for row in rows if row["kind"] == kind]) for kind in ("full", "small")},
+        "summary": {
+            f"{kind}, {half} half": summary([row for row in rows if row["kind"] == kind and in_half(row["job"], half)])
+            for kind in ("full", "small")
+            for half in ("first", "second")
+        },
         "rows": sorted(rows, key=lambda row: str(row["job"])),
     }
     print(json.dumps(document["summary"], indent=1))

@@ -13,6 +13,7 @@ from vramfit.prediction.overheads import (
     kept_workspaces,
     memory_kind,
     passing_workspaces,
+    slack,
 )
 from vramfit.prediction.trace_records import Convolution, OperationRecord, Trace
 from vramfit.units import GIB, MIB
@@ -128,9 +129,9 @@ def test_kinds_of_jobs_go_by_most_of_the_arithmetic():
 
 
 def test_only_float32_convolutions_reserve_more_than_the_replay():
-    slack = CONSTANTS.hidden.slack
-    assert slack["float32 convolution"] > 1
-    assert {value for kind, value in slack.items() if kind != "float32 convolution"} == {1.0}
+    factors = CONSTANTS.hidden.slack
+    assert factors["float32 convolution"] > 1
+    assert {value for kind, value in factors.items() if kind != "float32 convolution"} == {1.0}
 
 
 def test_cudnn_benchmark_keeps_its_slack_in_half_precision():
@@ -139,9 +140,16 @@ def test_cudnn_benchmark_keeps_its_slack_in_half_precision():
 
     card = find_card("rtx3090")
 
-    def slack(*, benchmark):
+    def factor(*, benchmark):
         series = TraceSeries(lambda _: Trace(1))
         return TracePredictor(series, card, card_budget(card), cudnn_benchmark=benchmark)._slack("half convolution")
 
-    assert slack(benchmark=False) == 1.0
-    assert slack(benchmark=True) == CONSTANTS.hidden.benchmark_slack > 1.0
+    assert factor(benchmark=False) == 1.0
+    assert factor(benchmark=True) == CONSTANTS.hidden.benchmark_slack > 1.0
+
+
+def test_half_precision_convolutions_reserve_a_little_more_on_hopper():
+    h200, l40s = find_card("H200"), find_card("L40S")
+    assert slack("half convolution", h200) == CONSTANTS.hidden.hopper_slack > slack("half convolution", l40s)
+    assert slack("half other", h200) == slack("half other", l40s)
+    assert slack("half convolution", h200, benchmark=True) == CONSTANTS.hidden.benchmark_slack
