@@ -96,9 +96,13 @@ def _ctc_backward(args: tuple[Any, ...], _: tuple[int, int]) -> list[int]:
     return [_bytes(args[6])]
 
 
-def _group_norm_backward(args: tuple[Any, ...], _: tuple[int, int]) -> list[int]:
-    """The copy of a gradient that is not in NCHW order."""
-    return [] if args[0].is_contiguous() else [_bytes(args[0])]
+def _made_contiguous(*places: int) -> Rule:
+    """The rule of a kernel that copies those of its arguments, by their places, that are not contiguous."""
+
+    def rule(args: tuple[Any, ...], _: tuple[int, int]) -> list[int]:
+        return [_bytes(args[place]) for place in places if not args[place].is_contiguous()]
+
+    return rule
 
 
 def _copied(tensor: Tensor) -> int:
@@ -123,7 +127,14 @@ _RULES: dict[Any, Rule] = {
     _ATEN._ctc_loss_backward.Tensor: _ctc_backward,
     _ATEN.convolution.default: memory_format.forward_workspace,
     _ATEN.convolution_backward.default: memory_format.backward_workspace,
-    _ATEN.native_group_norm_backward.default: _group_norm_backward,
+    # host_softmax in SoftMax.cu, layer_norm_cuda in layer_norm_kernel.cu, group_norm_backward in derivatives.yaml
+    _ATEN._softmax.default: _made_contiguous(0),
+    _ATEN._log_softmax.default: _made_contiguous(0),
+    _ATEN._softmax_backward_data.default: _made_contiguous(0, 1),
+    _ATEN._log_softmax_backward_data.default: _made_contiguous(0, 1),
+    _ATEN.native_layer_norm.default: _made_contiguous(0),
+    _ATEN.native_layer_norm_backward.default: _made_contiguous(0, 1),
+    _ATEN.native_group_norm_backward.default: _made_contiguous(0),
     _ATEN.native_batch_norm_backward.default: batch_norm.backward_workspace,
     _ATEN._cudnn_rnn.default: recurrent.forward_workspace,
     _ATEN._cudnn_rnn_backward.default: recurrent.backward_workspace,

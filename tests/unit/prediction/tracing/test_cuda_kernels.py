@@ -168,3 +168,17 @@ def test_the_gradient_of_a_normalized_image_lies_as_the_image_does(gradient) -> 
     found = backward(given, value, *of_channels, True, 1e-5, [True] * 3)[0]
     assert found is not None
     assert found.stride() == value.stride()
+
+
+@pytest.mark.parametrize(
+    ("op", "function"),
+    [
+        ("_softmax", lambda value: value.softmax(1)),
+        ("_log_softmax", lambda value: value.log_softmax(1)),
+        ("native_layer_norm", lambda value: F.layer_norm(value, (4, 4))),
+    ],
+)
+@pytest.mark.parametrize(("order", "copies"), [(torch.contiguous_format, 0), (torch.channels_last, 1)])
+def test_a_kernel_that_knows_nchw_order_alone_copies_what_is_nhwc_while_it_runs(op, function, order, copies) -> None:
+    trace = traced(lambda images: function(images.to(memory_format=order)), (N, C, 4, 4), backward=False)
+    assert made(trace, op).count(N * C * 16 * FLOAT) == 1 + copies
