@@ -54,6 +54,17 @@ def test_a_search_finds_every_card_with_the_words():
         search_cards("rx 7900")
 
 
+def test_a_search_holds_to_all_that_is_said():
+    assert [card.name for card in search_cards("3060 8GB")] == ["RTX 3060 Ti", "RTX 3060 8GB"]
+    assert [card.name for card in search_cards(">=12GB 3060")] == ["RTX 3060"]
+    assert {card.kind for card in search_cards("3070 laptop")} == {"laptop"}
+    assert search_cards("8GB") == search_cards("=8GB")
+    with pytest.raises(UnknownCard, match="no card is '>=16GB 3060'"):
+        search_cards(">=16GB 3060")
+    with pytest.raises(UnknownCard, match="sold with 8 GB or 12 GB"):
+        search_cards("3060 16GB")
+
+
 def test_a_name_is_made_of_its_parts():
     assert card_name("rtx3090") == "rtx3090"
     assert card_name(None) is None

@@ -2,7 +2,7 @@
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import get_args
 
 from vramfit.cards.card import Card, CardKind
@@ -39,14 +39,8 @@ def select_cards(text: str) -> list[Card] | None:
         UsageError: a comparison with what is no size.
 
     """
-    words = re.sub(_COMPARISON, r" \1\2 ", text.lower()).replace(",", " ").split()
-    conditions = [_condition(word) for word in words]
-    if not conditions or None in conditions:
-        return None
-    found = [card for card in CARDS if all(condition(card) for condition in conditions if condition is not None)]
-    if not found:
-        raise UnknownCard(f"no card is '{text}'; `vramfit cards` lists those that are known.")
-    return found
+    conditions, others = _read(text)
+    return None if others or not conditions else _meeting(conditions, CARDS, text)
 
 
 def cards_of(text: str) -> list[Card]:
@@ -61,18 +55,25 @@ def cards_of(text: str) -> list[Card]:
 
 
 def search_cards(text: str) -> list[Card]:
-    """The cards of a selection, or those whose names have every word of a text: `3070` is four cards.
+    """The cards that meet every condition of a text and whose names have every other word: `3070` is four cards.
+
+    A size that is not compared, as in `8GB` or `3060 8GB`, is that of the memory that a card is sold with.
 
     Raises:
         UnknownCard: no card is meant.
 
     """
-    selected = select_cards(text)
-    if selected is not None:
-        return selected
-    wanted = set(read_words(text).essential)
-    found = [card for card in CARDS if wanted and wanted <= set(read_words(card.name).essential)]
-    return found or [find_card(text)]
+    conditions, others = _read(text)
+    if conditions and not others:
+        return _meeting(conditions, CARDS, text)
+    said = read_words(" ".join(others))
+    if said.essential:
+        wanted = set(said.essential)
+        named = [card for card in CARDS if wanted <= set(read_words(card.name).essential)]
+    else:
+        named = list(CARDS) if said.memory_gib else []
+    of_memory = [card for card in named if said.memory_gib in (None, card.sold_gib)]
+    return _meeting(conditions, of_memory, text) if of_memory else [find_card(text)]
 
 
 def card_name(gpu: str | None, *, mig: str | None = None, memory: str | None = None) -> str | None:
@@ -98,6 +99,20 @@ def card_name(gpu: str | None, *, mig: str | None = None, memory: str | None = N
     if gib != int(gib) or gib < 1:
         raise UsageError(f"--memory '{memory}' is no whole number of GB, as cards have; write one such as 12GB.")
     return f"{gpu} with {int(gib)}GB"
+
+
+def _read(text: str) -> tuple[list[_Condition], list[str]]:
+    """The conditions of a text, and its words that are none."""
+    words = re.sub(_COMPARISON, r" \1\2 ", text.lower()).replace(",", " ").split()
+    read = [(word, _condition(word)) for word in words]
+    return [met for _, met in read if met is not None], [word for word, met in read if met is None]
+
+
+def _meeting(conditions: Sequence[_Condition], cards: Iterable[Card], text: str) -> list[Card]:
+    found = [card for card in cards if all(condition(card) for condition in conditions)]
+    if not found:
+        raise UnknownCard(f"no card is '{text}'; `vramfit cards` lists those that are known.")
+    return found
 
 
 def _condition(word: str) -> _Condition | None:

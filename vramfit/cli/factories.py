@@ -17,11 +17,11 @@ Result = TypeVar("Result")
 
 
 class NoSuchFactory(UsageError):
-    """A name that leads to no module, file or function."""
+    """A name that leads to no module, file, job or function."""
 
 
 def job_from_factory(name: str) -> Job:
-    """The job that a function without arguments returns.
+    """The job of a name: that job itself, or what a function without arguments returns.
 
     Args:
         name: `package.module:function`, installed or in the current folder, or `folder/file.py:function`.
@@ -34,8 +34,10 @@ def job_from_factory(name: str) -> Job:
     where, _, function = name.rpartition(":")
     module = _module_of_file(Path(where), name) if where.endswith(".py") else _module(where, name)
     factory = getattr(module, function, None)
+    if isinstance(factory, Job):
+        return factory
     if not callable(factory):
-        near = difflib.get_close_matches(function, dir(module), n=3)
+        near = [one for one in difflib.get_close_matches(function, dir(module), n=3) if one != function]
         hint = f"; near: {', '.join(near)}" if near else ""
         raise NoSuchFactory(f"'{where}' has no function '{function}'{hint}.")
     if _needs_arguments(factory):

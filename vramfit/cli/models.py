@@ -110,6 +110,8 @@ def _landmark(name: str, options: dict[str, Any]) -> Job:
     from vramfit.landmarks.model.network import ALIASES
     from vramfit.landmarks.model.options import LandmarkJobOptions
 
+    if name.endswith(".py"):
+        raise UsageError(f"'{name}' is a file; name its function too, as in {name}:job; {NAMING}.")
     known = [*ALIASES, *timm.list_models("hrnet*")]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]

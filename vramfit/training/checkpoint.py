@@ -49,7 +49,7 @@ def load(path: str | Path) -> Content:
     if not path.is_file():
         others = sorted(other.name for other in path.parent.glob("checkpoint_*.pth"))
         there = f", such as {others[0]}, which is there" if others else ""
-        raise DataError(f"{path}: no such checkpoint; give the file that --resume or --checkpoint is to read{there}.")
+        raise DataError(f"{path}: no such checkpoint; give the file that the command is to read{there}.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # torch raises many kinds for a file that is not its own, and their texts are about torch

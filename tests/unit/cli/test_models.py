@@ -51,6 +51,7 @@ def test_a_factory_is_imported_and_called() -> None:
         ("resnet50", "timm:resnet50"),
         ("resnett50", "timm:resnet50.*a model is hrnet or a timm HRNet.*hf:NAME, or file.py:function"),
         ("my_model.py", "file.py:function"),
+        ("my_model.py", "'my_model.py' is a file; name its function too, as in my_model.py:job; a model is"),
         ("torch:resnet50", "no function 'resnet50'; timm has timm:resnet50; a model is hrnet"),
         ("nowhere.py:job", "no file 'nowhere.py'.*package:function of your own that returns a vramfit.Job"),
         ("no.such.module:job", "cannot be imported"),
@@ -63,6 +64,14 @@ def test_a_factory_is_imported_and_called() -> None:
 def test_unknown_names_say_what_is_near(name, said) -> None:
     with pytest.raises(UsageError, match=said):
         resolve_job(name)
+
+
+def test_a_job_may_be_named_itself(tmp_path) -> None:
+    file = tmp_path / "holds_a_job.py"
+    file.write_text(f"from {__name__} import own_job\n\njob = own_job()\nnumber = 1\n", encoding="utf-8")
+    assert isinstance(resolve_job(f"{file}:job"), Job)
+    with pytest.raises(UsageError, match="has no function 'number'; a model is"):
+        resolve_job(f"{file}:number")
 
 
 def test_an_option_the_job_does_not_have() -> None:
