@@ -12,10 +12,14 @@ def plan_sentences(plans: Sequence[tuple[str, Profile]]) -> list[str]:
 
 
 def shared_remarks(plans: Sequence[tuple[str, Profile]]) -> list[str]:
-    """What to keep in mind, each remark once: first those of some cases, which they name, then those of all."""
+    """What to keep in mind of the plans' own trials, each once: first that of some cases, which it names, then of all.
+
+    The other trials stand in no table of several plans, so that nothing is said of them.
+    """
     cases_of: dict[str, list[str]] = {}
     for case, profile in plans:
-        for remark in remarks(profile):
+        shown = tuple(trial for trial in profile.trials if trial.micro_batch == profile.plan.micro_batch)
+        for remark in remarks(profile.model_copy(update={"trials": shown})):
             cases_of.setdefault(remark, []).append(case)
     of_some = [f"{', '.join(cases)}: {remark}" for remark, cases in cases_of.items() if len(cases) < len(plans)]
     return of_some + [remark for remark, cases in cases_of.items() if len(cases) == len(plans)]
