@@ -135,6 +135,14 @@ def test_a_good_guess_and_yes_and_no_take_few_trials(limit, error):
     assert sum(not one.fits for one in tried) <= 3
 
 
+@given(st.integers(2049, 58_000), st.floats(0.9, 1.1))
+def test_a_good_guess_of_many_thousands_takes_no_more_than_some_dozens(limit, error):
+    """As rows of a table have it: 32 at a time would take hundreds."""
+    _, tried = run(Search(guess=round(limit * error)), lambda size: size <= limit)
+    assert len(tried) <= 60
+    assert sum(not one.fits for one in tried) <= 5
+
+
 def test_a_good_guess_and_yes_and_no_take_seven_trials_in_the_mean():
     doublings = [1 << power for power in range(13)]
     errors = [0.9 + 0.02 * step for step in range(11)]

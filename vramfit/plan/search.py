@@ -173,7 +173,7 @@ class Search:
         if self.guess is None:
             return 2 * max(1, low)
         believed = min(self._believed[1], self.maximum) - low
-        return low + climb(believed, left) if believed > 0 else self.guess + 3 * (low - self.guess)
+        return low + climb(believed, left, low) if believed > 0 else self.guess + 3 * (low - self.guess)
 
 
 @dataclass(frozen=True)
