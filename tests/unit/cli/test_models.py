@@ -1,10 +1,13 @@
 import pickle
+import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+import vramfit
 from vramfit.cli.models import named_job, resolve_job
 from vramfit.errors import UsageError
 from vramfit.jobs.backbone import backbone_job
@@ -72,6 +75,15 @@ def test_a_job_may_be_named_itself(tmp_path) -> None:
     assert isinstance(resolve_job(f"{file}:job"), Job)
     with pytest.raises(UsageError, match="has no function 'number'; a model is"):
         resolve_job(f"{file}:number")
+
+
+def test_the_job_of_the_readme_is_taken_without_a_trial(tmp_path, monkeypatch) -> None:
+    readme = Path(__file__).parents[3].joinpath("README.md").read_text(encoding="utf-8")
+    file = tmp_path / "job_of_the_readme.py"
+    file.write_text(re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[0], encoding="utf-8")
+    for name in ("predict", "fit"):
+        monkeypatch.setattr(vramfit, name, lambda *_, **__: pytest.fail("a trial's process would start another"))
+    assert resolve_job(f"{file}:job").batch(2)[0].shape == (2, 3, 224, 224)
 
 
 def test_an_option_the_job_does_not_have() -> None:
