@@ -55,8 +55,9 @@ def fit(
 
     Known limitations:
         It probes one card: where a machine has several, the first. A measured probe runs the job in a child process,
-        so the job must pickle (no lambdas) or come from an importable factory. Samples are the job's own `batch`:
-        larger ones in the data set are not tried. A prediction has the limitations of `predict`.
+        so the job must pickle (no lambdas) or come from an importable factory, and a script calls it under
+        `if __name__ == "__main__":`, for the child imports the script. Samples are the job's own `batch`: larger ones
+        in the data set are not tried. A prediction has the limitations of `predict`.
 
     >>> from torch import nn, optim, randn
     >>> job = vramfit.Job(
