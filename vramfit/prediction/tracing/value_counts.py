@@ -20,8 +20,10 @@ _COUNTED = 1 << 16  # known values up to so many are counted
 # Their results are elements of their first argument.
 _CHOOSING = {
     *(_ATEN.index, _ATEN.gather, _ATEN.index_select, _ATEN.masked_select, _ATEN.take, _ATEN.clone, _ATEN._to_copy),
-    *(_ATEN.repeat, _ATEN.flip, _ATEN.roll, _ATEN._unique2, _ATEN.unique_dim, _ATEN.unique_consecutive),
+    *(_ATEN.repeat, _ATEN.flip, _ATEN.roll, _ATEN._unique2),
 }
+# So is the first of their results; how many rows or runs there are, which others number, is not known.
+_CHOOSING_FIRST = {_ATEN.unique_dim, _ATEN.unique_consecutive}
 # The last of their results are positions along a dimension; of two results, where there may be one.
 _POSITIONS = {
     *(_ATEN.argmax, _ATEN.argmin, _ATEN.argsort, _ATEN.max, _ATEN.min, _ATEN.sort, _ATEN.topk, _ATEN.kthvalue),
@@ -66,6 +68,8 @@ class ValueCounts:
         if not whole:
             return
         count = self._counted(func, args, given)
+        if func.overloadpacket in _CHOOSING_FIRST:
+            whole = [tensor for tensor in whole if tensor is out[0]]
         for tensor in whole if func.overloadpacket in _CHOOSING else whole[-1:]:
             if count is not None and count < tensor.numel():
                 self._counts[_address(tensor)] = count
@@ -83,7 +87,7 @@ class ValueCounts:
             count = max(args[0].shape, default=1)
         elif packet is _ATEN.remainder and isinstance(args[1], int):
             count = abs(args[1])
-        elif packet in _CHOOSING:
+        elif packet in _CHOOSING or packet in _CHOOSING_FIRST:
             count = self.of(args[0])
         elif packet in (_ATEN.cat, _ATEN.stack, _ATEN.where):
             count = sum(map(self.of, tensors_in(args[packet is _ATEN.where :])))

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from vramfit.jobs.job import Job
 from vramfit.prediction.trace_records import Trace
 from vramfit.prediction.tracing.trace import trace_step
+from vramfit.prediction.tracing.value_counts import ValueCounts
 
 CLASSES, POINTS, SAMPLES = 7, 500, 4  # of logits [SAMPLES, POINTS, CLASSES]
 
@@ -102,3 +103,14 @@ def test_a_loop_over_as_many_as_are_assumed_ends_and_says_so() -> None:
 def test_a_loop_over_a_length_that_is_known_runs_to_its_end() -> None:
     assert seen(lambda x: sum(1 for _ in x.flatten(0, 1))) == ALL
     assert seen(lambda x: sum(1 for _ in x.argmax(2).unique())) == CLASSES
+
+
+def test_runs_that_are_numbered_may_be_more_than_values() -> None:
+    aten = torch.ops.aten
+    counts = ValueCounts(lambda _: None, lambda _: "")
+    scores = torch.eye(2).repeat(8, 1)
+    labels = aten.argmax.default(scores, 1)
+    counts.follow(aten.argmax.default, (scores, 1), [scores], [labels])
+    results = list(aten.unique_consecutive.default(labels, True, True))
+    counts.follow(aten.unique_consecutive.default, (labels, True, True), [labels], results)
+    assert [counts.of(result) for result in results[:2]] == [2, 16]
