@@ -32,8 +32,9 @@ def cuda_everywhere(
     that there is a `card`: one of that capability, where none is given.
     """
     if memories is not None:
-        # Optimizers load it; it keeps what it finds of torch, so it must not find what is replaced below.
-        import_module("torch._dynamo")
+        # Optimizers load it; it keeps what it finds of torch, so it must not find what is replaced below. What it found
+        # is forgotten by `torch._dynamo.reset`, and is found again here.
+        import_module("torch._dynamo").trace_rules.get_torch_obj_rule_map()
     benchmark = torch.backends.cudnn.benchmark
     with ExitStack() as stack:
         stack.callback(setattr, torch.backends.cudnn, "benchmark", benchmark)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch._dynamo
 from torch import Tensor, nn, optim
 
 import vramfit
@@ -53,6 +54,11 @@ def test_compiled_step_is_said_to_be_predicted_uncompiled(
     assert [said.partition(": ")[2] for said in trial.assumptions] == [_SAID]
     assert trial.peak_allocated_bytes == plain.peak_allocated_bytes
     assert not plain.assumptions
+
+
+def test_a_reset_of_the_compiler_before_it_changes_nothing() -> None:
+    torch._dynamo.trace_rules.clear_lru_cache()  # as `torch._dynamo.reset` leaves it
+    assert [said.partition(": ")[2] for said in _trial(_wrapped, _squared).assumptions] == [_SAID]
 
 
 def test_function_that_asked_not_to_be_compiled_says_nothing() -> None:
