@@ -49,7 +49,7 @@ def main() -> None:
     names = sorted({op.full_name for op in _operators()} & set(chosen.names or (op.full_name for op in _operators())))
     chunks = [(names[start : start + CHUNK], chosen.samples) for start in range(0, len(names), CHUNK)]
     found: dict[str, dict[str, Any]] = {}
-    with multiprocessing.get_context("fork").Pool(chosen.workers, maxtasksperchild=1) as pool:
+    with multiprocessing.get_context("spawn").Pool(chosen.workers) as pool:
         for part in pool.imap_unordered(_chunk, chunks):
             found |= part
     for name, row in sorted(found.items()):
