@@ -10,10 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
 
+from vramfit._version import __version__
 from vramfit.files import write_atomically
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = ("torch", "timm", "numpy")
+LIBRARIES = ("torch", "torchvision", "timm", "transformers", "diffusers", "peft", "monai")
 
 
 def keep(name: str, result: Mapping[str, Any], *, packages: tuple[str, ...] = PACKAGES) -> None:
@@ -43,6 +45,13 @@ def machine(packages: tuple[str, ...] = PACKAGES) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def versions(packages: tuple[str, ...] = LIBRARIES) -> dict[str, str]:
+    """Of vramfit, Python, and the packages that are here."""
+    found = {name: _version(name) for name in packages}
+    here = {name: known for name, known in found.items() if known is not None}
+    return {"vramfit": __version__, "python": platform.python_version(), **here}
 
 
 def _version(package: str) -> str | None:

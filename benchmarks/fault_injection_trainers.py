@@ -30,7 +30,7 @@ sys.path.insert(0, str(REPOSITORY / "tests"))
 import pytorch_lightning as pl  # noqa: E402  # the path is set above
 import transformers  # noqa: E402
 from ending import keep  # noqa: E402
-from faults import FaultAt  # noqa: E402
+from faults import FaultAt, strike_second_step  # noqa: E402
 
 import vramfit  # noqa: E402
 from vramfit.integrations.lightning import FitCallback as LightningCallback  # noqa: E402
@@ -88,19 +88,7 @@ def hugging_face(k, accumulation):
 
     class Failing(transformers.TrainerCallback):
         def on_train_begin(self, args, state, control, **given):
-            trainer = _calling_trainer()
-
-            def faulty(act):
-                @functools.wraps(act)
-                def acted(*given, **named):
-                    with fault if trainer.state.global_step == 1 else contextlib.nullcontext():
-                        return act(*given, **named)
-
-                return acted
-
-            trainer.training_step = faulty(trainer.training_step)
-            trainer._clip_grad_norm = faulty(trainer._clip_grad_norm)
-            trainer.optimizer.step = faulty(trainer.optimizer.step)
+            strike_second_step(_calling_trainer(), fault)
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = transformers.TrainingArguments(

@@ -32,15 +32,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib import metadata
 from multiprocessing.pool import AsyncResult, Pool
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
+from ending import versions
 
-from vramfit._version import __version__
 from vramfit.errors import VramfitError
 from vramfit.files import write_atomically
 from vramfit.jobs.batch import sample_batch
@@ -56,7 +55,6 @@ from vramfit.units import MIB
 
 RESULTS = Path(__file__).parent / "results"
 FAMILIES = ("language", "multimodal", "vision", "schemes", "structures")
-LIBRARIES = ("torch", "torchvision", "timm", "transformers", "diffusers", "peft", "monai")
 MEASURING_LIMIT_S, PREDICTING_LIMIT_S = 90, 600
 Made = Callable[[], Job]
 Row = dict[str, Any]
@@ -330,17 +328,6 @@ def summary(rows: list[Row]) -> Row:
                 "within_5_percent": sum(error <= 0.05 for error in errors),
                 "more_than_5_percent_below": sum(row[f"{what}_error"] < -0.05 for row in told),
             }
-    return found
-
-
-def versions() -> dict[str, str]:
-    """Of what the figures depend on."""
-    found = {"vramfit": __version__}
-    for name in LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 

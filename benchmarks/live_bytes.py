@@ -21,18 +21,17 @@ from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
+from ending import versions
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from vramfit._version import __version__
 from vramfit.errors import VramfitError
 from vramfit.files import write_atomically
 from vramfit.jobs.job import Job
@@ -307,16 +306,6 @@ def compared(name: str) -> dict[str, Any]:
     return row
 
 
-def _versions() -> dict[str, str]:
-    found = {"vramfit": __version__, "python": platform.python_version()}
-    for name in ("torch", "torchvision", "timm", "transformers"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def _summary(rows: list[dict[str, Any]]) -> dict[str, int]:
     predicted = [row for row in rows if "error" in row]
     equal = [row for row in predicted if row["kernels"] == "equal"]
@@ -341,7 +330,12 @@ def main() -> None:
             except Exception as error:
                 rows.append({"job": name, "failed": f"{type(error).__name__}: {error}"[:300]})
             print(json.dumps(rows[-1]), flush=True)
-    conclude(rows, _summary(rows), _versions(), None if sys.argv[1:] else RESULTS)
+    conclude(
+        rows,
+        _summary(rows),
+        versions(("torch", "torchvision", "timm", "transformers")),
+        None if sys.argv[1:] else RESULTS,
+    )
 
 
 def conclude(

@@ -17,7 +17,6 @@ import inspect
 import json
 import multiprocessing
 import os
-import platform
 import random
 import sys
 import time
@@ -25,26 +24,24 @@ import traceback
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
+from ending import versions
 from live_bytes import Live, _as_on_a_card, conclude
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader
 
-from vramfit._version import __version__
 from vramfit.errors import VramfitError
 from vramfit.jobs.job import Job
 from vramfit.prediction.tracing.trace import trace_step
 
 RESULTS = Path(__file__).parent / "results" / "reach.json"
 FAMILIES = ("language", "multimodal", "vision", "schemes", "structures")
-LIBRARIES = ("torch", "torchvision", "timm", "transformers", "diffusers", "peft", "monai")
 LIMIT_S = 400
 # Rows whose two sides differ rightly, and why.
 EXPLAINED = {
@@ -238,16 +235,6 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, int]:
         "within_5_percent_of_those": sum(abs(row["error"]) <= 0.05 for row in equal),
         "more_than_5_percent_below": sum(row["error"] < -0.05 for row in equal),
     }
-
-
-def versions() -> dict[str, str]:
-    found = {"vramfit": __version__, "python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def answers(names: Iterable[str]) -> list[dict[str, Any]]:

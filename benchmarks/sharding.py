@@ -17,14 +17,14 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from ending import versions
 from live_bytes import Live, _as_on_a_card, conclude
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,7 +32,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wrapper_subclass_type
 
-from vramfit._version import __version__
 from vramfit.jobs.job import Job
 from vramfit.jobs.levers.text import parse_levers
 from vramfit.prediction.tracing.trace import trace_step
@@ -257,15 +256,13 @@ def _with_plain_attention(*given: Any) -> None:
 
 def predicted_bytes(name: str, setting: str, ranks: int) -> int:
     case = CASES[name]
-    job = Job(
-        model=case.model,
-        batch=case.batch,
-        loss=case.loss,
-        optimizer=case.optimizer,
-        amp=None,
-        levers=parse_levers(setting + (_told(case) if setting.startswith("fsdp") else "")),
-        cards=ranks,
-    )
+    levers = parse_levers(setting + (_told(case) if setting.startswith("fsdp") else ""))
+    return traced_bytes(case, levers=levers, cards=ranks)
+
+
+def traced_bytes(case: Case, **more: Any) -> int:
+    """What is predicted of a network; `more` is what else its Job says."""
+    job = Job(model=case.model, batch=case.batch, loss=case.loss, optimizer=case.optimizer, amp=None, **more)
     with sdpa_kernel(SDPBackend.MATH):
         return trace_step(job, SAMPLES, validation=False).peak_bytes
 
@@ -279,16 +276,9 @@ def _told(case: Case) -> str:
     return f"@{'+'.join(names)}"
 
 
-def alone_bytes(name: str) -> int:
-    case = CASES[name]
-    job = Job(model=case.model, batch=case.batch, loss=case.loss, optimizer=case.optimizer, amp=None)
-    with sdpa_kernel(SDPBackend.MATH):
-        return trace_step(replace(job), SAMPLES, validation=False).peak_bytes
-
-
 def rows_of(name: str) -> list[dict[str, Any]]:
     rows = []
-    alone = alone_bytes(name)
+    alone = traced_bytes(CASES[name])
     for ranks, talking in RANKS.items():
         for setting in SETTINGS[ranks]:
             start = time.monotonic()
@@ -324,10 +314,8 @@ def main() -> None:
         "largest_error": max(abs(row["error"]) for row in rows),
         "lowest": min(row["error"] for row in rows),
     }
-    versions = {"vramfit": __version__} | {
-        name: metadata.version(name) for name in ("torch", "transformers", "timm", "torchvision")
-    }
-    conclude(rows, summary, versions, None if sys.argv[1:] else RESULTS)
+    made_with = versions(("torch", "transformers", "timm", "torchvision"))
+    conclude(rows, summary, made_with, None if sys.argv[1:] else RESULTS)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """Out of memory at a chosen operation: a dispatch mode that raises when the k-th aten operation is about to run."""
 
+import contextlib
+import functools
+
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -22,3 +25,19 @@ class FaultAt(TorchDispatchMode):
         if self.count - 1 == self.k:
             raise self.error
         return func(*args, **(kwargs or {}))
+
+
+def strike_second_step(trainer, fault):
+    """The second step of a Hugging Face trainer runs under a fault: its passes, its clipping and its update."""
+
+    def faulty(act):
+        @functools.wraps(act)
+        def acted(*given, **named):
+            with fault if trainer.state.global_step == 1 else contextlib.nullcontext():
+                return act(*given, **named)
+
+        return acted
+
+    trainer.training_step = faulty(trainer.training_step)
+    trainer._clip_grad_norm = faulty(trainer._clip_grad_norm)
+    trainer.optimizer.step = faulty(trainer.optimizer.step)

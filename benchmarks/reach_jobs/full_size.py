@@ -247,38 +247,14 @@ def found(n: int, size: int = 640, *, masks: bool = False) -> Any:
 
 
 BARE = {"weights": None, "weights_backbone": None, "num_classes": 21, "min_size": 640, "max_size": 640}
-add(
-    "torchvision fasterrcnn_resnet50_fpn 640",
-    4,
-    None,
-    model=partial(detection.fasterrcnn_resnet50_fpn, **BARE),
-    batch=found,
-    optimizer=sgd,
-)
-add(
-    "torchvision fasterrcnn_resnet50_fpn 640",
-    4,
-    "fp16",
-    model=partial(detection.fasterrcnn_resnet50_fpn, **BARE),
-    batch=found,
-    optimizer=sgd,
-)
-add(
-    "torchvision retinanet_resnet50_fpn 640",
-    4,
-    "bf16",
-    model=partial(detection.retinanet_resnet50_fpn, **BARE),
-    batch=found,
-    optimizer=sgd,
-)
-add(
-    "torchvision maskrcnn_resnet50_fpn 640",
-    2,
-    "fp16",
-    model=partial(detection.maskrcnn_resnet50_fpn, **BARE),
-    batch=partial(found, masks=True),
-    optimizer=sgd,
-)
+for _name, _samples, _amp, _batch in (
+    ("fasterrcnn_resnet50_fpn", 4, None, found),
+    ("fasterrcnn_resnet50_fpn", 4, "fp16", found),
+    ("retinanet_resnet50_fpn", 4, "bf16", found),
+    ("maskrcnn_resnet50_fpn", 2, "fp16", partial(found, masks=True)),
+):
+    build = partial(getattr(detection, _name), **BARE)
+    add(f"torchvision {_name} 640", _samples, _amp, model=build, batch=_batch, optimizer=sgd)
 add(
     "torchvision ssd300",
     16,
@@ -295,10 +271,6 @@ def pixels(size: int, classes: int) -> Any:
 
 def first(loss: Any) -> Any:
     return lambda outputs, targets: loss(outputs["out"], targets)
-
-
-def dense_loss(outputs: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(outputs, targets)
 
 
 add(
@@ -386,9 +358,9 @@ class Unet(nn.Module):
         return self.head(x)
 
 
-add("U-Net 512", 4, "fp16", model=Unet, batch=pixels(512, 2), loss=dense_loss)
-add("U-Net 512", 4, "fp16", model=Unet, batch=pixels(512, 2), loss=dense_loss, channels_last=True)
-add("U-Net 512", 2, None, model=Unet, batch=pixels(512, 2), loss=dense_loss)
+add("U-Net 512", 4, "fp16", model=Unet, batch=pixels(512, 2), loss=F.cross_entropy)
+add("U-Net 512", 4, "fp16", model=Unet, batch=pixels(512, 2), loss=F.cross_entropy, channels_last=True)
+add("U-Net 512", 2, None, model=Unet, batch=pixels(512, 2), loss=F.cross_entropy)
 
 
 class Recurrent(nn.Module):

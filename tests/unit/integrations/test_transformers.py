@@ -1,13 +1,11 @@
 """Hugging Face's Trainer with `FitCallback`: an OOM changes no weight, whatever is accumulated and counted."""
 
-import contextlib
-import functools
 import gc
 import itertools
 
 import pytest
 import torch
-from faults import FaultAt
+from faults import FaultAt, strike_second_step
 from torch import nn
 
 import vramfit
@@ -109,20 +107,7 @@ def failing(k):
 
     class Failing(transformers.TrainerCallback):
         def on_train_begin(self, args, state, control, **given):
-            trainer = _calling_trainer()
-            fault = FaultAt(k)
-
-            def faulty(act):
-                @functools.wraps(act)
-                def acted(*given, **named):
-                    with fault if trainer.state.global_step == 1 else contextlib.nullcontext():
-                        return act(*given, **named)
-
-                return acted
-
-            trainer.training_step = faulty(trainer.training_step)
-            trainer._clip_grad_norm = faulty(trainer._clip_grad_norm)
-            trainer.optimizer.step = faulty(trainer.optimizer.step)
+            strike_second_step(_calling_trainer(), FaultAt(k))
 
     return Failing()
 
