@@ -30,17 +30,16 @@ _SUM_BYTES = 4
 
 
 def workspaces(operation: OperationRecord) -> dict[int, int]:
-    """Event number -> bytes of one convolution: where it runs, and backward where its input's gradient is made."""
+    """Event number -> bytes of one convolution: where it runs, and backward where each gradient is made."""
     convolution = operation.convolution
     if convolution is None or convolution.groups == convolution.input_shape[1] > 1:
         return {}
     image = _of_image(convolution, operation.dtype)
-    if operation.phase != "backward":
+    if not convolution.weight_gradient:  # a forward pass, or backward through frozen weights
         return {operation.position: image}
-    both = {operation.position: _of_weights(convolution, operation.dtype)}
-    has_image = operation.written_bytes >= prod(convolution.input_shape) * convolution.item_bytes(operation.dtype)
+    weights = {operation.position: _of_weights(convolution, operation.dtype)}
     # The weights' gradient, or that of the bias, is the last event before the operation's end.
-    return {operation.position - 1: image, **both} if has_image else both
+    return {operation.position - 1: image, **weights} if convolution.image_gradient else weights
 
 
 def _of_image(convolution: Convolution, dtype: str) -> int:

@@ -20,7 +20,7 @@ The model, whose constants are in `constants.json` with what they were fitted to
   an RTX 3090 88.1 % are told right, with them 95.3 %.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from vramfit.cards import Card
 from vramfit.prediction import hopper_convolutions
@@ -100,10 +100,13 @@ def kept_workspaces(trace: Trace, card: Card) -> dict[int, int]:
 def passing_workspaces(
     operations: Sequence[OperationRecord], card: Card, *, benchmark: bool, part: float = 1.0
 ) -> dict[int, int]:
-    """Event number -> bytes that a kernel needs there while it runs: a convolution, a biased product, or a sum."""
+    """Event number -> bytes that a kernel needs there while it runs: a convolution, a biased product, or a sum.
+
+    Kernels between the same two events run in turn, and are taken to use one block, of the largest's size.
+    """
     convolutions = convolution_workspaces(operations, benchmark=benchmark, part=part, card=card)
     biased = {op.position: _CUBLASLT_BYTES for op in operations if op.name == "addmm"}
-    return {**convolutions, **biased, **staging_workspaces(operations, card)}
+    return _largest([convolutions, biased, staging_workspaces(operations, card)])
 
 
 def convolution_workspaces(
@@ -120,12 +123,21 @@ def convolution_workspaces(
     known; of a `card` that is not known the most of any is taken.
     """
     if card is not None and card.compute_capability == _HOPPER:
-        return {place: taken for op in operations for place, taken in hopper_convolutions.workspaces(op).items()}
-    return {
-        op.position: round(part * workspace_bytes(op, benchmark=benchmark, card=card, constants=constants))
+        return _largest(map(hopper_convolutions.workspaces, operations))
+    return _largest(
+        {op.position: round(part * workspace_bytes(op, benchmark=benchmark, card=card, constants=constants))}
         for op in operations
         if op.convolution is not None
-    }
+    )
+
+
+def _largest(taken: Iterable[Mapping[int, int]]) -> dict[int, int]:
+    """What is taken by event number; the most, where several are taken at one."""
+    largest: dict[int, int] = {}
+    for one in taken:
+        for place, size in one.items():
+            largest[place] = max(size, largest.get(place, 0))
+    return largest
 
 
 def workspace_bytes(

@@ -42,7 +42,10 @@ class StorageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Convolution:
-    """A convolution's shape: input and weight sizes, and how it steps; B is `input_shape[0]`."""
+    """A convolution's shape: input and weight sizes, and how it steps; B is `input_shape[0]`.
+
+    `image_gradient` and `weight_gradient` say what a backward pass makes; a forward pass makes neither.
+    """
 
     input_shape: tuple[int, ...]
     weight_shape: tuple[int, ...]
@@ -52,6 +55,8 @@ class Convolution:
     channels_last: bool
     stride: tuple[int, ...] = ()
     dilation: tuple[int, ...] = ()
+    image_gradient: bool = False
+    weight_gradient: bool = False
 
     def image_bytes(self, dtype: str) -> int:
         """Bytes of input and output together."""

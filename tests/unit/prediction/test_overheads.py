@@ -84,9 +84,40 @@ def test_cudnn_copies_into_nhwc_order_on_hopper(image, weight, out, more, measur
     ],
 )
 def test_cudnn_sums_the_gradient_of_pointwise_weights_by_sample_on_hopper(image, weight, out, measured_mib):
-    shape = replace(SHAPE, input_shape=image, weight_shape=weight, output_shape=out, stride=(1, 1))
+    shape = replace(
+        SHAPE, input_shape=image, weight_shape=weight, output_shape=out, stride=(1, 1), weight_gradient=True
+    )
     taken = workspaces(replace(CONVOLUTION, phase="backward", dtype="float16", convolution=shape))
     assert taken[CONVOLUTION.position] / MIB == pytest.approx(measured_mib, abs=1.3)
+
+
+SPATIAL = replace(SHAPE, weight_shape=(256, 64, 3, 3), stride=(1, 1))
+COPIES = 2 * (8 * 64 * 56 * 56 + 8 * 256 * 56 * 56 + 256 * 64 * 9)
+SUMS = 4 * MIB  # of weights' gradients
+
+
+@pytest.mark.parametrize(
+    ("of_image", "of_weights", "taken"),
+    [
+        (False, False, {3: COPIES}),  # forward, once more for a checkpoint
+        (True, False, {3: COPIES}),  # frozen weights
+        (False, True, {3: COPIES + SUMS}),
+        (True, True, {2: COPIES, 3: COPIES + SUMS}),
+    ],
+)
+def test_a_convolution_takes_workspaces_where_its_gradients_are_made(of_image, of_weights, taken):
+    shape = replace(SPATIAL, image_gradient=of_image, weight_gradient=of_weights)
+    assert workspaces(replace(CONVOLUTION, phase="backward", convolution=shape)) == taken
+
+
+@pytest.mark.parametrize("larger_first", [True, False])
+def test_of_workspaces_at_one_event_the_largest_counts(larger_first):
+    h100, biased = find_card("H100 SXM"), replace(PRODUCT, name="addmm", position=CONVOLUTION.position)
+    spatial = replace(CONVOLUTION, convolution=SPATIAL)
+    small = replace(CONVOLUTION, convolution=replace(SPATIAL, input_shape=(8, 64, 7, 7), output_shape=(8, 256, 7, 7)))
+    pair = [spatial, small] if larger_first else [small, spatial]
+    assert passing_workspaces([*pair, biased], h100, benchmark=False) == {3: COPIES}
+    assert passing_workspaces([small, biased], h100, benchmark=False) == {3: MIB}
 
 
 def test_on_hopper_every_part_of_workspaces_is_the_whole():

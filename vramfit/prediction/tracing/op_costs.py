@@ -36,9 +36,10 @@ def flops_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any)
 def convolution_of(func: Any, args: tuple[Any, ...], out: Any) -> Convolution | None:
     """The shape of a convolution, forward or backward; None for any other operation."""
     if func is _FORWARD:
-        x, weight, result, rest = args[0], args[1], out, args[3:]
+        x, weight, result, rest, made = args[0], args[1], out, args[3:], (False, False)
     elif func is _BACKWARD:
         x, weight, result, rest = args[1], args[2], args[0], args[4:]  # the result's shape is its gradient's
+        made = tuple(args[10][:2])
     else:
         return None
     stride, _, dilation, transposed, _, groups = rest[:6]
@@ -51,6 +52,8 @@ def convolution_of(func: Any, args: tuple[Any, ...], out: Any) -> Convolution | 
         channels_last=convolution_format(x, weight) is not torch.contiguous_format,
         stride=tuple(stride),
         dilation=tuple(dilation),
+        image_gradient=bool(made[0]),
+        weight_gradient=bool(made[1]),
     )
 
 

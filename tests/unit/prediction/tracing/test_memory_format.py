@@ -1,8 +1,11 @@
 """NHWC order goes through a traced network as cuDNN carries it on."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from vramfit.jobs.job import Job
 from vramfit.prediction.tracing.memory_format import convolution_format
@@ -33,15 +36,17 @@ class Blocks(nn.Module):
         return images.mean((1, 2, 3))
 
 
+JOB = Job(
+    model=nn.Identity,
+    batch=lambda n: (torch.randn(n, 3, 16, 16), torch.zeros(n)),
+    loss=lambda outputs, targets: (outputs - targets).square().mean(),
+    optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+    amp=None,
+)
+
+
 def traced(*, channels_last, seen):
-    job = Job(
-        model=lambda: Blocks(seen),
-        batch=lambda n: (torch.randn(n, 3, 16, 16), torch.zeros(n)),
-        loss=lambda outputs, targets: (outputs - targets).square().mean(),
-        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
-        amp=None,
-        channels_last=channels_last,
-    )
+    job = replace(JOB, model=lambda: Blocks(seen), channels_last=channels_last)
     return trace_step(job, 2, validation=False)
 
 
@@ -56,6 +61,28 @@ def test_every_layer_carries_the_order_on(channels_last):
 def test_no_layer_copies_for_the_order():
     steps = [one for one in traced(channels_last=True, seen=[]).operations if one.phase in ("forward", "backward")]
     assert not [one.name for one in steps if one.name in ("clone", "contiguous", "_to_copy")]
+
+
+class HalfFrozen(nn.Module):
+    """Three convolutions, of which the second is frozen and the third computed again in the backward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.frozen, self.again = (nn.Conv2d(3, 3, 1) for _ in range(3))
+        self.frozen.requires_grad_(requires_grad=False)
+
+    def forward(self, images):
+        again = nn.Sequential(self.again, nn.Sigmoid())
+        return checkpoint(again, self.frozen(self.first(images)), use_reentrant=False).mean((1, 2, 3))
+
+
+def test_a_convolution_says_which_gradients_it_makes():
+    trace = trace_step(replace(JOB, model=HalfFrozen), 2, validation=False)
+    step = [one for one in trace.part("step 2") if one.convolution]
+    made = [(one.phase, one.convolution.image_gradient, one.convolution.weight_gradient) for one in step]
+    again = ("backward", False, False)
+    assert made[3:] == [again, ("backward", True, True), ("backward", True, False), ("backward", False, True)]
+    assert made[:3] == 3 * [("forward", False, False)]
 
 
 @pytest.mark.parametrize(
