@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from vramfit.errors import UsageError
+from vramfit.jobs.averaged_model import AveragedModel
 from vramfit.jobs.batch import batch_size, map_tensors, tensors_in
 from vramfit.jobs.job import Batch
 from vramfit.jobs.ranks import Ranks
-from vramfit.jobs.step import AveragedModel, Precision
+from vramfit.jobs.step import Precision
 from vramfit.oom import release_memory
 from vramfit.records import OomEvent, Phase
 from vramfit.training.loop_recovery import ADVICE, WHOLE, learning_parameters

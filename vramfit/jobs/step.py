@@ -4,9 +4,8 @@ Whatever happens on the card in a step happens here: moving the batch over, prep
 accumulation, clipping, the optimizer and the averaged copy of the weights. No step reads a value back to the host.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from copy import deepcopy
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from vramfit.choices import Amp
 from vramfit.errors import UsageError
+from vramfit.jobs.averaged_model import AveragedModel
 from vramfit.jobs.batch import batch_size, loss_terms, map_tensors, pair_of, weighed_parts
 from vramfit.jobs.closures import Closure
 from vramfit.jobs.job import Batch, Job, Tree, build_model
@@ -252,49 +252,6 @@ class Step:
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
 
-class AveragedModel:
-    """An exponential moving average of a network's weights and buffers, kept in a copy of it.
-
-    average <- d * average + (1 - d) * value with d = min(decay, (1 + steps) / (10 + steps)), so that a short run's
-    average is not still its random start: the rule of TensorFlow's ExponentialMovingAverage with `num_updates`.
-    `steps` are those that it has followed. Integer buffers are copied. With a `home` the copy lives there, and is on
-    the card only while it is evaluated.
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.model = deepcopy(model).eval().requires_grad_(False)
-        self.decay = decay
-        self.steps = 0
-        self.home: torch.device | None = None
-
-    def live_on(self, home: torch.device) -> None:
-        """Keep the copy on a device of its own; it comes to the network's only while it is evaluated."""
-        self.home = home
-        self.model.to(home)
-
-    @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Follow the network by one step."""
-        followed = _tensors(model) if self.home is None else [value.to(self.home) for value in _tensors(model)]
-        pairs = list(zip(_tensors(self.model), followed, strict=True))
-        floating = [(mine, theirs) for mine, theirs in pairs if mine.is_floating_point()]
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_([mine for mine, _ in floating], [theirs for _, theirs in floating], 1 - decay)
-        for mine, theirs in pairs:
-            if not mine.is_floating_point():
-                mine.copy_(theirs)
-        self.steps += 1
-
-    @contextmanager
-    def on(self, device: torch.device) -> Iterator[nn.Module]:
-        """The averaged network on the device that evaluates it."""
-        try:
-            yield self.model if self.home is None else self.model.to(device)
-        finally:
-            if self.home is not None:
-                self.model.to(self.home)
-
-
 def _scalar(loss: Any, job: str) -> Tensor:
     if isinstance(loss, Tensor) and loss.numel() == 1:
         return loss.reshape(())
@@ -303,7 +260,3 @@ def _scalar(loss: Any, job: str) -> Tensor:
     else:
         what, how = type(loss).__name__, "of several losses, their sum"
     raise UsageError(f"The loss of '{job}' returned {what}; let it return the samples' mean, a scalar tensor ({how}).")
-
-
-def _tensors(model: nn.Module) -> list[Tensor]:
-    return [*(parameter.detach() for parameter in model.parameters()), *model.buffers()]

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vramfit.errors import UsageError
+from vramfit.jobs.averaged_model import AveragedModel
 from vramfit.jobs.batch import batch_size, weighed_parts
 from vramfit.jobs.job import Batch
 from vramfit.jobs.ranks import Ranks
-from vramfit.jobs.step import AveragedModel, Precision
+from vramfit.jobs.step import Precision
 from vramfit.records import OomEvent, Phase
 from vramfit.training.oom_report import FirstOom
 from vramfit.training.recovery import StepRecovery

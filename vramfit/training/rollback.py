@@ -16,8 +16,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from vramfit.jobs.averaged_model import AveragedModel
 from vramfit.jobs.random_state import random_state, set_random_state
-from vramfit.jobs.step import AveragedModel, Precision
+from vramfit.jobs.step import Precision
 from vramfit.measure.memory import room_bytes
 
 
