@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from vramfit.prediction.allocator.allocator import CachingAllocator, Settings
 from vramfit.prediction.constants import CONSTANTS
 from vramfit.prediction.overheads import context_bytes, kept_workspaces, passing_workspaces
-from vramfit.prediction.predict import TracePredictor
 from vramfit.prediction.timeline import WORKSPACE, Hidden, Timeline, draw_timeline, part_at
+from vramfit.prediction.trace_predictor import TracePredictor
 from vramfit.prediction.trace_records import Trace
 from vramfit.records import Bytes, Record
 

@@ -12,7 +12,8 @@ from functools import partial
 from vramfit.cards import Card
 from vramfit.choices import ASSUMED, ValuePolicy
 from vramfit.jobs.job import Job
-from vramfit.prediction.predict import Figures, Predictor
+from vramfit.prediction.predict import Predictor
+from vramfit.prediction.trace_predictor import Figures
 from vramfit.prediction.trace_records import Trace
 from vramfit.prediction.trace_series import TraceSeries
 from vramfit.prediction.tracing.cuda_kernels import kernel_class

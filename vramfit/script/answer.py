@@ -17,7 +17,7 @@ from vramfit.prediction.explain import Explanation, explain_trial
 from vramfit.prediction.largest_batch import LargestBatch
 from vramfit.prediction.overheads import NCCL_BYTES
 from vramfit.prediction.phase_peaks import phase_peaks
-from vramfit.prediction.predict import TracePredictor
+from vramfit.prediction.trace_predictor import TracePredictor
 from vramfit.prediction.trace_records import Trace
 from vramfit.prediction.trace_series import TraceSeries
 from vramfit.prediction.tracing.trace import order_frees

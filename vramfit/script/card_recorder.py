@@ -104,13 +104,13 @@ class CardRecorder:
         self._note_peak()
         return max(self.phases, key=lambda phase: self.phases[phase], default="setup")
 
-    def _enter(self, name: str, module: nn.Module, inputs: Any) -> None:  # noqa: ARG002  # a hook's signature
+    def enter(self, name: str, inputs: Any) -> None:  # noqa: ARG002  # as of a recorder that traces
         """Note the precision in which modules run."""
         place = self._memory.device.type
         if self.amp is None and torch.is_autocast_enabled(place):
             self.amp = _AMP.get(torch.get_autocast_dtype(place))
 
-    def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def leave(self, output: Any) -> None:
         """Nothing: modules are told apart in a trace alone."""
 
     def mark_kind(self, tensor: Tensor, kind: Kind, module: str = "") -> None:

@@ -124,13 +124,13 @@ class Observer:
                 return  # a loss or a transform
             self._begin_call(module, inputs)
         self._depth += 1
-        self.recorder._enter(self._names.get(module, type(module).__name__), module, inputs)
+        self.recorder.enter(self._names.get(module, type(module).__name__), inputs)
 
-    def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def _leave(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
         if not self._depth:
             return
         self._depth -= 1
-        self.recorder._leave(module, inputs, output)
+        self.recorder.leave(output)
         # Without an output it failed, and the phase is where it did.
         if not self._depth and self.recorder.phase == "forward" and output is not None:
             self.recorder.phase = "loss"

@@ -64,8 +64,16 @@ class ScriptRecorder(Recorder):
             self.brought = int(tensor.shape[0])
         if nn.parameter.is_lazy(tensor):  # of a lazy layer, without a size yet
             tensor = tensor.data
-        moved = self.move(tensor, kind, self._module())
+        moved = self.move(tensor, kind, self.running.name)
         return moved.requires_grad_(tensor.requires_grad)
+
+    def enter(self, name: str, inputs: Any) -> None:
+        """A module of the script's networks begins."""
+        self.running.enter(name, inputs)
+
+    def leave(self, output: Any) -> None:
+        """The module that began last is at its end."""
+        self.running.leave(output)
 
     @contextmanager
     def calls(self) -> Iterator[None]:

@@ -10,9 +10,6 @@ from itertools import chain
 from statistics import median
 from typing import Any
 
-import numpy as np
-import torch
-
 from vramfit._version import __version__
 from vramfit.jobs.job import Batch
 from vramfit.jobs.random_state import random_state, set_random_state
@@ -23,7 +20,7 @@ from vramfit.postmortem.leak_watch import CudaCard, LeakWatch
 from vramfit.records import EpochRecord, GrowBack, OomEvent
 from vramfit.training import checkpoint
 from vramfit.training.batch_plan import Decision
-from vramfit.training.listeners import Example, Listener, Progress
+from vramfit.training.listeners import Listener, Progress
 from vramfit.training.loading import Loader, cut, epoch_order, share
 from vramfit.training.loss_weights import loss_factors, running_errors
 from vramfit.training.lr_schedule import WarmupCosine
@@ -34,6 +31,7 @@ from vramfit.training.regrowth import RegrowthPolicy
 from vramfit.training.run_options import RunOptions
 from vramfit.training.run_state import RunState
 from vramfit.training.task import Judgement, Task
+from vramfit.training.validation import validate
 
 
 class Loop:
@@ -217,28 +215,13 @@ class Loop:
 
     def _validate(self) -> tuple[Judgement, float]:
         """The verdict over all ranks' samples, and their mean loss."""
-        ranks, indices = self.ranks, list(range(len(self.task.validation)))
-        mine = share(indices, ranks.rank, ranks.world_size)
-        cuts = [mine[at : at + self.recovery.micro_batch] for at in range(0, len(mine), self.recovery.micro_batch)]
-        rows: dict[int, Any] = {}
-        total = torch.zeros((), dtype=torch.float64, device=self.step.device)
         wanted = max((listener.examples for listener in self.listeners), default=0)
-        seen: list[Example] = []
-        for samples, batch in zip(cuts, self._validation.batches(0, cuts), strict=True):
-            for outputs, loss, place in self.recovery.validate(batch) if batch is not None else ():
-                rows |= dict(zip(samples[place], self.task.rows(outputs, samples[place]), strict=True))
-                total += loss.double() * len(samples[place])
-                if left := wanted - len(seen):
-                    seen += self.task.examples(outputs[:left], samples[place][:left])
+        found = validate(self.task, self._validation, self.recovery, self.ranks, examples=wanted)
         if wanted:
-            self._tell(lambda listener: listener.on_examples(self.state.epoch + 1, seen[: listener.examples]))
-        everyones: dict[int, Any] = {}
-        for theirs in ranks.gather(rows):
-            everyones |= theirs
-        figures = np.stack([everyones[index] for index in indices])
+            self._tell(lambda listener: listener.on_examples(self.state.epoch + 1, found.examples[: listener.examples]))
         if self.options.difficulty:
-            self.state.running_errors = running_errors(self.state.running_errors, figures)
-        return self.task.judge(figures), float(ranks.sum(total)) / len(indices)
+            self.state.running_errors = running_errors(self.state.running_errors, found.rows)
+        return self.task.judge(found.rows), found.loss
 
     def _close_epoch(self, record: EpochRecord, value: float) -> None:
         state, options = self.state, self.options

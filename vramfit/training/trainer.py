@@ -1,6 +1,5 @@
 """A training run from its options: data, plan, step, loop, summary."""
 
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,28 +7,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
 
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Job
 from vramfit.jobs.levers.apply import available, communicating
-from vramfit.jobs.levers.compile import compile_network
 from vramfit.jobs.levers.text import with_levers
 from vramfit.jobs.ranks import Ranks
-from vramfit.jobs.step import Step
-from vramfit.records import EpochRecord
 from vramfit.shipped import load_profile
 from vramfit.training.batch_plan import Decision, choose_device, decide
 from vramfit.training.checkpoint import BEST
+from vramfit.training.launch import Launch
 from vramfit.training.listeners import Listener, RunStart, RunSummary
-from vramfit.training.loader_tuning import choose_loader_settings
 from vramfit.training.loop import Loop
-from vramfit.training.memory_limit import limit_memory
 from vramfit.training.profile_writer import ProfileWriter
-from vramfit.training.recovery import made_again
 from vramfit.training.resume import Resumed, read_resumed
-from vramfit.training.run_folders import PROFILE, log_folder, make_room, require_folders
+from vramfit.training.run_folders import PROFILE, log_folder, require_folders
 from vramfit.training.run_options import RunOptions
 from vramfit.training.run_state import RunState
 from vramfit.training.task import Task
@@ -121,7 +114,7 @@ def run(source: TaskSource, options: RunOptions, listeners: Sequence[Listener] =
         require_folders(options.save_dir, options.log_dir)
         resumed = read_resumed(options)
         if resumed is not None and resumed.is_over(options):
-            return _finished_before(source, options, resumed, told)
+            return _told_of_end(_finished_before(source, options, resumed), told)
         device = choose_device(options.device, ranks)
         task = source.open(resumed, _teller(told))
         job = with_levers_of(task.job, options)
@@ -129,7 +122,7 @@ def run(source: TaskSource, options: RunOptions, listeners: Sequence[Listener] =
         _teller(told)("planning the batch for the card", 0, 1)
         wanted = options.batch_size or (resumed.content["effective_batch"] if resumed else None)
         decision = decide(job, options, device, ranks, samples=len(task.training), effective=wanted)
-        launch = _Launch(task, replace(job, levers=decision.levers), options, ranks, device, resumed, datetime.now())
+        launch = Launch(task, replace(job, levers=decision.levers), options, ranks, device, resumed, datetime.now())
         told = [*told, *_profile_writers(options, decision, resumed)] if ranks.is_first else ()
         loop, notes = launch.loop(decision, told)
         start = _start(loop, decision, notes, log_folder(options.log_dir, task.name, launch.now))
@@ -138,7 +131,7 @@ def run(source: TaskSource, options: RunOptions, listeners: Sequence[Listener] =
         loop.run()
         if ranks.is_first:
             _finish(loop, told)
-        return _end(loop, decision, told, time.monotonic() - began)
+        return _told_of_end(_end(loop, decision, time.monotonic() - began), told)
 
 
 def refuse_communicating(job: Job) -> None:
@@ -162,64 +155,6 @@ def with_levers_of(job: Job, options: RunOptions) -> Job:
     return replace(job, levers=with_levers(job.levers, options.named_levers)) if options.named_levers else job
 
 
-@dataclass(frozen=True)
-class _Launch:
-    """Everything that is known before the loop is made."""
-
-    task: Task
-    job: Job
-    options: RunOptions
-    ranks: Ranks
-    device: torch.device
-    resumed: Resumed | None
-    now: datetime
-
-    def loop(self, decision: Decision, listeners: Sequence[Listener]) -> tuple[Loop, list[str]]:
-        """The loop, ready to run, and the decisions made on the way, as sentences."""
-        options, ranks, task = self.options, self.ranks, self.task
-        planned = decision.profile.budget if decision.profile and options.gpu is None else None
-        # The card is capped before anything is built on it.
-        memory, limited = limit_memory(self.job, options, self.device, planned)
-        step, built = self._step()
-        loader = choose_loader_settings(task.training, options, decision, self.device, ranks)
-        promised = task.plan_notes(decision.profile, decision.effective_batch)
-        notes = [*promised, *task.notes, *_precision_note(self.job, self.device), *decision.notes, *limited, *built]
-        notes += [loader.reason] if loader.reason else []
-        notes += self._make_room()
-        loop = Loop(task, step, options, decision, loader=loader, ranks=ranks, listeners=listeners, memory=memory)
-        if self.resumed is not None:
-            loop.resume(self.resumed.content)
-            notes.append(self.resumed.note(options, decision.effective_batch))
-        return loop, notes
-
-    def _step(self) -> tuple[Step, list[str]]:
-        """The step with its first weights, the same on all ranks; random states are seeded before and after."""
-
-        def build() -> Step:
-            _seed(self.options.seed)
-            return Step(self.job, self.device)
-
-        step = made_again(build, "the network and its weights")
-        notes = []
-        if self.resumed is not None:
-            self.resumed.require_model_of(self.job)
-        else:
-            notes.append(self.task.start_weights(step.model))
-        self.ranks.share_weights(step.model)
-        if step.average is not None:
-            step.average.model.load_state_dict(step.model.state_dict())
-        if self.options.compile and step.model._compiled_call_impl is None:
-            compile_network(step.model, 1.0)
-        _seed(self.options.seed + self.ranks.rank)
-        return step, notes
-
-    def _make_room(self) -> list[str]:
-        if not self.ranks.is_first:
-            return []
-        moved = make_room(self.options.save_dir, self.resumed.path if self.resumed else None, self.now)
-        return [moved] if moved else []
-
-
 def _teller(listeners: Sequence[Listener]) -> Told:
     def told(what: str, done: int, total: int) -> None:
         for listener in listeners:
@@ -234,16 +169,6 @@ def _profile_writers(options: RunOptions, decision: Decision, resumed: Resumed |
         return []
     state = resumed.state if resumed else RunState()
     return [ProfileWriter(state.written_into(decision.profile), options.save_dir / PROFILE)]
-
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
-def _precision_note(job: Job, device: torch.device) -> list[str]:
-    return ["fp16 on a CPU runs as fp32."] if device.type == "cpu" and job.amp == "fp16" else []
 
 
 def _start(loop: Loop, decision: Decision, notes: Sequence[str], log_dir: Path) -> RunStart:
@@ -275,17 +200,26 @@ def _finish(loop: Loop, listeners: Sequence[Listener]) -> None:
             listener.on_note(note)
 
 
-def _end(loop: Loop, decision: Decision, listeners: Sequence[Listener], duration_s: float) -> RunSummary:
-    state = loop.state
+def _summary(state: RunState, judge: Task | TaskSource, save_dir: Path) -> RunSummary:
+    """What epochs are behind, without what this run took for them."""
     best = state.best
-    summary = RunSummary(
+    words = judge.metric_words(best.metrics) if best else ()
+    return RunSummary(
         epochs=state.epoch,
         best_epoch=state.best_epoch,
         best_metrics=best.metrics if best else {},
         best_loss=best.loss if best else None,
+        best_words=words[0] if words else "",
+        duration_s=0.0,
+        save_dir=save_dir,
+    )
+
+
+def _end(loop: Loop, decision: Decision, duration_s: float) -> RunSummary:
+    state = loop.state
+    return replace(
+        _summary(state, loop.task, loop.options.save_dir),
         duration_s=duration_s,
-        save_dir=loop.options.save_dir,
-        best_words=_first(loop.task, best),
         profile=state.written_into(decision.profile) if decision.profile else None,
         micro_batch=decision.micro_batch,
         device_used_bytes=loop.memory.highest_bytes,
@@ -294,32 +228,11 @@ def _end(loop: Loop, decision: Decision, listeners: Sequence[Listener], duration
         grow_backs=tuple(state.grow_backs),
         history=tuple(state.history),
     )
-    return _told_of_end(summary, listeners)
 
 
-def _finished_before(
-    source: TaskSource, options: RunOptions, resumed: Resumed, listeners: Sequence[Listener]
-) -> RunSummary:
+def _finished_before(source: TaskSource, options: RunOptions, resumed: Resumed) -> RunSummary:
     resumed.require_model_of(source.job_of(resumed))
-    state = resumed.state
-    best = state.best
-    summary = RunSummary(
-        epochs=state.epoch,
-        best_epoch=state.best_epoch,
-        best_metrics=best.metrics if best else {},
-        best_loss=best.loss if best else None,
-        duration_s=0.0,
-        save_dir=options.save_dir,
-        best_words=_first(source, best),
-        finished_before=True,
-    )
-    return _told_of_end(summary, listeners)
-
-
-def _first(judge: Task | TaskSource, best: EpochRecord | None) -> str:
-    """The most telling metric of the best epoch, in words."""
-    words = judge.metric_words(best.metrics) if best else ()
-    return words[0] if words else ""
+    return replace(_summary(resumed.state, source, options.save_dir), finished_before=True)
 
 
 def _told_of_end(summary: RunSummary, listeners: Sequence[Listener]) -> RunSummary:

@@ -166,7 +166,8 @@ def test_only_float32_convolutions_reserve_more_than_the_replay():
 
 
 def test_cudnn_benchmark_keeps_its_slack_in_half_precision():
-    from vramfit.prediction.predict import TracePredictor, card_budget
+    from vramfit.prediction.predict import card_budget
+    from vramfit.prediction.trace_predictor import TracePredictor
     from vramfit.prediction.trace_series import TraceSeries
 
     card = find_card("rtx3090")

@@ -1,8 +1,6 @@
 """Watches every operation on storage-less tensors and writes down what it allocates, frees, reads and computes."""
 
 import weakref
-from bisect import bisect_right
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +11,6 @@ from vramfit.choices import ASSUMED, ValuePolicy
 from vramfit.prediction.trace_records import (
     FROM_HOST,
     TO_HOST,
-    Call,
     Kind,
     OperationRecord,
     StorageRecord,
@@ -27,6 +24,7 @@ from vramfit.prediction.tracing.fake_tensors import HOST, Operations, storageles
 from vramfit.prediction.tracing.meta_kernels import unknown_of
 from vramfit.prediction.tracing.op_costs import convolution_of, flops_of, reduction_of
 from vramfit.prediction.tracing.op_schema import Nature, nature_of
+from vramfit.prediction.tracing.running_module import RunningModule
 from vramfit.prediction.tracing.sparse_tensors import concerns_sparse, dense_parts, run_sparse, sparse_of
 from vramfit.prediction.tracing.tensor_trees import patterns, tensors_given, tensors_in
 from vramfit.prediction.tracing.values import Values, limit_of
@@ -35,14 +33,13 @@ from vramfit.prediction.tracing.workspaces import workspaces_of
 _ATEN = torch.ops.aten
 _PLAIN = (Tensor, nn.Parameter)
 _TO_TORCH = torch.device("cpu")  # where a traced tensor is to torch's C++
-LOSS = "(loss)"  # in place of a module's name
 
 
 class Recorder(TorchDispatchMode):
     """A dispatch mode that runs operations without their kernels and fills a `Trace`.
 
     `phase` says which part of the step runs, `stream` of which stream memory is taken. A tensor is on the card if the
-    recorder made it, else on the host.
+    recorder made it, else on the host. `running` tells which module runs, once it watches the network.
     `capability` is the card's compute capability.
     """
 
@@ -60,10 +57,7 @@ class Recorder(TorchDispatchMode):
         self._live: dict[int, int] = {}  # address of a storage -> its number in the trace
         self._references: dict[int, weakref.ref[Any]] = {}
         self._emptied: set[int] = set()  # addresses of storages that are there and hold nothing
-        self._modules: list[str] = []
-        self._starts: list[tuple[int, tuple[int, ...]]] = []  # of each module: events before it, storages it was given
-        self._nodes: list[int] = []  # sequence number of the first autograd node of each entry of _node_modules
-        self._node_modules: list[str] = []
+        self.running = RunningModule(trace, self._numbers, lambda: self.phase)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -90,13 +84,16 @@ class Recorder(TorchDispatchMode):
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor] | None = None
     ) -> Any:
         given = tensors_given(args, kwargs) if given is None else given
-        module = self._module()
+        module = self.running.name
         name = func.name().removeprefix("aten::")
         self._making = (name, self._kind(func, args), module)
         out = self._operations.run(func, args, kwargs, given)
         self._making = (name, "temporary", module)
         on_card = any(map(self.on_card, given))
-        _held = [self._take(size) for size in workspaces_of(func, args, self._capability) if size] if on_card else []
+        sizes = workspaces_of(func, args, self._capability) if on_card else ()
+        workspaces = [storageless((size,), (1,), torch.uint8) for size in sizes if size]  # held while the kernel runs
+        for workspace in workspaces:
+            self._made(workspace)
         if on_card and (unknown := unknown_of(func)):
             self._assumptions.note(unknown)
         self._record_operation(func, args, kwargs, given, out)
@@ -105,15 +102,9 @@ class Recorder(TorchDispatchMode):
     def _made_of_host(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         """A tensor on the card after the pattern of one on the host."""
         if func is _ATEN._to_copy.default:
-            return self.move(func(*args, **kwargs), self._kind(func, args), self._module())
+            return self.move(func(*args, **kwargs), self._kind(func, args), self.running.name)
         shape = func(*args, **{**kwargs, "device": torch.device("meta"), "pin_memory": None})
-        return self.move(shape, self._kind(func, args), self._module())
-
-    def _take(self, size_bytes: int) -> Tensor:
-        """Memory that a kernel holds while it runs."""
-        taken = storageless((size_bytes,), (1,), torch.uint8)
-        self._made(taken)
-        return taken
+        return self.move(shape, self._kind(func, args), self.running.name)
 
     def move(self, tensor: Tensor, kind: Kind, module: str = "") -> Tensor:
         """The card's copy of a tensor from the host, or of the parts of a sparse one."""
@@ -132,7 +123,7 @@ class Recorder(TorchDispatchMode):
 
     def bring(self, tensor: Tensor) -> Tensor:
         """The card's copy of a host tensor that the step itself moves."""
-        moved = self.move(tensor, self._kind(None, ()), self._module())
+        moved = self.move(tensor, self._kind(None, ()), self.running.name)
         if tensor.is_meta:
             self._record_transfer(FROM_HOST, moved)
         return moved.requires_grad_(tensor.requires_grad)
@@ -160,7 +151,7 @@ class Recorder(TorchDispatchMode):
         address = self._address(tensor)
         if address in self._emptied:
             self._emptied.remove(address)
-            self._making = (op, "temporary", self._module())
+            self._making = (op, "temporary", self.running.name)
             self._made(tensor)
 
     def has_assumed_length(self, tensor: Tensor) -> bool:
@@ -182,7 +173,7 @@ class Recorder(TorchDispatchMode):
     def begin_loss(self) -> None:
         """The loss is computed from here on: what its backward pass makes is told apart from the network's."""
         self.phase = "loss"
-        self._note_node(LOSS)
+        self.running.begin_loss()
 
     def mark(self, name: str) -> None:
         """Begin a part of the trace."""
@@ -193,39 +184,10 @@ class Recorder(TorchDispatchMode):
         self._references.clear()
         del self.trace.events[self.trace.marks["end"] :]
 
-    def watch_modules(self, model: nn.Module) -> None:
-        """Note which module runs, in the forward pass and in the backward pass that belongs to it."""
-        for name, module in model.named_modules():
-            module.register_forward_pre_hook(partial(self._enter, name))
-            module.register_forward_hook(self._leave, always_call=True)
-
-    def _enter(self, name: str, _module: nn.Module, inputs: Any) -> None:
-        self._modules.append(name)
-        self._starts.append((len(self.trace.events), self._numbers(inputs)))
-        self._note_node(name)
-
-    def _leave(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
-        name, (start, given) = self._modules.pop(), self._starts.pop()
-        if self.phase == "forward":
-            self.trace.calls.append(Call(name, start, len(self.trace.events), given, self._numbers(output)))
-        self._note_node(self._modules[-1] if self._modules else "")
-
     def _numbers(self, value: Any) -> tuple[int, ...]:
         parts = (part for tensor in tensors_in(value) for part in dense_parts(tensor))
         addresses = dict.fromkeys(map(self._address, parts))
         return tuple(self._live[address] for address in addresses if address in self._live)
-
-    def _note_node(self, name: str) -> None:
-        self._nodes.append(torch._C._autograd._get_sequence_nr())
-        self._node_modules.append(name)
-
-    def _module(self) -> str:
-        if self._modules:
-            return self._modules[-1]
-        node = torch._C._current_autograd_node() if self.phase == "backward" else None
-        if node is None or not self._nodes:
-            return ""
-        return self._node_modules[max(0, bisect_right(self._nodes, node._sequence_nr()) - 1)]
 
     def _record_operation(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor], out: Any
@@ -256,7 +218,9 @@ class Recorder(TorchDispatchMode):
         """A copy over the bus, which the card waits for."""
         size, dtype = _size(tensor), str(tensor.dtype).removeprefix("torch.")
         position = len(self.trace.events)
-        self.trace.operations.append(OperationRecord(name, self._module(), self.phase, dtype, 0, size, size, position))
+        self.trace.operations.append(
+            OperationRecord(name, self.running.name, self.phase, dtype, 0, size, size, position)
+        )
 
     def on_card(self, tensor: Tensor) -> bool:
         """Whether a tensor is on the card: it is if the recorder made its storage, or those of its parts."""

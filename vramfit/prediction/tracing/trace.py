@@ -209,8 +209,8 @@ def _set_up(job: Job, recorder: Recorder) -> TracedStep:
         if traced.average is not None:
             for value in traced.average.model.state_dict().values():
                 recorder.mark_kind(value, "average")
-            recorder.watch_modules(traced.average.model)
-    recorder.watch_modules(model)
+            recorder.running.watch(traced.average.model)
+    recorder.running.watch(model)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.register_post_accumulate_grad_hook(lambda owner: _mark_gradient(recorder, owner))
