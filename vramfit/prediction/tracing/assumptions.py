@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vramfit.prediction.tracing.op_schema import with_defaults
 from vramfit.prediction.tracing.quantized import OUTLIERS, WITHOUT_OUTLIERS
 from vramfit.prediction.tracing.tensor_trees import tensors_in
 from vramfit.prediction.tracing.values import Number, Values
@@ -107,7 +108,7 @@ class Assumptions:
         """What an operation whose result's shape depends on values returns, as host tensors, and what was assumed."""
         self._refuse(str(func))
         result, why = self._values.computed(func, args, kwargs, given), self._values.why(given)
-        name = func.name().partition(".")[0]
+        name, args = func.name().partition(".")[0], with_defaults(func, args)
         if "unique" in name and why:  # one number everywhere stands for values that differ
             result = None
         if name == "aten::_unique2" and result is None:
@@ -153,7 +154,7 @@ def _all_boxes(args: Any) -> Tensor:
 def _all_different(args: Any, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """What `_unique2` returns of so many values."""
     whole = torch.zeros((), dtype=torch.int64)
-    inverse, counts = (len(args) > 2 and args[2]), (len(args) > 3 and args[3])
+    _, _, inverse, counts = args
     values = torch.zeros((), dtype=args[0].dtype).expand(count)
     return values, whole.expand(args[0].shape if inverse else (0,)), whole.expand(count if counts else 0)
 
@@ -167,12 +168,10 @@ def _all_rows(args: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 def _all_runs(args: Any) -> tuple[Tensor, Tensor, Tensor]:
     """What `unique_consecutive` returns of a tensor that changes at each element."""
-    given = (*args, False, False, None)
-    if given[3] is not None:
-        return _all_rows((args[0], given[3]))
-    whole = torch.zeros((), dtype=torch.int64)
-    values = torch.zeros((), dtype=args[0].dtype).expand(args[0].numel())
-    return values, whole.expand(args[0].shape if given[1] else (0,)), whole.expand(values.shape if given[2] else (0,))
+    value, inverse, counts, dim = args
+    if dim is not None:
+        return _all_rows((value, dim))
+    return _all_different((value, True, inverse, counts), value.numel())
 
 
 def _is_flag(args: Any, out: list[Tensor]) -> bool:

@@ -42,6 +42,12 @@ def nature_of(func: Any) -> Nature:
     return Nature.NEW
 
 
+def with_defaults(func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The positional arguments of a call, those too that it leaves at their defaults."""
+    left = func._schema.arguments[len(args) :]
+    return (*args, *(argument.default_value for argument in left if not argument.kwarg_only))
+
+
 def operation(name: str) -> Any:
     """The overload that a name such as `pow.Scalar` stands for."""
     packet, _, overload = name.partition(".")

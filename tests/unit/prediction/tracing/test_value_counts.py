@@ -88,6 +88,26 @@ def test_the_inverse_and_the_counts_of_unique_fit_its_values() -> None:
     assert seen(lambda x: len(x.argmax(2).unique(return_inverse=True)[1].unique())) == CLASSES
 
 
+@pytest.mark.parametrize("inverse", [True, False])
+@pytest.mark.parametrize("counts", [True, False])
+@pytest.mark.parametrize("dim", [None, 0, 1, -1])
+@pytest.mark.parametrize("unique", [torch.unique, torch.unique_consecutive])
+def test_what_unique_returns_is_shaped_as_that_of_values_that_all_differ(unique, dim, inverse, counts) -> None:
+    def shapes(x: Tensor) -> list[tuple[tuple[int, ...], torch.dtype]]:
+        results = unique(x, return_inverse=inverse, return_counts=counts, dim=dim)
+        return [(tuple(one.shape), one.dtype) for one in (results if isinstance(results, tuple) else [results])]
+
+    assert seen(shapes) == shapes(torch.arange(ALL * CLASSES).view(SAMPLES, POINTS, CLASSES).float())
+
+
+def test_runs_of_what_holds_few_values_may_be_as_many_as_elements() -> None:
+    def shapes(x: Tensor) -> list[tuple[int, ...]]:
+        results = (x > 0).unique_consecutive(return_inverse=True, return_counts=True)
+        return [tuple(one.shape) for one in results]
+
+    assert seen(shapes) == [(ALL * CLASSES,), (SAMPLES, POINTS, CLASSES), (ALL * CLASSES,)]
+
+
 def test_a_loop_over_as_many_as_are_assumed_ends_and_says_so() -> None:
     rounds: list[int] = []
 
