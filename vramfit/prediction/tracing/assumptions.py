@@ -1,8 +1,9 @@
 """What is assumed of values that only a card has, as in a healthy run at its largest, and where it was relied on.
 
 A flag answers as when nothing is wrong: values are finite, nothing is empty, nobody leaves early. A count is its
-largest: a mask keeps everything, NMS keeps every box, an index is the last one. A number read back is 1. Of boxes that
-a detector proposes and its targets, the targets alone are positive, as in the first steps of a training.
+largest: a mask keeps everything, NMS keeps every box, an index is the last one. A number read back is 1. Of the boxes
+that a detector proposes every other one lies on one of its targets, so that a sampler finds as many positive and as
+many negative ones as it takes at most; a training begins with few positive ones and comes near that later.
 """
 
 import math
@@ -27,7 +28,7 @@ _LAST = "an index found on the card is the last"
 _EQUAL = "tensors that are compared as a whole are equal"
 _DIFFERENT = "all values are different"
 _BOXES = "NMS keeps every box"
-_UNMATCHED = "boxes proposed on the card match none of the sample's"
+_MATCHED = "every other box proposed on the card matches one of the sample's"
 _ORDER = "values on the card are in order"
 _ONE = "a number read from the card is 1"
 _SAMPLE = "sizes are those of the sample batch"
@@ -248,12 +249,24 @@ def _in_order(values: Values, func: Any, args: Any, out: list[Tensor]) -> None: 
 
 
 def _joined_boxes(values: Values, func: Any, args: Any, out: list[Tensor]) -> None:  # noqa: ARG001  # a rule's signature
-    """Boxes of the card joined by known ones, as a detector adds its targets to its proposals: the rest lie nowhere."""
+    """Boxes of the card joined by known ones, as a detector adds its targets to its proposals.
+
+    Every other unknown box lies on a known one, in turn, the rest nowhere: neither kind is few wherever a list is cut.
+    """
     parts = [values.of(part) for part in args[0]]
     boxes = all(part.dim() == 2 and part.shape[1] == 4 and part.is_floating_point() for part in args[0])
-    if boxes and any(part is not None and part.numel() for part in parts) and values.small(out[0]):
-        held = [torch.zeros(one.shape) if part is None else part for one, part in zip(args[0], parts, strict=True)]
-        values.set(out[0], torch.cat(held, *args[1:]), _UNMATCHED)
+    known = [part for part in parts if part is not None and part.numel()]
+    if boxes and known and values.small(out[0]):
+        targets = torch.cat(known)
+        held = [_every_other(targets, one) if part is None else part for one, part in zip(args[0], parts, strict=True)]
+        values.set(out[0], torch.cat(held, *args[1:]), _MATCHED)
+
+
+def _every_other(targets: Tensor, boxes: Tensor) -> Tensor:
+    """As many boxes as are given: the first, third and so on are the targets in turn, the others zero."""
+    held = targets.new_zeros(boxes.shape)
+    held[::2] = targets[torch.arange(len(held[::2])) % len(targets)]
+    return held
 
 
 _RULES: dict[Any, Rule] = {

@@ -301,9 +301,21 @@ def positives(outputs: Tensor) -> Tensor:
     return (box_iou(targets, joined).amax(0) > 0.5).nonzero()
 
 
-def test_of_boxes_that_are_proposed_and_the_targets_among_them_the_targets_are_positive() -> None:
-    assert len(seen(positives, samples=6)) == 2
-    assert any("match none of the sample's" in line for line in traced(positives).assumptions)
+def test_every_other_box_that_is_proposed_is_positive_beside_the_targets() -> None:
+    assert seen(lambda outputs: positives(outputs).flatten().tolist(), samples=6) == [0, 2, 4, 6, 7]
+    assert any("every other box proposed on the card matches" in line for line in traced(positives).assumptions)
+
+
+def test_a_detector_s_sampler_finds_as_many_positive_and_negative_boxes_as_it_takes_at_most() -> None:
+    utils = pytest.importorskip("torchvision.models.detection._utils")
+    sampler = utils.BalancedPositiveNegativeSampler(batch_size_per_image=16, positive_fraction=0.25)
+
+    def sampled(outputs: Tensor) -> list[int]:
+        labels = torch.zeros(len(outputs) + 2, dtype=torch.int64, device=outputs.device)
+        labels[positives(outputs)] = 1
+        return [int(chosen[0].sum()) for chosen in sampler([labels])]
+
+    assert seen(sampled, samples=64) == [4, 12]
 
 
 def test_an_assumption_is_told_with_the_line_of_the_library_that_relies_on_it() -> None:
