@@ -177,7 +177,8 @@ class Plan(Record):
 class JobKey(Record):
     """What a profile is valid for: the job, as far as memory and time depend on it.
 
-    `fingerprint` is a digest of parameter shapes and step settings; `image_size` is (height, width).
+    `fingerprint` is a digest of parameter shapes and step settings; `image_size` is (height, width); `cards` share the
+    job; `sample` names the shapes and dtypes of a batch of two, "" where a profile is older than that.
     """
 
     name: str
@@ -187,6 +188,8 @@ class JobKey(Record):
     channels_last: bool = False
     cudnn_benchmark: bool = False
     optimizer: str = ""
+    cards: PositiveInt = 1
+    sample: str = ""
     fingerprint: str = ""
 
 

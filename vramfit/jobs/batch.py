@@ -43,6 +43,21 @@ def sample_batch(job: Job, samples: int) -> Batch:
     return batch
 
 
+def sample_shapes(job: Job) -> str:
+    """Shapes and dtypes of a batch of two samples, such as `2x128 int64, 2 int64`; draws no random number of the run's.
+
+    Raises:
+        UsageError: as `sample_batch` does.
+
+    """
+    with torch.random.fork_rng(devices=[]):
+        leaves = tensors_in(sample_batch(job, 2))
+    shapes = ("x".join(map(str, leaf.shape)) or "one" for leaf in leaves)
+    return ", ".join(
+        f"{shape} {str(leaf.dtype).removeprefix('torch.')}" for shape, leaf in zip(shapes, leaves, strict=True)
+    )
+
+
 def pair_of(batch: Batch) -> tuple[Tree, Tree]:
     """Inputs and targets; of a whole batch, all of it twice."""
     return (batch[0], batch[1]) if is_pair(batch) else (batch, batch)

@@ -184,6 +184,8 @@ def has_batch_norm(model: nn.Module) -> bool:
 
 def job_key(job: Job, model: nn.Module | None = None) -> JobKey:
     """What a profile of this job is valid for; builds the model on storage-less tensors if none is given."""
+    from vramfit.jobs.batch import sample_shapes  # it builds on this module
+
     model = model or empty_model(job)
     return JobKey(
         name=job.name,
@@ -193,6 +195,8 @@ def job_key(job: Job, model: nn.Module | None = None) -> JobKey:
         channels_last=job.channels_last,
         cudnn_benchmark=job.cudnn_benchmark,
         optimizer=optimizer_name(job.optimizer),
+        cards=job.cards,
+        sample=sample_shapes(job),
         fingerprint=_fingerprint(job, model),
     )
 
@@ -205,5 +209,8 @@ def _fingerprint(job: Job, model: nn.Module) -> str:
         [lever.model_dump() for lever in job.levers],
         *job.frozen,
         *(["late_zero_grad"] if job.late_zero_grad else []),
+        # Added where it is there, so that the fingerprints of other jobs stay.
+        *job.rate_scales,
+        *([getattr(job.step, "__qualname__", type(job.step).__name__)] if job.step is not None else []),
     )
     return hashlib.sha256(repr((shapes, step)).encode()).hexdigest()[:16]

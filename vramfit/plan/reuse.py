@@ -71,7 +71,8 @@ def _doubts(profile: Profile, job: JobKey, machine: Machine) -> Iterator[str]:
             yield f"machine.{key} was {_worded(theirs)} and is {_worded(ours)}."
     for key in JobKey.model_fields:
         theirs, ours = getattr(profile.job, key), getattr(job, key)
-        if theirs != ours and key != "name":
+        is_older = key == "sample" and not theirs
+        if theirs != ours and key != "name" and not is_older:
             yield f"job.{key} was {_worded(theirs)} and is {_worded(ours)}."
 
 

@@ -14,7 +14,6 @@ from typing import Any
 from vramfit._version import __version__
 from vramfit.errors import CannotWrite, ProfileError
 from vramfit.files import user_cache_folder, write_atomically
-from vramfit.jobs.batch import sample_batch, tensors_in
 from vramfit.jobs.job import Job, job_key
 from vramfit.measure.backend import NOTABLE_BYTES
 from vramfit.measure.budget import read_budget
@@ -151,9 +150,8 @@ class _Recall:
 
 
 def _described(job: Job) -> list[Any]:
-    """What memory depends on beside the job's key: how the network is built, and the shapes of a batch."""
-    shapes = [(tuple(leaf.shape), str(leaf.dtype)) for leaf in tensors_in(sample_batch(job, 2))]
-    return [shapes, _name_of(job.model), *(_name_of(part)[0] for part in (job.loss, job.prepare, job.optimizer))]
+    """What memory depends on beside the job's key: how the network is built, and what the step calls."""
+    return [_name_of(job.model), *(_name_of(part)[0] for part in (job.loss, job.prepare, job.optimizer))]
 
 
 def _name_of(function: Any) -> tuple[str, str]:

@@ -196,6 +196,34 @@ def test_the_fingerprint_knows_the_shapes_and_the_settings():
     assert key.fingerprint != job_key(make_job(model=lambda: nn.Linear(5, 2))).fingerprint
 
 
+def own_step(run, batch):
+    return run.update(run.model(batch[0]).sum())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cards": 4},
+        {"batch": lambda n: (torch.zeros(n, 7, 5), torch.zeros(n, 7, 2))},
+        {"batch": lambda n: (torch.zeros(n, 5, dtype=torch.float64), torch.zeros(n, 2))},
+        {"rate_scales": (("bias", 2.0),)},
+        {"step": own_step, "loss": None},
+        {"amp": "bf16"},
+    ],
+)
+def test_a_key_knows_all_that_moves_the_prediction(change):
+    assert job_key(make_job(**change)) != job_key(make_job())
+
+
+def test_a_key_names_a_sample_and_draws_no_random_number_of_the_runs():
+    job = make_job(batch=lambda n: (torch.randn(n, 5), {"classes": torch.zeros(n, dtype=torch.long)}))
+    torch.manual_seed(3)
+    drawn = torch.rand(1)
+    torch.manual_seed(3)
+    assert job_key(job).sample == "2x5 float32, 2 int64"
+    assert torch.rand(1) == drawn
+
+
 def test_a_run_without_an_average_or_a_scaler_can_go_on_with_both():
     first, second = Step(make_job(), "cpu"), Step(make_job(ema_decay=0.9), "cpu")
     first.train(samples(4), 2)

@@ -30,6 +30,21 @@ def test_another_step_is_proved(change):
     assert judge_reuse(MEASURED, MEASURED.job.model_copy(update=change), MACHINE, 8 * GIB).verify
 
 
+def test_a_plan_for_several_cards_or_for_other_samples_is_proved_and_the_difference_named():
+    known = make_profile(
+        source="measured", machine=MACHINE, job=MEASURED.job.model_copy(update={"sample": "2x128 int64"})
+    )
+    ours = known.job.model_copy(update={"cards": 4, "sample": "2x512 int64"})
+    assert judge_reuse(known, ours, MACHINE, 8 * GIB).reasons == (
+        "job.cards was 1 and is 4.",
+        "job.sample was 2x128 int64 and is 2x512 int64.",
+    )
+
+
+def test_a_profile_that_names_no_sample_is_older_than_such_names_and_not_doubted_for_it():
+    assert not judge_reuse(MEASURED, MEASURED.job.model_copy(update={"sample": "2x3"}), MACHINE, 8 * GIB).verify
+
+
 def test_a_prediction_is_proved():
     profile = make_profile()
     assert judge_reuse(profile, profile.job, MACHINE, 8 * GIB).reasons == ("The profile is predicted.",)
