@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vramfit.prediction.tracing import batch_norm, fourier, recurrent
+from vramfit.prediction.tracing import batch_norm, fourier, nchw_kernels, recurrent
 
 _ATEN = torch.ops.aten
 _HALF = (torch.float16, torch.bfloat16)
@@ -129,6 +129,7 @@ def unknown_of(func: Any) -> str:
 META_KERNELS: dict[Any, Callable[..., Any]] = {
     **recurrent.META_KERNELS,
     **fourier.META_KERNELS,
+    **nchw_kernels.META_KERNELS,
     _ATEN.log_sigmoid_forward.default: _log_sigmoid,
     _ATEN._fused_rms_norm.default: _rms_norm,
     _ATEN._grouped_mm.default: _grouped_mm,

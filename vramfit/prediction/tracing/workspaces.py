@@ -10,14 +10,14 @@ Known limitations: the forward pass of FlashAttention with few rows splits the k
 backward pass; both are small. Deterministic algorithms take more.
 """
 
-from collections.abc import Callable
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vramfit.prediction.tracing import batch_norm, memory_format, quantized, recurrent
+from vramfit.prediction.tracing import batch_norm, memory_format, nchw_kernels, quantized, recurrent
+from vramfit.prediction.tracing.nchw_kernels import Rule, made_contiguous
 
 _ATEN = torch.ops.aten
 _FLOAT_BYTES = 4
@@ -27,7 +27,6 @@ _FLASH_ROWS = 128  # queries are summed in blocks of as many
 _EFFICIENT_IN_REGISTERS = 128
 # These can give the memory-efficient backward pass blocks of 128 queries where a head is wider than 64.
 MUCH_SHARED_MEMORY = ((8, 0), (9, 0), (10, 0), (10, 3))
-Rule = Callable[[tuple[Any, ...], tuple[int, int]], list[int]]
 
 
 def workspaces_of(func: Any, args: tuple[Any, ...], capability: tuple[int, int]) -> list[int]:
@@ -96,15 +95,6 @@ def _ctc_backward(args: tuple[Any, ...], _: tuple[int, int]) -> list[int]:
     return [_bytes(args[6])]
 
 
-def _made_contiguous(*places: int) -> Rule:
-    """The rule of a kernel that copies those of its arguments, by their places, that are not contiguous."""
-
-    def rule(args: tuple[Any, ...], _: tuple[int, int]) -> list[int]:
-        return [_bytes(args[place]) for place in places if not args[place].is_contiguous()]
-
-    return rule
-
-
 def _copied(tensor: Tensor) -> int:
     """The copy of a BNLE tensor that a kernel makes if it is not contiguous as BLNE."""
     return 0 if tensor.transpose(1, 2).is_contiguous() else _bytes(tensor)
@@ -119,6 +109,7 @@ def _rounded(value: int, step: int) -> int:
 
 
 _RULES: dict[Any, Rule] = {
+    **nchw_kernels.WORKSPACES,
     _ATEN._scaled_dot_product_flash_attention_backward.default: _flash_backward,
     _ATEN._scaled_dot_product_cudnn_attention_backward.default: _cudnn_backward,
     _ATEN._scaled_dot_product_efficient_attention.default: _efficient_forward,
@@ -128,13 +119,13 @@ _RULES: dict[Any, Rule] = {
     _ATEN.convolution.default: memory_format.forward_workspace,
     _ATEN.convolution_backward.default: memory_format.backward_workspace,
     # host_softmax in SoftMax.cu, layer_norm_cuda in layer_norm_kernel.cu, group_norm_backward in derivatives.yaml
-    _ATEN._softmax.default: _made_contiguous(0),
-    _ATEN._log_softmax.default: _made_contiguous(0),
-    _ATEN._softmax_backward_data.default: _made_contiguous(0, 1),
-    _ATEN._log_softmax_backward_data.default: _made_contiguous(0, 1),
-    _ATEN.native_layer_norm.default: _made_contiguous(0),
-    _ATEN.native_layer_norm_backward.default: _made_contiguous(0, 1),
-    _ATEN.native_group_norm_backward.default: _made_contiguous(0),
+    _ATEN._softmax.default: made_contiguous(0),
+    _ATEN._log_softmax.default: made_contiguous(0),
+    _ATEN._softmax_backward_data.default: made_contiguous(0, 1),
+    _ATEN._log_softmax_backward_data.default: made_contiguous(0, 1),
+    _ATEN.native_layer_norm.default: made_contiguous(0),
+    _ATEN.native_layer_norm_backward.default: made_contiguous(0, 1),
+    _ATEN.native_group_norm_backward.default: made_contiguous(0),
     _ATEN.native_batch_norm_backward.default: batch_norm.backward_workspace,
     _ATEN._cudnn_rnn.default: recurrent.forward_workspace,
     _ATEN._cudnn_rnn_backward.default: recurrent.backward_workspace,
