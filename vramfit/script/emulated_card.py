@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
+import pynvml
 import torch
 from torch.autograd.profiler_util import EventList
 
@@ -13,6 +14,7 @@ from vramfit.prediction.tracing.compiled import UNCOMPILED
 from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere
 from vramfit.prediction.tracing.swapping import swap, swap_all
 from vramfit.script.default_device import DefaultDevice
+from vramfit.script.nvml_answers import answers_of
 from vramfit.script.recorder import ScriptRecorder
 from vramfit.script.tensor_types import card_types, typed
 
@@ -24,6 +26,7 @@ def emulated_card(card: Card, recorder: ScriptRecorder) -> Iterator[None]:
         stack.enter_context(cuda_everywhere(card.compute_capability, recorder, card=card))
         swap_all(stack, torch, DefaultDevice().answers())
         swap_all(stack, torch.cuda, card_types())
+        swap_all(stack, pynvml, answers_of(torch.cuda))
         swap(stack, torch.Tensor, "type", typed(torch.Tensor.type))
         swap(stack, torch, "compile", partial(_compile, recorder))
         swap_all(stack, torch.profiler.profile, _idle_profiler())

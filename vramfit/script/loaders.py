@@ -48,14 +48,19 @@ class _Watched(_SingleProcessDataLoaderIter):
 
     def __init__(self, loader: Any, observer: Observer, training: WeakSet[Any]) -> None:
         _BaseDataLoaderIter.__init__(self, loader)
+        self._observer = observer
+        self._loader, self._training = loader, training
+        self._reset(loader)
+        self._set_up_worker(loader)
+
+    def _reset(self, loader: Any, first_iter: bool = False) -> None:
+        """Begin an epoch, as a loader with persistent workers asks of the iterator that it has."""
+        super()._reset(loader, first_iter)
         self._dataset_fetcher = _DatasetKind.create_fetcher(
             self._dataset_kind, self._dataset, self._auto_collation, self._collate_fn, self._drop_last
         )
-        self._observer = observer
         self._taken = 0
-        self._steps_before = observer.steps_made
-        self._loader, self._training = loader, training
-        self._set_up_worker(loader)
+        self._steps_before = self._observer.steps_made
 
     def _set_up_worker(self, loader: Any) -> None:
         """A dataset that opens its files in `worker_init_fn` finds itself in a worker, the only one."""

@@ -7,6 +7,7 @@ that has parameters, it calls `backward`, it steps an optimizer.
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from itertools import filterfalse
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -49,6 +50,8 @@ class Observer:
         self.on_network: Callable[[nn.Module], None] = lambda _: None  # called before a network first learns
         self._names: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
         self._depth = 0
+        self.by_hand = False  # whether the script moves its weights itself, without an optimizer of torch
+        self._has_optimizer = False
         self._samples = 0  # of the step so far
         self._counted = False  # whether the micro-batch under way is among them
         self._done_at: float | None = None
@@ -95,8 +98,9 @@ class Observer:
                 register_optimizer_step_post_hook(self._after_step),
             ):
                 stack.callback(handle.remove)
-            for name in ("backward", "grad"):
-                swap(stack, torch.autograd, name, self._backward(getattr(torch.autograd, name)))
+            swap(stack, torch.autograd, "grad", self._backward(torch.autograd.grad))
+            swap(stack, torch.autograd, "backward", self._backward(torch.autograd.backward, self._after_backward))
+            swap(stack, Optimizer, "__init__", self._making(Optimizer.__init__))
             yield
 
     def epoch_begins(self) -> None:
@@ -198,19 +202,39 @@ class Observer:
         if parameter.grad is not None:
             self.recorder.mark_kind(parameter.grad, "gradient")
 
-    def _backward(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _backward(self, original: Callable[..., Any], after: Callable[[], None] = lambda: None) -> Callable[..., Any]:
         def backward(*args: Any, **kwargs: Any) -> Any:
             before, self.recorder.phase = self.recorder.phase, "backward"
             if not self.recorder.trace.marks:
                 self._mark_step()
+            if not self._trained:  # nor is any network called: tensors alone
+                self._count(())
             try:
-                return original(*args, **kwargs)
+                result = original(*args, **kwargs)
             finally:
                 # A gradient that is asked for within a forward pass is a part of it.
                 self._counted &= bool(self._depth)
                 self.recorder.phase = before if self._depth else "optimizer"
+            after()
+            return result
 
         return backward
+
+    def _making(self, original: Callable[..., None]) -> Callable[..., None]:
+        @wraps(original)
+        def made(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
+            original(optimizer, *args, **kwargs)
+            self._has_optimizer = True
+            if self.by_hand and not self.done:  # what it did before was no training
+                self.by_hand, self.steps_made = False, 0
+
+        return made
+
+    def _after_backward(self) -> None:
+        """Without an optimizer of torch a backward pass is a step, and what moves the weights begins the next."""
+        if not (self._has_optimizer or self._depth):
+            self.by_hand = True
+            self._made(self.steps_made + 1)
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:  # noqa: ARG002  # torch's signature
         self.recorder.phase = "optimizer"
@@ -221,8 +245,12 @@ class Observer:
                 self.recorder.mark_kind(value, "optimizer state")
         self._stepped[optimizer] = self._stepped.get(optimizer, 0) + 1
         self.recorder.phase = "input"
-        is_first = self._stepped[optimizer] > self.steps_made
-        self.steps_made = max(self.steps_made, self._stepped[optimizer])
+        self._made(self._stepped[optimizer])
+
+    def _made(self, steps: int) -> None:
+        """Note how many steps an optimizer has made."""
+        is_first = steps > self.steps_made
+        self.steps_made = max(self.steps_made, steps)
         if self._all_made():
             self._done_at = self._done_at or time.monotonic()
             validate_next()
@@ -244,7 +272,7 @@ class Observer:
         self.recorder.mark(name)
 
     def _all_made(self) -> bool:
-        fewest = min(self._stepped.values())
+        fewest = min(self._stepped.values(), default=self.steps_made)
         return fewest >= self.steps or self.steps_made >= _PATIENCE * self.steps
 
 

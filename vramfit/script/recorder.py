@@ -75,6 +75,11 @@ class ScriptRecorder(Recorder):
         """The module that began last is at its end."""
         self.running.leave(output)
 
+    @property
+    def in_step(self) -> bool:
+        """Whether a network runs, and not what prepares its data."""
+        return bool(self.running.name)
+
     @contextmanager
     def calls(self) -> Iterator[None]:
         """Within it, what torch makes inside a call is on the card if the call was given a tensor that is.

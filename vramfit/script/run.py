@@ -97,7 +97,8 @@ def _checked(outcome: Outcome | None, command: Command, said: "_Said", timeout_s
         raise NotTraceable(outcome.error)
     if outcome.ending != "out of memory" and not outcome.steps_made:
         raise NotTraceable(
-            f"'{command.name}' ended without an optimizer step; give it the arguments with which it trains."
+            f"'{command.name}' ended without an optimizer step or a backward pass; give it the arguments with which it "
+            "trains."
         )
     return outcome
 

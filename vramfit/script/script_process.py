@@ -24,6 +24,7 @@ from vramfit.script.observer import Observer
 from vramfit.script.outcome import Ending, Outcome, Request
 from vramfit.script.scratch_files import ScratchFiles
 
+_BY_HAND = "It has no optimizer of torch, and moves its weights itself: a step is a backward pass."
 _OURS = str(Path(__file__).parents[1])
 _TORCH = str(Path(torch.__file__).parent)
 _STANDARD = str(Path(os.__file__).parent)
@@ -69,7 +70,7 @@ class ScriptProcess(ABC):
     def failed(self, error: BaseException) -> NoReturn:
         """A script's own fault is shown as its own; what cannot be followed is ours to explain."""
         if self.observer.done:
-            self.end("seen", note=f"After its steps the script failed ({type(error).__name__}: {error}).")
+            self.end("seen", note="" if _is_end_of_data(error) else _failed_late(error))
         if isinstance(error, (NeedsValues, NotTraceable)) or _is_of_ours(error):
             self.end("not traceable", error=explained(error, self.request.command, self.refusal))
         traceback.print_exception(error.with_traceback(_without_ours(error)))
@@ -87,7 +88,7 @@ class ScriptProcess(ABC):
             seconds=time.monotonic() - self._began,
             host_peak_bytes=_host_peak_bytes(),
             written=self.files.written,
-            notes=(note,) if note else (),
+            notes=tuple(filter(None, (_BY_HAND if self.observer.by_hand else "", note))),
             levers=tuple(self.levers.pulled),
         )
         self.seen(outcome).save(self.request.scratch)
@@ -122,6 +123,18 @@ def explained(error: BaseException, command: Command, refusal: tuple[str, str]) 
     where = f" at {theirs[-1].filename}:{theirs[-1].lineno} `{theirs[-1].line}`" if theirs else ""
     what, advice = refusal
     return f"'{command.name}' {what}{where}: {error}; {advice}."
+
+
+def _is_end_of_data(error: BaseException) -> bool:
+    """Whether a script took a batch from a loader that had ended, by itself or in a generator of its own."""
+    return isinstance(error, StopIteration) or isinstance(error.__cause__, StopIteration)
+
+
+def _failed_late(error: BaseException) -> str:
+    return (
+        f"After these steps its loaders were ended early, and it failed ({type(error).__name__}: {error}); "
+        "a whole run need not."
+    )
 
 
 def _is_of_ours(error: BaseException) -> bool:

@@ -486,6 +486,13 @@ torch.set_default_device("cuda")
 assert torch.ones(2).is_cuda and torch.nn.Linear(99, 99).weight.is_cuda and torch.get_default_device() == card
 torch.set_default_device("cpu")
 assert not torch.ones(2).is_cuda
+import pynvml
+pynvml.nvmlInit()
+handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+told = pynvml.nvmlDeviceGetMemoryInfo(handle)
+assert (told.free, told.total) == torch.cuda.mem_get_info() and told.used == told.total - told.free > 0
+assert pynvml.nvmlDeviceGetCount() == 1 and pynvml.nvmlDeviceGetName(handle) == torch.cuda.get_device_name(0)
+assert len({torch.rand(1).item() for _ in range(9)}) == 9  # of the script's own data
 compiled = torch.compile(torch.nn.Linear(4, 4).cuda())
 optimizer = torch.optim.SGD(compiled.parameters(), lr=1, momentum=0.9)
 for _ in range(3):
@@ -502,6 +509,34 @@ def test_what_a_script_asks_of_its_card(here):
     assert outcome.steps_made == 3
     assert outcome.host_peak_bytes < 2 * 2**30
     assert any("torch.compile" in assumed for assumed in outcome.trace.assumptions)
+
+
+BY_HAND = """
+import torch
+from torch.nn import functional as F
+table, hidden, out = (torch.randn(*size, device="cuda") for size in ((27, 64), (512, 256), (256, 27)))
+parameters = [table, hidden, out]
+for p in parameters:
+    p.requires_grad = True
+for _ in range(1000):
+    chosen = torch.randint(0, 27, (32, 8)).cuda()
+    loss = F.cross_entropy(torch.tanh(table[chosen].view(-1, 512) @ hidden) @ out, chosen[:, 0])
+    for p in parameters:
+        p.grad = None
+    loss.backward()
+    for p in parameters:
+        p.data += -0.1 * p.grad
+"""
+
+
+def test_without_an_optimizer_of_torch_a_backward_pass_is_a_step(here):
+    (here / "train.py").write_text(BY_HAND)
+    outcome = watch("train.py")
+    assert (outcome.ending, outcome.batch_size) == ("seen", 32)
+    assert outcome.steps_made in (3, 4, 5)
+    assert any("no optimizer of torch" in note for note in outcome.notes)
+    weights = (27 * 64 + 512 * 256 + 256 * 27) * 4
+    assert 3 * weights < outcome.trace.peak_bytes < 4 * weights  # weights, gradients, and a change on its way
 
 
 def test_a_process_of_its_own_leaves_this_one_alone(here):

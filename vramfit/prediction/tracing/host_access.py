@@ -58,6 +58,11 @@ class Memories(Protocol):
         """Remember that the caller's line relies on an assumption."""
         ...
 
+    @property
+    def in_step(self) -> bool:
+        """Whether what runs is the step that is traced, and not, as in a script, what prepares data for it."""
+        ...
+
 
 @contextmanager
 def two_memories(memories: Memories) -> Iterator[None]:
@@ -91,8 +96,8 @@ def two_memories(memories: Memories) -> Iterator[None]:
 class _Devices(TorchFunctionMode):
     """Says of new tensors which memory they go to: torch itself fills in the device where a call names none.
 
-    A single number drawn on the host decides whether a layer is dropped, as transformers draws it: none is, so that
-    all that a step may hold is held.
+    A single number that a step draws on the host decides whether a layer is dropped, as transformers draws it: none
+    is, so that all that a step may hold is held.
     """
 
     def __init__(self, memories: Memories) -> None:
@@ -109,7 +114,7 @@ class _Devices(TorchFunctionMode):
         elif kwargs.get("device") is not None:
             kwargs = {**kwargs, "device": _dispatched(kwargs["device"], CARD)}
         made = func(*args, **kwargs)
-        if func is torch.rand and made.numel() == 1 and not self._memories.on_card(made):
+        if func is torch.rand and made.numel() == 1 and self._memories.in_step and not self._memories.on_card(made):
             made.fill_(1 - torch.finfo(made.dtype).eps)
             self._memories.note(_ALL_LAYERS)
         elif func is torch._C._nn._parse_to and any(map(self._memories.on_card, tensors_given(args, kwargs))):

@@ -154,6 +154,11 @@ class Recorder(TorchDispatchMode):
             self._making = (op, "temporary", self.running.name)
             self._made(tensor)
 
+    @property
+    def in_step(self) -> bool:
+        """Whether what runs is the step: of a job, all that is traced."""
+        return True
+
     def has_assumed_length(self, tensor: Tensor) -> bool:
         """Whether it is assumed how many elements a tensor on the card has."""
         return self._values.counts.has_assumed_length(tensor)
