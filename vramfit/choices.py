@@ -27,5 +27,8 @@ class ValuePolicy:
     real: bool = False
     """Compute them: run every operation for real on the CPU beside the trace, which suits small models alone."""
 
+    number: int = 1
+    """What a number is taken to be that is read from the card and of which nothing is known."""
+
 
 ASSUMED = ValuePolicy()

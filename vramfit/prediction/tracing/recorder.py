@@ -50,7 +50,7 @@ class Recorder(TorchDispatchMode):
         self.stream = 0
         self._capability = capability
         self._values = Values(self.on_card, limit_of(policy))
-        self._assumptions = Assumptions(self._values, trace.assumptions, strict=policy.strict)
+        self._assumptions = Assumptions(self._values, trace.assumptions, policy)
         self._operations = Operations(self.on_card, self._made, self._values, self._assumptions)
         self.policy = policy
         self._making: tuple[str, Kind, str] = ("", "temporary", "")

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from vramfit.prediction.tracing.long_memory import remember_all
 from vramfit.prediction.tracing.model_building import built_without_memory
 from vramfit.prediction.tracing.randomness import repeatable_randomness
 from vramfit.prediction.tracing.recorder import Recorder
+from vramfit.prediction.tracing.unknown_numbers import largest_trace
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, None: None}
 
@@ -61,10 +63,25 @@ def trace_step(
     list says so.
 
     Raises:
-        NotTraceable: training fails on tensors without storage, or the policy is strict and a value is read; names
-            the operation and the line.
+        NotTraceable: training fails on tensors without storage, the policy is strict and a value is read, or memory
+            grows with a number of which nothing is known; names the operation and the line.
 
     """
+    make = partial(_trace, job, micro_batch, steps=steps, validation=validation, capability=capability, uncast=uncast)
+    return largest_trace(make, policy)
+
+
+def _trace(
+    job: Job,
+    micro_batch: int,
+    policy: ValuePolicy,
+    *,
+    steps: int,
+    validation: bool,
+    capability: tuple[int, int],
+    uncast: Collection[str],
+) -> Trace:
+    """One trace, as `trace_step` describes it."""
     job = job_to_trace(job)
     trace = Trace(micro_batch)
     with _explained(job), repeatable_randomness():

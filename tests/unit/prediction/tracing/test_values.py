@@ -134,10 +134,25 @@ def test_flags_answer_as_in_a_healthy_run(flag, answer) -> None:
         (lambda x: len(x[: x[:, 0].argmax() + 1]), 4),
         (lambda x: len(~torch.isnan(x).flatten().nonzero()), 0),
         (lambda x: x[0].topk(3).indices.tolist(), [0, 1, 2]),
+        (lambda x: int(x[:, 0].long().clamp(1, 9).max()), 9),
+        (lambda x: int(x[:, 0].long().clamp(max=7).max()), 7),
+        (lambda x: int(torch.bucketize(x[0], torch.arange(5.0, device=x.device)).max()), 5),
     ],
 )
 def test_counts_are_the_most_that_there_can_be(count, most) -> None:
     assert seen(count) == most
+
+
+@pytest.mark.parametrize("choose", [lambda x: x.topk(2).indices, lambda x: x.argmax(-1), lambda x: x.max(-1).indices])
+def test_many_searches_find_every_place_and_the_one_that_is_found_most_often_is_found_by_nearly_all(choose) -> None:
+    found = seen(lambda outputs: F.one_hot(choose(outputs), WIDTH).flatten(0, -2).sum(0).tolist(), samples=40)
+    assert min(found) > 0
+    assert max(found) >= 40 - WIDTH
+
+
+def test_a_full_sort_leaves_the_order_and_a_clamped_activation_is_not_known() -> None:
+    assert seen(lambda x: x.argsort(-1).tolist()) == [list(range(WIDTH))] * 4
+    assert not traced(lambda x: x.clamp(0, 3) * 2).assumptions
 
 
 def test_counts_of_the_samples_own_targets_are_the_samples() -> None:
