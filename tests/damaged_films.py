@@ -133,6 +133,22 @@ def copy_changed(split, number, change):
     return plant
 
 
+def copy_points(damage, numbers, first=4):
+    """Films of the training split with the points of one of them."""
+    for number, rater, split in damage.marks():
+        if split == "train" and (numbers is None or number in numbers):
+            content = json.loads(damage.mark(first, rater).read_text())
+            damage.mark(number, rater).write_text(json.dumps({**content, "ceph_id": f"{number:03d}"}))
+
+
+def put_on(symbol, other):
+    """A landmark at the place of another one on every film."""
+    return lambda damage: [
+        damage.edit(number, lambda content, places: places[symbol].update(places[other]), rater, split)
+        for number, rater, split in damage.marks()
+    ]
+
+
 FAULTS = {
     "missing_folder": lambda d: shutil.rmtree(d.root / "test"),
     "unreadable_film": lambda d: d.film(2).write_bytes(d.film(2).read_bytes()[:3000]),
@@ -157,6 +173,8 @@ FAULTS = {
     "swapped_axes": lambda d: every_point(d, lambda x, y, width, height: (y, x)),
     "wrong_origin": lambda d: every_point(d, lambda x, y, width, height: (x, height - 1 - y)),
     "coincident_points": lambda d: d.edit(6, lambda content, places: places["N"].update(places["Ar"])),
+    "coincident_landmarks": put_on("UIA", "UIT"),
+    "repeated_points": lambda d: copy_points(d, {12}),
     "swapped_points": lambda d: d.edit(7, swap),
     "outlying_point": lambda d: d.edit(7, move("PNS", -22, 14)),
     "raters_apart": lambda d: d.edit(8, move("B", -9, -9), "Junior"),
@@ -198,6 +216,16 @@ MORE_FAULTS = {
         ],
     ),
     "a text file called PNG": ("unreadable_film", lambda d: d.film(2).write_text("not found")),
+    "all landmarks of a film at one place": (
+        "coincident_points",
+        lambda d: d.edit(6, lambda c, places: [value.update(x=90, y=70) for value in places.values()] and None),
+    ),
+    "all landmarks of all films at one place": (
+        "coincident_points",
+        lambda d: every_point(d, lambda x, y, w, h: (w // 2, h // 2)),
+    ),
+    "a landmark at one place on all films": ("repeated_points", put("N", (90, 70), 1)),
+    "the points of one film on all": ("repeated_points", lambda d: copy_points(d, None)),
     "a negative in another split": ("leaked_film", copy_changed("test", 978, lambda film: 255 - film)),
     "a smaller copy in the same split": ("repeated_film", copy_changed("train", 977, lambda film: film[::1] // 2 + 60)),
 }

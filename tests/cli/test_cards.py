@@ -1,8 +1,20 @@
 """`vramfit cards`, and --mig and --memory of the verbs that take a card."""
 
 import json
+from io import StringIO
 
 import pytest
+from rich.cells import cell_len
+
+from vramfit.cards import search_cards
+from vramfit.report.cards import show_cards
+
+
+class Terminal(StringIO):
+    """A terminal, 80 columns wide as all are that do not say otherwise."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def test_the_table_has_every_card_and_its_sources(vramfit):
@@ -11,6 +23,16 @@ def test_the_table_has_every_card_and_its_sources(vramfit):
     assert len(lines) > 280
     assert "sources" in lines[0]
     assert any(line.startswith("RTX 3070 Ti ") and "NVIDIA GA102" in line for line in lines)
+
+
+def test_a_narrow_terminal_has_one_table_and_each_source_once_below_it():
+    cards, text = search_cards("3070"), Terminal()
+    show_cards(cards, text)
+    lines = text.getvalue().splitlines()
+    assert max(map(cell_len, lines)) <= 80
+    rows = [line for line in lines if line.startswith("RTX 3070 Ti Laptop")]
+    assert len(rows) == 1
+    assert "Source of RTX 3070 Ti, RTX 3070 Laptop, RTX 3070 Ti Laptop: NVIDIA GA102" in text.getvalue()
 
 
 def test_conditions_and_words_choose_rows(vramfit):

@@ -166,3 +166,22 @@ def test_an_ensemble_is_judged_and_said(evaluate, films, tmp_path):
     assert "averaged with" in page.read_text(encoding="utf-8")
     refused = evaluate("--ensemble", str(other), "--split", "valid", "--calibrate")
     assert (refused.code, "leave --ensemble out" in refused.err) == (2, True)
+
+
+def test_what_is_missing_is_said_before_what_would_be_overwritten(vramfit, films, checkpoint, tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text("kept")
+    words = ("--dataset-path", str(films), "--html", str(page))
+    for missing in (
+        ("gone.pth",),
+        (str(checkpoint), "--compare", "gone.pth"),
+        (str(checkpoint), "--ensemble", "gone.pth"),
+    ):
+        outcome = vramfit("evaluate", *missing, *words)
+        assert (outcome.code, outcome.err.count("\n")) == (7, 1)
+        assert "gone.pth: no such checkpoint" in outcome.err
+    outcome = vramfit("evaluate", str(checkpoint), "--dataset-path", "nowhere", "--html", str(page))
+    assert outcome.code == 7
+    assert "nowhere: no such folder" in outcome.err
+    assert vramfit("evaluate", str(checkpoint), *words).code == 8
+    assert page.read_text() == "kept"

@@ -47,8 +47,25 @@ def test_the_answer_is_a_document_and_the_script_speaks_elsewhere(tmp_path):
     assert trial["step_time_s"] > 0
     assert answer["peak"]["peak_bytes"] == trial["device_used_bytes"]
     assert "timeline" not in answer["peak"]
-    assert "the script speaks" in done.stderr
+    announced, _, spoken = done.stderr.partition("assumed (a loss is 1):")
+    assert announced
+    assert "the script speaks" in spoken
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json", "train.py"]
+
+
+def test_the_answer_comes_first_and_what_was_assumed_last(vramfit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text(
+        SCRIPT.replace("    optimizer.step()", "    optimizer.step(); model.weight[0, 0].item()")
+    )
+    done = vramfit("run", "--gpu", "rtx3070ti", "--", "python", "train.py", "--batch", "4")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[-1].startswith("Assumed of values that only a card has: a number read from the card is 1 (train.py:")
+    assert sum("Assumed" in line for line in lines) == 1
+    assert done.err.splitlines()[-1] == "Next: python train.py --batch 4"
+    short = vramfit("run", "--gpu", "rtx3070ti", "--vram", "300MB", "--", "python", "train.py", "--batch", "4")
+    assert "Next: the same with --levers auto" in short.err
 
 
 @pytest.mark.parametrize(

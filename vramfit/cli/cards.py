@@ -30,7 +30,6 @@ def cards(
     if as_json:
         print_json({"cards": [card.model_dump(mode="json") for card in found]})
         return
-    from vramfit.report.cards import cards_table
-    from vramfit.report.terminal import show
+    from vramfit.report.cards import show_cards
 
-    show(cards_table(found))
+    show_cards(found)

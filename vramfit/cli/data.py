@@ -36,7 +36,9 @@ def check(
 
     from vramfit.cli.progress import film_progress
     from vramfit.landmarks.check.check import check_films
+    from vramfit.landmarks.data.formats import require_film_set
 
+    require_film_set(path)
     require_free(html, force=force)
     with film_progress() as progress:
         report = check_films(path, film_format=film_format, progress=partial(progress, "looking at films"))

@@ -73,10 +73,15 @@ def evaluate(
 
     Beside them stand the mean-shape baseline and the error between both raters; with --compare, another checkpoint.
     """
+    from vramfit.landmarks.data.formats import require_film_set
     from vramfit.landmarks.evaluation.evaluate import EvaluationOptions
+    from vramfit.landmarks.model.trained_network import require_network_files
 
     if calibrate and split == "train":
         raise UsageError("--calibrate needs films that training did not learn from; use --split valid.")
+    trained = one_path(checkpoint_file, checkpoint, "--checkpoint")
+    require_network_files(trained, *([compare] if compare else []), *(ensemble or ()))
+    require_film_set(dataset_path)
     require_free(export, html, force=force)
     options = EvaluationOptions(
         dataset_path=dataset_path,
@@ -93,7 +98,6 @@ def evaluate(
         calibrate=calibrate,
         ensemble=tuple(ensemble or ()),
     )
-    trained = one_path(checkpoint_file, checkpoint, "--checkpoint")
     judged, comparison = _judge(trained, compare, options)
     document = (comparison or judged.report).model_dump_json(indent=2) + "\n"
     written = [write_result(export, document, "Evaluation")] if export is not None else []

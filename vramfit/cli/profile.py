@@ -100,8 +100,9 @@ def export(
     from vramfit.shipped import load_profile
 
     target = one_path(file, output, "--output")
+    profile = load_profile(name)
     require_free(target, force=force)
-    written = write_result(target, load_profile(name).to_json(), "Profile")
+    written = write_result(target, profile.to_json(), "Profile")
     if as_json:
         print_json({"profile": name, "output": target})
     else:

@@ -1,5 +1,6 @@
 """`vramfit run`: a training script as it is, and what it takes of a card."""
 
+import shlex
 import sys
 from dataclasses import replace
 from functools import partial
@@ -9,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from vramfit.cli.options import OUTPUT, AsJson, CardMemory, Mig
-from vramfit.cli.results import require_free, tell, write_result
+from vramfit.cli.results import next_step, require_free, tell, write_result
 from vramfit.errors import OutOfMemory, UsageError
 from vramfit.units import MemoryLimits, format_size
 
 if TYPE_CHECKING:
     from vramfit.records import Trial
     from vramfit.script.answer import ScriptAnswer
+    from vramfit.script.source import RunRequest
 
 _BESIDE_WATCH = ("command", "watch", "config")
 
@@ -126,6 +128,7 @@ def run(
     )
     choices = choices_of(levers)
     if not find:
+        _announce(asked)
         _report(answer_with(asked, choices, say_trial), export, as_json=as_json, whole_run=whole_run)
         return
     if effective_batch and not accumulation:
@@ -158,6 +161,15 @@ def _watch(command: list[str]) -> NoReturn:
     raise typer.Exit(watch_whole_run(parse_command(command)))
 
 
+def _announce(asked: "RunRequest") -> None:
+    """Say whose lines come next, and that the figures in them are no results, where the script runs without a card."""
+    from vramfit.probe.backend import card_here
+    from vramfit.probe.request import ProbeRequest
+
+    if card_here(ProbeRequest(gpu=asked.gpu)) is None:
+        typer.echo("What the script prints, with values that are assumed (a loss is 1):", err=True)
+
+
 def _check(find: str | None, maximum: int | None, effective_batch: int | None, accumulation: str | None) -> None:
     if find is None and (maximum or effective_batch):
         name = "--maximum" if maximum else "--effective-batch"
@@ -182,5 +194,21 @@ def _report(answer: "ScriptAnswer", export: Path | None, *, as_json: bool, whole
 
         show_script(answer)
     tell(written, as_json=as_json)
+    if not whole_run:
+        next_step(_after(answer), as_json=as_json)
     if whole_run and answer.profile.trials[0].verdict == "oom":
         raise OutOfMemory(f"the script ran out of memory: {answer.profile.trials[0].note}.")
+
+
+def _after(answer: "ScriptAnswer") -> str:
+    """The command that trains as was found to fit, in one line to be copied; else how to make it fit."""
+    from vramfit.jobs.levers.text import describe_levers
+
+    profile = answer.profile
+    planned = profile.trial(profile.plan.micro_batch)
+    if planned is None or planned.verdict != "fits":
+        return "the same with --levers auto, or with --find OPTION for the largest batch that fits"
+    outside = (
+        f"vramfit run --whole-run --levers {describe_levers(profile.plan.levers)} -- " if profile.plan.levers else ""
+    )
+    return f"{outside}{shlex.join(answer.command)}"

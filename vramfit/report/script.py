@@ -1,12 +1,17 @@
 """What a watched script takes of a card, for a terminal and a pipe."""
 
-import shlex
 import sys
 from typing import TextIO
 
-from vramfit.jobs.levers.text import describe_levers
 from vramfit.report.explain import modules_table, words
-from vramfit.report.table import budget_sentence, headline, host_bound_sentences, plan_sentence, trial_table
+from vramfit.report.table import (
+    assumptions_of,
+    budget_sentence,
+    headline,
+    host_bound_sentences,
+    plan_sentence,
+    trial_table,
+)
 from vramfit.report.terminal import make_table, say, show
 from vramfit.script.answer import ScriptAnswer
 from vramfit.units import GIB
@@ -19,7 +24,7 @@ def _times(answer: ScriptAnswer) -> list[str]:
 
 
 def show_script(answer: ScriptAnswer, file: TextIO | None = None) -> None:
-    """Print an answer: the trials, the plan, the peak by phase and by module, and the command to train with."""
+    """Print an answer: the trials, the plan, the peak by phase and by module, and what was assumed."""
     file = file or sys.stdout
     profile = answer.profile
     say(headline(profile), budget_sentence(profile.budget), "", file=file)
@@ -35,6 +40,14 @@ def show_script(answer: ScriptAnswer, file: TextIO | None = None) -> None:
     if answer.peak:
         say("", file=file)
         show(modules_table(answer.peak), file)
-    levers = describe_levers(profile.plan.levers)
-    outside = f"vramfit run --whole-run --levers {levers} -- " if profile.plan.levers else ""
-    print(f"\nTrain with: {outside}{shlex.join(answer.command)}", file=file)  # in one line, to be copied
+    say(*_at_the_end(answer), file=file)
+
+
+def _at_the_end(answer: ScriptAnswer) -> list[str]:
+    """What a reader looks up rather than reads: assumptions, and files that the script thinks it wrote."""
+    said = []
+    if assumed := assumptions_of(answer.profile.trials):
+        said.append(f"Assumed of values that only a card has: {assumed}.")
+    if answer.written:
+        said.append(f"Files of the script that went to a scratch folder, now gone: {len(answer.written)}.")
+    return ["", *said] if said else []

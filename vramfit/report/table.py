@@ -161,10 +161,10 @@ def remarks(profile: Profile) -> list[str]:
     remarks += host_bound_sentences(profile.trials)
     if any(trial.emulated for trial in profile.trials):
         remarks.append("Emulated: a larger card capped to this budget; another chip may pick other kernels.")
-    if assumed := assumptions_of(profile.trials):
-        remarks.append(f"Assumed of values that only a card has: {assumed}.")
     tried = [f"Batch {trial.micro_batch}: {trial.note}" for trial in profile.trials if trial.note]
-    return list(dict.fromkeys([*remarks, *tried, *profile.plan.notes, *profile.budget.notes, *profile.notes]))
+    assumed = assumptions_of(profile.trials)
+    last = [f"Assumed of values that only a card has: {assumed}."] if assumed else []
+    return list(dict.fromkeys([*remarks, *tried, *profile.plan.notes, *profile.budget.notes, *profile.notes, *last]))
 
 
 def host_bound_sentences(trials: Sequence[Trial]) -> list[str]:

@@ -16,8 +16,8 @@ from vramfit.script.outcome import Outcome, Request
 from vramfit.script.outside import nothing_outside
 from vramfit.script.ranks import first_of_ranks
 from vramfit.script.recorder import ScriptRecorder
-from vramfit.script.scratch_files import scratch_files
 from vramfit.script.script_process import ScriptProcess
+from vramfit.script.swapped_files import scratch_files
 
 
 class BelievingScript(ScriptProcess):

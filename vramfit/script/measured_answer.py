@@ -10,20 +10,11 @@ from vramfit.measure.spill import mark_spill
 from vramfit.measure.trial import measured_trial
 from vramfit.plan.search import CEILING, Search, Tried
 from vramfit.records import Budget, Plan, Trial, Verdict
-from vramfit.script.answer import (
-    ScriptAnswer,
-    Watcher,
-    judgement,
-    largest_divisor,
-    most_samples,
-    require_effect,
-    share_of_rank,
-    within_data,
-    write_down,
-)
+from vramfit.script.answer import ScriptAnswer, Watcher, judgement, write_down
 from vramfit.script.command import Command
 from vramfit.script.declared_options import USAGE_EXIT, named_wrongly
 from vramfit.script.outcome import Measured, Outcome
+from vramfit.script.searched_values import largest_divisor, most_samples, require_effect, share_of_rank, within_data
 from vramfit.units import format_size
 
 # Sizes of which a script may refuse the smallest: BatchNorm does not take a single value a channel.

@@ -14,10 +14,11 @@ from vramfit.prediction.predict import card_budget
 from vramfit.probe.backend import DEFAULT_CARD, card_here
 from vramfit.probe.request import ProbeRequest
 from vramfit.records import Budget, Lever, Trial, Verdict
-from vramfit.script.answer import ScriptAnswer, ScriptPredictor
+from vramfit.script.answer import ScriptAnswer
 from vramfit.script.command import Command
 from vramfit.script.measured_answer import ScriptMeasurer
 from vramfit.script.outcome import OnCard, Outcome
+from vramfit.script.predicted_answer import ScriptPredictor
 from vramfit.script.run import TIMEOUT_S, watch_script
 from vramfit.units import NO_LIMITS, MemoryLimits, format_size
 

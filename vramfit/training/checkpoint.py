@@ -46,10 +46,7 @@ def load(path: str | Path) -> Content:
 
     """
     path = Path(path)
-    if not path.is_file():
-        others = sorted(other.name for other in path.parent.glob("checkpoint_*.pth"))
-        there = f", such as {others[0]}, which is there" if others else ""
-        raise DataError(f"{path}: no such checkpoint; give the file that the command is to read{there}.")
+    require_checkpoint(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # torch raises many kinds for a file that is not its own, and their texts are about torch
@@ -60,6 +57,20 @@ def load(path: str | Path) -> Content:
     if content.get("format") != FORMAT:
         raise DataError(f"{path}: made by another version of vramfit (format {content.get('format')}).")
     return dict(content)
+
+
+def require_checkpoint(path: Path) -> None:
+    """Refuse a checkpoint that is not there, before anything else is done.
+
+    Raises:
+        DataError: no such file; names one that is there.
+
+    """
+    if path.is_file():
+        return
+    others = sorted(other.name for other in path.parent.glob("checkpoint_*.pth"))
+    there = f", such as {others[0]}, which is there" if others else ""
+    raise DataError(f"{path}: no such checkpoint; give the file that the command is to read{there}.")
 
 
 def require_same_model(content: Mapping[str, Any], model: nn.Module, path: str | Path) -> None:

@@ -7,10 +7,10 @@ from scripted_run import played
 from vramfit.cli.run import say_trial
 from vramfit.errors import ScriptFailed
 from vramfit.measure.budget import read_budget
-from vramfit.script.answer import within_data
 from vramfit.script.command import parse_command
 from vramfit.script.declared_options import named_wrongly
 from vramfit.script.measured_answer import ScriptMeasurer
+from vramfit.script.searched_values import within_data
 
 SCRIPT = """
 import argparse

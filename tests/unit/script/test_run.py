@@ -18,9 +18,9 @@ from vramfit.errors import NotTraceable, ScriptFailed, UsageError
 from vramfit.jobs.job import Job
 from vramfit.prediction.predict import card_budget
 from vramfit.prediction.tracing.trace import trace_step
-from vramfit.script.answer import ScriptPredictor
 from vramfit.script.command import Command, parse_command
 from vramfit.script.levers import choices_of
+from vramfit.script.predicted_answer import ScriptPredictor
 from vramfit.script.run import watch_script
 
 CARD = "RTX 3070 Ti"

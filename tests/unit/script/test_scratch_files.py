@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from vramfit.script.scratch_files import ScratchFiles, scratch_files
+from vramfit.script.scratch_files import ScratchFiles
+from vramfit.script.swapped_files import scratch_files
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:

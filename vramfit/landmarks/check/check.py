@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import computed_field
 
 from vramfit.landmarks.check.coordinates import coordinate_findings
+from vramfit.landmarks.check.equal_points import equal_findings
 from vramfit.landmarks.check.films import film_findings, look, repeated_films
 from vramfit.landmarks.check.points import point_findings
 from vramfit.landmarks.data.formats import read_films
@@ -66,13 +67,15 @@ def _findings(marked: MarkedSet, progress: Progress) -> list[Finding]:
         films.append(film)
         progress(len(films), len(marked.films))
     symbols = [landmark.symbol for landmark in marked.landmarks]
+    repeated = list(repeated_films(films))
     return [
         *marked.findings,
         *_empty_splits(marked),
         *(fault for film in marked.films for fault in film.faults),
         *(found for film in films for found in film_findings(film, has_millimetres=marked.has_millimetres)),
-        *repeated_films(films),
+        *repeated,
         *point_findings(films, symbols),
+        *equal_findings(marked.films, symbols, {found.place for found in repeated}),
         *coordinate_findings(marked.films, symbols),
     ]
 

@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from vramfit.landmarks.check.equal_points import is_on_one_place
 from vramfit.landmarks.check.films import SeenFilm
 from vramfit.landmarks.check.shape_model import known_median
 from vramfit.landmarks.check.shapes import FEWEST_POINTS, FEWEST_SHAPES, find_oddities, relative_sizes
@@ -61,6 +62,8 @@ def _list_findings(annotation: Annotation, size: tuple[int, int] | None, symbols
     for symbol in annotation.outside(size) if size else ():
         x, y = annotation.positions[symbol]
         yield finding("point_outside", annotation.place, f"'{symbol}' at ({x:g}, {y:g}) lies outside the film.")
+    if is_on_one_place(annotation):
+        yield finding("coincident_points", annotation.place, "all landmarks are at the same place.")
     if missing := annotation.missing([symbol for symbol in symbols if symbol in annotation.positions]):
         names = ", ".join(f"'{symbol}'" for symbol in missing)
         message = f"{len(missing)} of {len(symbols)} landmarks have no position: {names}."
@@ -87,11 +90,11 @@ def _scales(films: Sequence[SeenFilm], symbols: Sequence[str]) -> list[tuple[flo
 
 
 def _shapes(films: Sequence[SeenFilm], symbols: Sequence[str]) -> Iterator[Shape]:
-    """The shapes in mm, of those films that have enough points to be a shape."""
+    """The shapes in mm, of those films that have enough points to be a shape, and not all at one place."""
     for film, scale in zip((seen.film for seen in films), _scales(films, symbols), strict=True):
         for rater, annotation in film.annotations.items():
             points = annotation.points(symbols) * scale
-            if np.isfinite(points).all(axis=1).sum() >= FEWEST_POINTS:
+            if np.isfinite(points).all(axis=1).sum() >= FEWEST_POINTS and not is_on_one_place(annotation):
                 yield Shape(film, rater, annotation, points)
 
 

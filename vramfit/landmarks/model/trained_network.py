@@ -15,8 +15,8 @@ from vramfit.landmarks.data.films import Landmark
 from vramfit.landmarks.model.calibration import Calibration
 from vramfit.landmarks.model.job import landmark_job, read_plain_task
 from vramfit.landmarks.model.options import LandmarkJobOptions
-from vramfit.landmarks.model.weights_file import SUFFIX, read_weights
-from vramfit.training.checkpoint import load, require_same_model, save
+from vramfit.landmarks.model.weights_file import SUFFIX, read_weights, require_weights
+from vramfit.training.checkpoint import load, require_checkpoint, require_same_model, save
 from vramfit.training.run_options import DeviceChoice
 
 # Where a checkpoint's description of its task keeps it.
@@ -44,6 +44,17 @@ class Trained:
     seen: tuple[tuple[str, ...], NDArray[np.uint8]] | None = None
     mre_mm: float | None = None
     calibration: Calibration | None = None
+
+
+def require_network_files(*paths: Path) -> None:
+    """Refuse files of networks that are not there, before anything else is done.
+
+    Raises:
+        DataError: the first that is missing.
+
+    """
+    for path in paths:
+        (require_weights if path.suffix.lower() == SUFFIX else require_checkpoint)(path)
 
 
 def load_trained(path: str | Path, device: DeviceChoice = "auto") -> Trained:

@@ -21,6 +21,17 @@ def weights_file(state: dict[str, Tensor], description: NetworkDescription) -> b
     return save(plain, {"format": "pt", KEY: description.model_dump_json()})
 
 
+def require_weights(path: Path) -> None:
+    """Refuse a weights file that is not there, before anything else is done.
+
+    Raises:
+        DataError: no such file.
+
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such weights file; give one that `vramfit export` wrote.")
+
+
 def read_weights(path: Path) -> Content:
     """The file as the checkpoint that it stands for, less what only training needs.
 
@@ -30,8 +41,7 @@ def read_weights(path: Path) -> Content:
     """
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
-        raise DataError(f"{path}: no such weights file; give one that `vramfit export` wrote.")
+    require_weights(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

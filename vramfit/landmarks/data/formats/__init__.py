@@ -80,13 +80,23 @@ def read_films(path: str | Path, film_format: str | None = None) -> MarkedSet:
 
     """
     path = Path(path)
-    if not path.exists():
-        raise DataError(f"{path}: no such folder or file; give that of a film set.")
+    require_film_set(path)
     marked = without_sentinels((_detected(path) if film_format is None else _called(film_format)).read(path))
     sizes_fail = any(fault.kind == "missing_pixel_size" for film in marked.films for fault in film.faults)
     if marked.has_millimetres or sizes_fail or not marked.films:
         return marked
     return replace(marked, notes=(*marked.notes, _IN_PIXELS))
+
+
+def require_film_set(path: Path) -> None:
+    """Refuse a film set that is not there, before anything else is done.
+
+    Raises:
+        DataError: nothing at this path.
+
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such folder or file; give that of a film set.")
 
 
 def load_films(
