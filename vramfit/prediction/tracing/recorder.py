@@ -21,6 +21,7 @@ from vramfit.prediction.tracing.assumptions import Assumptions
 from vramfit.prediction.tracing.card_places import CARD
 from vramfit.prediction.tracing.cuda_kernels import AMPERE
 from vramfit.prediction.tracing.fake_tensors import HOST, Operations, storageless
+from vramfit.prediction.tracing.gradient_formulas import as_on_a_card
 from vramfit.prediction.tracing.meta_kernels import unknown_of
 from vramfit.prediction.tracing.op_costs import convolution_of, flops_of, reduction_of
 from vramfit.prediction.tracing.op_schema import Nature, nature_of
@@ -83,9 +84,8 @@ class Recorder(TorchDispatchMode):
     def _dispatch(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor] | None = None
     ) -> Any:
-        given = tensors_given(args, kwargs) if given is None else given
-        module = self.running.name
-        name = func.name().removeprefix("aten::")
+        func, given = as_on_a_card(func), tensors_given(args, kwargs) if given is None else given
+        name, module = func.name().removeprefix("aten::"), self.running.name
         self._making = (name, self._kind(func, args), module)
         out = self._operations.run(func, args, kwargs, given)
         self._making = (name, "temporary", module)
