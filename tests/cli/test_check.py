@@ -68,6 +68,7 @@ def test_json_says_what_grew(vramfit):
     assert set(document["jobs"]) == {"tiny"}
 
 
+@pytest.mark.usefixtures("warm")
 def test_script_is_locked_by_its_command(vramfit):
     Path("train.py").write_text(SCRIPT.format(width=64))
     assert vramfit("check", "--update", "--", "python", "train.py").code == 0

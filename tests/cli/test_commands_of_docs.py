@@ -104,6 +104,7 @@ def answered():
     return set()
 
 
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_commands_of_a_page_run(vramfit, made, answered, tmp_path, monkeypatch, page):
     folder = shutil.copytree(made, tmp_path / "folder")

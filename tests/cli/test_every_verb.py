@@ -96,6 +96,7 @@ FAILING = {
 VERBS = [path for path, _ in commands()]
 
 
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
 def test_success_is_one_json_document(vramfit, made, tmp_path, monkeypatch, verb):
     monkeypatch.setattr(demo, "_steps", lambda *_: [("Look at this machine.", ["doctor"])])

@@ -25,6 +25,7 @@ while True:
 """
 
 
+@pytest.mark.usefixtures("warm")
 def test_the_answer_is_a_document_and_the_script_speaks_elsewhere(tmp_path):
     (tmp_path / "train.py").write_text(SCRIPT)
     words = ("run", "--gpu", "rtx3070ti", "--json", "--export", "out.json", "--", "python", "train.py", "--batch", "4")
@@ -103,6 +104,7 @@ raise SystemExit(3)
 """
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_watched_run_is_the_scripts_own_and_tells_what_grows(tmp_path, capfd):
     from vramfit.cli.main import main
 

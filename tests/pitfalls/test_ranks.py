@@ -3,7 +3,7 @@
 import pytest
 from ranks import difference, make_loop, run_ranks
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_module")]
 
 
 def test_one_rank_out_of_memory_makes_both_split_anew_and_none_waits_for_ever(tmp_path):

@@ -5,7 +5,7 @@ from trainer_ranks import run_trainers
 
 pytest.importorskip("transformers")
 pytest.importorskip("pytorch_lightning")
-pytestmark = [pytest.mark.integrations, pytest.mark.slow]
+pytestmark = [pytest.mark.integrations, pytest.mark.slow, pytest.mark.usefixtures("warm_module")]
 
 
 def test_one_rank_out_of_memory_makes_all_split_alike(tmp_path):

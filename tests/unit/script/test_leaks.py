@@ -10,6 +10,7 @@ from vramfit.script.outcome import Outcome
 from vramfit.script.run import watch_script
 from vramfit.units import GIB, MIB
 
+pytestmark = pytest.mark.usefixtures("warm_module")
 SCRIPT = """
 import sys, torch
 from torch import nn

@@ -20,6 +20,7 @@ from vramfit.script.outcome import OnCard, Outcome, Request
 from vramfit.script.source import RunRequest, answer_with, measuring
 from vramfit.units import GIB, MIB, MemoryLimits
 
+pytestmark = pytest.mark.usefixtures("warm_module")
 TESTS = Path(__file__).resolve().parents[2]
 # Of 1 GiB an image, 200 MiB fixed and a context of 400 MiB, seven images fit 8 GiB.
 LOOP = """

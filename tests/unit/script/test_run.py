@@ -23,6 +23,7 @@ from vramfit.script.levers import choices_of
 from vramfit.script.predicted_answer import ScriptPredictor
 from vramfit.script.run import watch_script
 
+pytestmark = pytest.mark.usefixtures("warm_module")
 CARD = "RTX 3070 Ti"
 NETWORK = """
 from torch import nn

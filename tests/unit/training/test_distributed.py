@@ -5,7 +5,7 @@ from ranks import difference, make_loop, run_ranks
 
 from vramfit.training import checkpoint
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_module")]
 
 
 @pytest.fixture(scope="module")

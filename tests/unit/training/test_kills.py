@@ -6,7 +6,11 @@ import kills
 import pytest
 import torch
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="exit codes of a kill differ")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="exit codes of a kill differ"),
+    pytest.mark.usefixtures("warm_module"),
+]
 
 
 def test_killed_five_times_and_still_the_same_run(tmp_path):

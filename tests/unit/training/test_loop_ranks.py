@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_module")]
 
 
 def difference(mine, theirs):

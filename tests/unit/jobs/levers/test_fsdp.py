@@ -15,6 +15,7 @@ from vramfit.prediction.tracing.trace import trace_step
 from vramfit.probe.fit import fit
 from vramfit.training.trainer import refuse_communicating
 
+pytestmark = pytest.mark.usefixtures("warm_module")
 FLOAT = 4
 
 
