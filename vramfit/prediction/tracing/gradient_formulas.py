@@ -1,8 +1,8 @@
-"""What torch's own formulas of gradients write into zeros that they have just made.
+"""What torch's own formulas of gradients write into tensors that they have just made.
 
-The gradient of what was gathered, indexed, sorted or chosen is added into a tensor of zeros. Under a dispatch mode,
-which a trace is, a formula makes another tensor for the sum (`areAnyTensorSubclassLike` in FunctionsManual.cpp and
-TensorAdvancedIndexing.cpp); on a card it writes in place.
+The gradient of what was gathered, indexed, sorted or chosen is added into a tensor of zeros, that of a binary cross
+entropy is computed in one tensor. Under a dispatch mode, which a trace is, a formula makes another tensor for each
+result (`areAnyTensorSubclassLike` in FunctionsManual.cpp and TensorAdvancedIndexing.cpp); on a card it writes in place.
 """
 
 from typing import Any
@@ -24,12 +24,20 @@ _FORMULAS = {
     *("MaxBackward", "MinBackward", "MedianBackward", "NanmedianBackward", "ModeBackward", "KthvalueBackward"),
     *("SortBackward", "TopkBackward", "CummaxBackward", "CumminBackward"),
 }
+_ELEMENTWISE: dict[Any, Any] = {
+    _ATEN.mul.Tensor: _ATEN.mul_.Tensor,
+    _ATEN.sub.Tensor: _ATEN.sub_.Tensor,
+}
+_OF_ELEMENTS = {"BinaryCrossEntropyWithLogitsBackward"}
 
 
-def as_on_a_card(func: Any) -> Any:
+def as_on_a_card(func: Any, args: tuple[Any, ...]) -> Any:
     """The operation that a card runs for this one here: that which writes, within a formula that does."""
-    written = _IN_PLACE.get(func)
-    if written is None or torch.is_grad_enabled():  # a forward pass, or one that is computed again
-        return func
+    if torch.is_grad_enabled() or not (func in _IN_PLACE or func in _ELEMENTWISE):
+        return func  # of a forward pass, or one that is computed again
     node: Any = torch._C._current_autograd_node()
-    return written if node is not None and node.name().rstrip("0123456789") in _FORMULAS else func
+    formula = node.name().rstrip("0123456789") if node is not None else ""
+    if formula in _FORMULAS:
+        return _IN_PLACE.get(func, func)
+    fits = formula in _OF_ELEMENTS and args[0].shape == torch.broadcast_shapes(args[0].shape, args[1].shape)
+    return _ELEMENTWISE.get(func, func) if fits else func

@@ -84,7 +84,7 @@ class Recorder(TorchDispatchMode):
     def _dispatch(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor] | None = None
     ) -> Any:
-        func, given = as_on_a_card(func), tensors_given(args, kwargs) if given is None else given
+        func, given = as_on_a_card(func, args), tensors_given(args, kwargs) if given is None else given
         name, module = func.name().removeprefix("aten::"), self.running.name
         self._making = (name, self._kind(func, args), module)
         out = self._operations.run(func, args, kwargs, given)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vramfit.prediction.tracing import batch_norm, indexing, memory_format, nchw_kernels, quantized, recurrent
+from vramfit.prediction.tracing import batch_norm, indexing, losses, memory_format, nchw_kernels, quantized, recurrent
 from vramfit.prediction.tracing.nchw_kernels import Rule, made_contiguous
 
 _ATEN = torch.ops.aten
@@ -110,6 +110,7 @@ def _rounded(value: int, step: int) -> int:
 
 _RULES: dict[Any, Rule] = {
     **indexing.WORKSPACES,
+    **losses.WORKSPACES,
     **nchw_kernels.WORKSPACES,
     _ATEN._scaled_dot_product_flash_attention_backward.default: _flash_backward,
     _ATEN._scaled_dot_product_cudnn_attention_backward.default: _cudnn_backward,
