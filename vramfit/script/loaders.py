@@ -73,6 +73,11 @@ class _Watched(_SingleProcessDataLoaderIter):
         finally:
             _utils.worker._worker_info = None
 
+    def _next_index(self) -> Any:
+        index = super()._next_index()
+        self._observer.drawn = len(index) if isinstance(index, (list, tuple)) else 0
+        return index
+
     def __next__(self) -> Any:
         """The next batch, unless nothing more is wanted."""
         observer = self._observer

@@ -31,6 +31,7 @@ from vramfit.script.recorder import ScriptRecorder
 _PATIENCE = 10
 # Batches that a library has taken from its loader before it needs them.
 _PREFETCHED = 1
+_IMAGE_DIMENSIONS = 3  # of one image in a list of them, as detectors take it; views of a batch have more
 # How long a script may go on to its validation once its steps are made, in seconds.
 _VALIDATION_S = 60.0
 
@@ -50,6 +51,7 @@ class Observer:
         self.on_network: Callable[[nn.Module], None] = lambda _: None  # called before a network first learns
         self._names: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
         self._depth = 0
+        self.drawn = 0  # samples that a loader made its last batch of, where it is known
         self.by_hand = False  # whether the script moves its weights itself, without an optimizer of torch
         self._has_optimizer = False
         self._samples = 0  # of the step so far
@@ -170,7 +172,7 @@ class Observer:
     def _count(self, inputs: Any) -> None:
         """Count the samples of a micro-batch once: a step may call several networks before its backward pass."""
         if not self._counted:
-            samples = _samples(inputs) or self.recorder.brought
+            samples = samples_in(inputs, self.drawn) or self.recorder.brought
             self.batch_size = max(self.batch_size, samples)
             self._samples += samples
             self._counted = True
@@ -281,9 +283,16 @@ def _evaluates(network: nn.Module) -> bool:
     return not all(module.training for module in network.modules())
 
 
-def _samples(inputs: Any) -> int:
-    """Samples in a batch: the length of a list of tensors, or the first dimension of the first tensor that has one."""
-    if inputs and isinstance(inputs[0], (list, tuple)) and all(isinstance(one, Tensor) for one in inputs[0]):
-        return len(inputs[0])
-    sizes = (leaf.shape[0] for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor) and leaf.dim())
-    return int(next(sizes, 0))
+def samples_in(inputs: Any, drawn: int = 0) -> int:
+    """Samples in what a network is given: as many as its loader has `drawn`, where a list or a dimension is as long.
+
+    Else the length of a list of images, or the first dimension of the first tensor that has one. The second dimension
+    counts too, for recurrent networks that have the sequence first.
+    """
+    shapes = [leaf.shape for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor) and leaf.dim()]
+    first = inputs[0] if inputs and isinstance(inputs[0], (list, tuple)) else ()
+    listed = len(first) if all(isinstance(one, Tensor) for one in first) else 0
+    if drawn and (drawn == listed or any(drawn in shape[:2] for shape in shapes)):
+        return drawn
+    images = listed and all(one.dim() <= _IMAGE_DIMENSIONS for one in first)
+    return listed if images else int(shapes[0][0]) if shapes else 0

@@ -9,7 +9,9 @@ import sys
 import time
 import traceback
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType, ModuleType, TracebackType
 from typing import NoReturn
@@ -78,6 +80,7 @@ class ScriptProcess(ABC):
 
     def end(self, ending: Ending, *, exit_code: int = 0, error: str = "", note: str = "") -> NoReturn:
         """Hand over what was seen, and end this process without running more of the script."""
+        samples = tuple(self.observer.recorder.trace.samples.values())
         outcome = Outcome(
             ending=ending,
             steps_made=self.observer.steps_made,
@@ -88,7 +91,7 @@ class ScriptProcess(ABC):
             seconds=time.monotonic() - self._began,
             host_peak_bytes=_host_peak_bytes(),
             written=self.files.written,
-            notes=tuple(filter(None, (_BY_HAND if self.observer.by_hand else "", note))),
+            notes=tuple(filter(None, (_BY_HAND if self.observer.by_hand else "", own_search(samples), note))),
             levers=tuple(self.levers.pulled),
         )
         self.seen(outcome).save(self.request.scratch)
@@ -123,6 +126,17 @@ def explained(error: BaseException, command: Command, refusal: tuple[str, str]) 
     where = f" at {theirs[-1].filename}:{theirs[-1].lineno} `{theirs[-1].line}`" if theirs else ""
     what, advice = refusal
     return f"'{command.name}' {what}{where}: {error}; {advice}."
+
+
+def own_search(samples: Sequence[int]) -> str:
+    """What to know of a script that looks for its batch by doubling it, read from the samples of its steps; else ""."""
+    grown = [(before, after) for before, after in pairwise(samples) if before != after]
+    if not grown or any(after != 2 * before for before, after in grown):
+        return ""
+    return (
+        f"Its batch doubled from step to step, up to {samples[-1]}: if it looks for its own, give it one, for these "
+        "steps are of the search."
+    )
 
 
 def _is_end_of_data(error: BaseException) -> bool:

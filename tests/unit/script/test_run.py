@@ -485,8 +485,14 @@ assert not graph.is_cuda and graph.cuda().is_cuda and graph.cuda().coalesce().va
 assert torch.spmm(graph.cuda(), torch.ones(3, 2, device="cuda")).is_cuda
 torch.set_default_device("cuda")
 assert torch.ones(2).is_cuda and torch.nn.Linear(99, 99).weight.is_cuda and torch.get_default_device() == card
+for make in (torch.tensor, torch.as_tensor, torch.asarray):
+    assert make([1, 2]).is_cuda and make(rows.numpy()).is_cuda and not make([1, 2], device="cpu").is_cuda
+    assert make([3, 4]).tolist() == [3, 4] and make([1], device="meta").is_meta
+by_default = torch.nn.Linear(99, 99)
+by_default(torch.ones(2, 99)).mean().backward()
+torch.optim.Adam(by_default.parameters()).step()  # its count of steps is on the host
 torch.set_default_device("cpu")
-assert not torch.ones(2).is_cuda
+assert not torch.ones(2).is_cuda and not torch.tensor([1]).is_cuda
 import pynvml
 pynvml.nvmlInit()
 handle = pynvml.nvmlDeviceGetHandleByIndex(0)

@@ -113,6 +113,8 @@ class _Devices(TorchFunctionMode):
             kwargs = {**kwargs, "device": HOST if place is None else _dispatched(place, _CARD_TO_TORCH)}
         elif kwargs.get("device") is not None:
             kwargs = {**kwargs, "device": _dispatched(kwargs["device"], CARD)}
+        if func in _OF_VALUES and kwargs.get("device") == CARD:  # a default of torch: no call names one, see below
+            return self._memories.bring(func(*args, **{**kwargs, "device": HOST}))
         made = func(*args, **kwargs)
         if func is torch.rand and made.numel() == 1 and self._memories.in_step and not self._memories.on_card(made):
             made.fill_(1 - torch.finfo(made.dtype).eps)
@@ -122,7 +124,8 @@ class _Devices(TorchFunctionMode):
         return made
 
 
-_FACTORIES = _device_constructors() - {torch.tensor, torch.as_tensor, torch.asarray}
+_OF_VALUES = {torch.tensor, torch.as_tensor, torch.asarray}
+_FACTORIES = _device_constructors() - _OF_VALUES
 _CARD_TO_TORCH = torch.device("cpu")
 
 
@@ -226,7 +229,7 @@ class _Access:
             made = self._placed(data, on_card=self._memories.on_card(data))
         else:
             data = tree_map(lambda one: one.tolist() if isinstance(one, Tensor) else one, data)
-            made = original(data, *args, **kwargs)
+            made = original(data, *args, **kwargs, device=None if device is None else HOST)
             args, kwargs = (), {}
         if device is not None and is_memory(device):
             made = self._placed(made, on_card=is_card(device))
