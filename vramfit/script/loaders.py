@@ -74,7 +74,7 @@ class _Watched(_SingleProcessDataLoaderIter):
             _utils.worker._worker_info = None
 
     def _next_index(self) -> Any:
-        index = super()._next_index()
+        index = super()._next_index()  # type: ignore[no-untyped-call]
         self._observer.drawn = len(index) if isinstance(index, (list, tuple)) else 0
         return index
 

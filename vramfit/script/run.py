@@ -100,6 +100,11 @@ def _checked(outcome: Outcome | None, command: Command, said: "_Said", timeout_s
             f"'{command.name}' ended without an optimizer step or a backward pass; give it the arguments with which it "
             "trains."
         )
+    if outcome.trace is not None and not outcome.trace.storages:
+        raise NotTraceable(
+            f"'{command.name}' made its steps without a tensor on the card; give it the option with which it trains on "
+            "one, such as --device cuda."
+        )
     return outcome
 
 

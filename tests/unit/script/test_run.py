@@ -425,6 +425,14 @@ def test_a_script_that_never_steps_is_said_not_to(here):
         watch("train.py")
 
 
+def test_a_script_that_trains_on_the_host_is_said_to(here):
+    loop = "for _ in range(3): network(torch.ones(2, 9)).sum().backward(), optimizer.step()\n"
+    made = "network = torch.nn.Linear(9, 9)\noptimizer = torch.optim.SGD(network.parameters(), 1)\n"
+    (here / "train.py").write_text(f"import torch\n{made}{loop}")
+    with pytest.raises(NotTraceable, match="without a tensor on the card"):
+        watch("train.py")
+
+
 def test_a_script_that_takes_too_long_is_ended(here):
     (here / "train.py").write_text("import subprocess, sys, time\nopen('pid', 'w')\ntime.sleep(100)\n")
     with pytest.raises(NotTraceable, match="within 1 s"):
