@@ -67,6 +67,18 @@ def _counted(values: Values, func: Any, args: Any, out: list[Tensor]) -> None:  
         values.fill(out[0], args[0].numel() // max(1, out[0].numel()), KEPT)
 
 
+def _cast(values: Values, func: Any, args: Any, out: list[Tensor]) -> None:  # noqa: ARG001  # a rule's signature
+    """A mask as numbers: it keeps everything."""
+    if args[0].dtype is torch.bool:
+        values.fill(out[0], 1, KEPT)
+
+
+def _numbered(values: Values, func: Any, args: Any, out: list[Tensor]) -> None:  # noqa: ARG001  # a rule's signature
+    """The running count of what a mask keeps: of everything."""
+    if args[0].dtype is torch.bool and args[0].dim() and values.small(out[0]):
+        values.set(out[0], torch.ones((), dtype=torch.bool).expand(args[0].shape).cumsum(args[1]), KEPT)
+
+
 def _last(values: Values, func: Any, args: Any, out: list[Tensor]) -> None:  # noqa: ARG001  # a rule's signature
     """Where an extreme lies: at the end, so that what is cut there is longest; of many, each other place is one's too.
 
@@ -152,6 +164,8 @@ RULES: dict[Any, Rule] = {
     _ATEN.ne: _compared(equal=False),
     _ATEN.sum: _counted,
     _ATEN.count_nonzero: _counted,
+    _ATEN._to_copy: _cast,
+    _ATEN.cumsum: _numbered,
     _ATEN.argmax: _last,
     _ATEN.argmin: _last,
     _ATEN.max: _last_along,

@@ -10,7 +10,6 @@ from dataclasses import replace
 from vramfit.choices import ValuePolicy
 from vramfit.errors import NotTraceable
 from vramfit.prediction.trace_records import Trace
-from vramfit.units import format_size
 
 _FIRST, _NONE, _MANY = 1, 0, 64
 _DEPENDS = 1.05  # by so much a number that is many makes the peak larger where a size follows it
@@ -25,7 +24,8 @@ def largest_trace(make: Callable[[ValuePolicy], Trace], policy: ValuePolicy) -> 
     """The trace with the highest peak, by what an unknown number is; `make` traces the step under a policy.
 
     Known limitations: one number stands for all that are unknown, so a step that takes most memory where they differ
-    is not traced so; and a trace is made twice more where one is read.
+    is not traced so; a size that makes little of the peak at 64 passes; and a trace is made twice more where one is
+    read.
 
     Raises:
         NotTraceable: the step cannot be traced, or its memory grows with the number; names the line that reads it.
@@ -38,9 +38,9 @@ def largest_trace(make: Callable[[ValuePolicy], Trace], policy: ValuePolicy) -> 
     many = _made(make, replace(policy, number=_MANY))
     if many and many.peak_bytes > trace.peak_bytes * _DEPENDS:
         raise NotTraceable(
-            f"the step's memory grows with a number that only a card has, read at {place}: {_taken(trace, _FIRST)}, "
-            f"{_taken(many, _MANY)}; bound it there (`clamp`), take it from the batch, have values computed "
-            "(--real-values), or measure on a card."
+            f"the step takes {many.peak_bytes / trace.peak_bytes:.1f} times the memory where a number that only a "
+            f"card has, read at {place}, is {_MANY} and not {_FIRST}; bound it there (`clamp`), take it from the "
+            "batch, have values computed (--real-values), or measure on a card."
         )
     others = [one for one in (many, _made(make, replace(policy, number=_NONE))) if one]
     return max((trace, *others), key=lambda one: one.peak_bytes)
@@ -57,7 +57,3 @@ def _made(make: Callable[[ValuePolicy], Trace], policy: ValuePolicy) -> Trace | 
         return make(policy)
     except NotTraceable:
         return None
-
-
-def _taken(trace: Trace, number: int) -> str:
-    return f"{format_size(trace.peak_bytes)} where it is {number}"
