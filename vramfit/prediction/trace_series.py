@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from vramfit.errors import NotTraceable
 from vramfit.prediction.trace_records import Trace
+from vramfit.prediction.tracing.undecided import EndlessLoop
 from vramfit.prediction.transforms.rescale import TraceCurve
 
 # A trace is tens of megabytes.
@@ -76,4 +77,6 @@ class TraceSeries:
 
 def depends_on_size(error: NotTraceable) -> bool:
     """Whether a step that failed at one micro-batch may do at another: not where a name or an argument is wrong."""
+    if isinstance(error, EndlessLoop):
+        return False
     return not isinstance(error.__cause__, (TypeError, AttributeError, NameError, LookupError, ImportError))

@@ -17,7 +17,7 @@ from vramfit.prediction.tracing.values import Number, Values
 
 _ATEN = torch.ops.aten
 KEPT = "a mask keeps everything"
-_FINITE = "values are finite"
+FINITE = "values are finite"
 _LAST = "an index found on the card is the last"
 _MATCHED = "every other box proposed on the card matches one of the sample's"
 _ORDER = "values on the card are in order"
@@ -47,9 +47,9 @@ def _compared(*, equal: bool) -> Rule:
     def rule(values: Values, func: Any, args: Any, out: list[Tensor]) -> None:  # noqa: ARG001  # a rule's signature
         this, other = args[0], args[1]
         if isinstance(other, float) and not math.isfinite(other):
-            values.fill(out[0], not equal, _FINITE)
+            values.fill(out[0], not equal, FINITE)
         elif isinstance(other, Tensor) and _is_same(this, other):
-            values.fill(out[0], equal, _FINITE)
+            values.fill(out[0], equal, FINITE)
         elif is_flag(args, out):
             values.fill(out[0], not equal, _UNEQUAL)
 
@@ -153,11 +153,11 @@ RULES: dict[Any, Rule] = {
     _ATEN.clamp_max: _bounded,
     _ATEN.bucketize: _binned,
     _ATEN.searchsorted: _binned,
-    _ATEN.isnan: _filled(number=False, why=_FINITE),
-    _ATEN.isinf: _filled(number=False, why=_FINITE),
-    _ATEN.isposinf: _filled(number=False, why=_FINITE),
-    _ATEN.isneginf: _filled(number=False, why=_FINITE),
-    _ATEN.isfinite: _filled(number=True, why=_FINITE),
+    _ATEN.isnan: _filled(number=False, why=FINITE),
+    _ATEN.isinf: _filled(number=False, why=FINITE),
+    _ATEN.isposinf: _filled(number=False, why=FINITE),
+    _ATEN.isneginf: _filled(number=False, why=FINITE),
+    _ATEN.isfinite: _filled(number=True, why=FINITE),
     _ATEN.any: _filled(number=True, why=KEPT),
     _ATEN.all: _filled(number=True, why=KEPT),
     _ATEN.eq: _compared(equal=True),

@@ -14,14 +14,18 @@ from torch import Tensor
 
 from vramfit.choices import ASSUMED, ValuePolicy
 from vramfit.prediction.tracing.assumed_shapes import DIFFERENT, LARGEST, all_different
-from vramfit.prediction.tracing.assumed_values import KEPT, RULES, is_flag
+from vramfit.prediction.tracing.assumed_values import FINITE, KEPT, RULES, is_flag
 from vramfit.prediction.tracing.op_schema import with_defaults
+from vramfit.prediction.tracing.rounds import Rounds
 from vramfit.prediction.tracing.tensor_trees import tensors_in
+from vramfit.prediction.tracing.undecided import Undecided
 from vramfit.prediction.tracing.unknown_numbers import said_of
 from vramfit.prediction.tracing.values import Number, Values
 
 _EQUAL = "tensors that are compared as a whole are equal"
 _SAMPLE = "sizes are those of the sample batch"
+_TURNED = "a flag read from the card is what makes the step hold more"
+_ENDED = "a loop that a value of the card ends holds no more in later rounds"
 _MOST_READS = 1 << 15  # of unknown numbers: a loop that waits for one to change goes on for ever
 _AFFORDABLE = 1 << 24  # elements that a kernel on the CPU may work through for the shape of its result
 _TRACE = str(Path(__file__).with_name("trace.py"))
@@ -37,18 +41,31 @@ class NeedsValues(RuntimeError):
 
 
 class Assumptions:
-    """Answers for values that are not known, and a list of what was assumed: `file:line: what`."""
+    """Answers for values that are not known, and a list of what was assumed: `file:line: what`.
 
-    def __init__(self, values: Values, noted: list[str], policy: ValuePolicy = ASSUMED) -> None:
+    `undecided` says which flags are answered the other way round, and `rounds` which loops have gone on long enough.
+    """
+
+    def __init__(
+        self,
+        values: Values,
+        noted: list[str],
+        policy: ValuePolicy = ASSUMED,
+        *,
+        undecided: Undecided | None = None,
+        rounds: Rounds | None = None,
+    ) -> None:
         self._values = values
         self._noted = noted
         self._strict = policy.strict
         self._number = policy.number
         self._reads = 0
+        self._undecided = undecided or Undecided()
+        self._rounds = rounds or Rounds(lambda: 0)
 
     def note(self, why: str) -> None:
         """Remember that the caller's line relies on an assumption; "" is none."""
-        said = f"{_place()}: {why}"
+        said = f"{place()}: {why}"
         if why and said not in self._noted:
             self._noted.append(said)
 
@@ -85,14 +102,22 @@ class Assumptions:
         """What an operation answers that compares whole tensors: they agree, where that is not known."""
         self._refuse(str(func))
         answer = self._values.computed(func, args, kwargs, given)
-        if answer is None:
-            self.note(_EQUAL)
-        return answer is None or bool(answer)
+        return bool(self._decided(torch.tensor(True), _EQUAL)) if answer is None else bool(answer)
 
     def read(self, tensor: Tensor, what: str) -> Tensor:
         """The values as a host tensor that must not be written into; notes what was assumed."""
         self._refuse(what)
-        value, why = self.values_of(tensor)
+        return self._decided(*self.values_of(tensor))
+
+    def _decided(self, value: Tensor, why: str) -> Tensor:
+        """Values as the step is to see them, of which `why` was assumed; notes what was."""
+        if why in ("", FINITE) or value.numel() != 1:
+            self.note(why)
+            return value
+        if value.dtype is torch.bool and self._undecided.is_turned(place()):
+            value, why = ~value, _TURNED
+        if self._rounds.ended():
+            value, why = (~value if value.dtype is torch.bool else torch.zeros_like(value)), _ENDED
         self.note(why)
         return value
 
@@ -124,7 +149,7 @@ class Assumptions:
         return self._values.computed_from(func, args, [self.values_of(tensor)[0] for tensor in given], kwargs)
 
 
-def _place() -> str:
+def place() -> str:
     """File and line of the innermost caller that is neither torch nor vramfit; "the step" where there is none."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_THEIRS):

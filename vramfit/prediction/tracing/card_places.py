@@ -26,6 +26,7 @@ def card_places(on_card: OnCard, storage_on_card: Callable[[torch.UntypedStorage
         place = vars(torch.UntypedStorage).get("device") or torch.UntypedStorage.device
         of_storage = property(lambda self: CARD if storage_on_card(self) else place.__get__(self))
         swap(stack, torch.UntypedStorage, "device", of_storage)
+        swap(stack, Tensor, "_make_wrapper_subclass", staticmethod(_wrapper_subclass))
         swap(stack, torch, "Generator", _Generator)
         stack.callback(torch.set_autocast_dtype, "cpu", torch.get_autocast_dtype("cpu"))
         swap_all(stack, torch, _autocast_states())
@@ -54,6 +55,19 @@ def _attributes(on_card: OnCard) -> dict[str, Any]:
         "is_pinned": lambda *_: True,
         "record_stream": lambda *_: None,
     }
+
+
+_make_wrapper = vars(torch._C.TensorBase)["_make_wrapper_subclass"].__func__
+
+
+def _wrapper_subclass(*args: Any, **kwargs: Any) -> Tensor:
+    """A tensor made of others, such as a nested one: to torch's C++ on a CPU as they are, for no CUDA is there."""
+
+    def of_torch(value: Any) -> Any:
+        return torch.device("cpu") if isinstance(value, torch.device) and is_card(value) else value
+
+    made: Tensor = _make_wrapper(*map(of_torch, args), **{name: of_torch(value) for name, value in kwargs.items()})
+    return made
 
 
 def _grouped(on_card: OnCard) -> Callable[..., Any]:

@@ -21,7 +21,6 @@ from vramfit.prediction.tracing.fake_tensors import HOST
 from vramfit.prediction.tracing.swapping import swap
 from vramfit.prediction.tracing.tensor_trees import tensors_given
 
-_ALL_LAYERS = "no layer is dropped at random"
 _MOVING = ("to", "cpu", "cuda", "type_as", "pin_memory", "share_memory_", "__repr__", "__deepcopy__", "__iter__")
 _LOOP_LIMIT = 256  # rounds of a loop over as many elements as are assumed; each runs the same operations
 _HOST_LIMIT_BYTES = 64 << 20  # a larger copy on the host reads as zeros and holds no memory
@@ -52,6 +51,10 @@ class Memories(Protocol):
 
     def has_assumed_length(self, tensor: Tensor) -> bool:
         """Whether it is assumed how many elements a tensor on the card has."""
+        ...
+
+    def draw(self, tensor: Tensor, low: float, high: float) -> None:
+        """Let a tensor of one number drawn at random hold an end of its range."""
         ...
 
     def note(self, assumed: str) -> None:
@@ -96,8 +99,8 @@ def two_memories(memories: Memories) -> Iterator[None]:
 class _Devices(TorchFunctionMode):
     """Says of new tensors which memory they go to: torch itself fills in the device where a call names none.
 
-    A single number that a step draws on the host decides whether a layer is dropped, as transformers draws it: none
-    is, so that all that a step may hold is held.
+    A single number that a step draws at random may decide whether a layer is dropped, as transformers draws it, or how
+    large an image is: it is an end of its range.
     """
 
     def __init__(self, memories: Memories) -> None:
@@ -116,12 +119,19 @@ class _Devices(TorchFunctionMode):
         if func in _OF_VALUES and kwargs.get("device") == CARD:  # a default of torch: no call names one, see below
             return self._memories.bring(func(*args, **{**kwargs, "device": HOST}))
         made = func(*args, **kwargs)
-        if func is torch.rand and made.numel() == 1 and self._memories.in_step and not self._memories.on_card(made):
-            made.fill_(1 - torch.finfo(made.dtype).eps)
-            self._memories.note(_ALL_LAYERS)
+        if func in (torch.rand, torch.randint) and made.numel() == 1 and self._memories.in_step:
+            self._memories.draw(made, *_range_of(made, args, kwargs))
         elif func is torch._C._nn._parse_to and any(map(self._memories.on_card, tensors_given(args, kwargs))):
             return (CARD, *made[1:])
         return made
+
+
+def _range_of(made: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[float, float]:
+    """The lowest and highest number that `torch.rand` or `torch.randint` may have drawn."""
+    if made.is_floating_point():
+        return 0.0, 1 - torch.finfo(made.dtype).eps
+    bounds = [value for value in (*args, kwargs.get("low"), kwargs.get("high")) if isinstance(value, int)]
+    return (min(bounds) if len(bounds) > 1 else 0), max(bounds) - 1
 
 
 _OF_VALUES = {torch.tensor, torch.as_tensor, torch.asarray}

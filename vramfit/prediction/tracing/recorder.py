@@ -17,7 +17,7 @@ from vramfit.prediction.trace_records import (
     Trace,
     TracePhase,
 )
-from vramfit.prediction.tracing.assumptions import Assumptions
+from vramfit.prediction.tracing.assumptions import Assumptions, place
 from vramfit.prediction.tracing.card_places import CARD
 from vramfit.prediction.tracing.cuda_kernels import AMPERE
 from vramfit.prediction.tracing.fake_tensors import HOST, Operations, storageless
@@ -25,14 +25,17 @@ from vramfit.prediction.tracing.gradient_formulas import as_on_a_card
 from vramfit.prediction.tracing.meta_kernels import unknown_of
 from vramfit.prediction.tracing.op_costs import convolution_of, flops_of, reduction_of
 from vramfit.prediction.tracing.op_schema import Nature, nature_of
+from vramfit.prediction.tracing.rounds import Rounds
 from vramfit.prediction.tracing.running_module import RunningModule
 from vramfit.prediction.tracing.sparse_tensors import concerns_sparse, dense_parts, run_sparse, sparse_of
 from vramfit.prediction.tracing.tensor_trees import patterns, tensors_given, tensors_in
+from vramfit.prediction.tracing.undecided import Undecided
 from vramfit.prediction.tracing.values import Values, limit_of
 from vramfit.prediction.tracing.workspaces import workspaces_of
 
 _ATEN = torch.ops.aten
 _PLAIN = (Tensor, nn.Parameter)
+_ALL_LAYERS = "no layer is dropped at random"
 _TO_TORCH = torch.device("cpu")  # where a traced tensor is to torch's C++
 
 
@@ -41,24 +44,34 @@ class Recorder(TorchDispatchMode):
 
     `phase` says which part of the step runs, `stream` of which stream memory is taken. A tensor is on the card if the
     recorder made it, else on the host. `running` tells which module runs, once it watches the network.
-    `capability` is the card's compute capability.
+    `capability` is the card's compute capability, `undecided` how what is not known is answered.
     """
 
-    def __init__(self, trace: Trace, capability: tuple[int, int] = AMPERE, policy: ValuePolicy = ASSUMED) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        capability: tuple[int, int] = AMPERE,
+        policy: ValuePolicy = ASSUMED,
+        undecided: Undecided | None = None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no types there
         self.trace = trace
         self.phase: TracePhase = "setup"
         self.stream = 0
         self._capability = capability
         self._values = Values(self.on_card, limit_of(policy))
-        self._assumptions = Assumptions(self._values, trace.assumptions, policy)
+        self.undecided = undecided or Undecided()
+        self._rounds = Rounds(lambda: self.allocated_bytes)
+        self._assumptions = Assumptions(
+            self._values, trace.assumptions, policy, undecided=self.undecided, rounds=self._rounds
+        )
         self._operations = Operations(self.on_card, self._made, self._values, self._assumptions)
         self.policy = policy
         self._making: tuple[str, Kind, str] = ("", "temporary", "")
         self._live: dict[int, int] = {}  # address of a storage -> its number in the trace
         self._references: dict[int, weakref.ref[Any]] = {}
         self._emptied: set[int] = set()  # addresses of storages that are there and hold nothing
-        self.running = RunningModule(trace, self._numbers, lambda: self.phase)
+        self.running = RunningModule(trace, self._numbers, lambda: self.phase, self._rounds.forget)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -163,6 +176,16 @@ class Recorder(TorchDispatchMode):
         """Whether it is assumed how many elements a tensor on the card has."""
         return self._values.counts.has_assumed_length(tensor)
 
+    def draw(self, tensor: Tensor, low: float, high: float) -> None:
+        """Let a tensor of one number drawn at random hold an end of its range."""
+        end = self.undecided.drawn(place(), low, high)
+        if self.on_card(tensor):
+            self._values.fill(tensor, end, "")
+        else:
+            tensor.fill_(end)
+            if tensor.is_floating_point() and end == high:
+                self._assumptions.note(_ALL_LAYERS)
+
     def note(self, assumed: str) -> None:
         """Remember that the caller's line relies on an assumption."""
         self._assumptions.note(assumed)
@@ -183,6 +206,7 @@ class Recorder(TorchDispatchMode):
     def mark(self, name: str) -> None:
         """Begin a part of the trace."""
         self.trace.marks[name] = len(self.trace.events)
+        self._rounds.forget()
 
     def stop(self) -> None:
         """Note no more: what is freed from now on, some of it whenever Python collects garbage, is no step's doing."""

@@ -1,8 +1,10 @@
 """Which module of a network runs, in the forward pass and in the backward pass that belongs to it."""
 
+import sys
 from bisect import bisect_right
 from collections.abc import Callable
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import torch
@@ -16,12 +18,18 @@ _LOSS = "(loss)"  # in place of a module's name
 class RunningModule:
     """Follows the modules of a traced network, and writes the calls of the forward pass into its trace.
 
-    `numbers_of` gives the trace's numbers of the storages of some tensors, `phase` the part of the step that runs.
+    `numbers_of` gives the trace's numbers of the storages of some tensors, `phase` the part of the step that runs;
+    `entered` is told the frame from which a module is called, before it runs.
     """
 
     def __init__(
-        self, trace: Trace, numbers_of: Callable[[Any], tuple[int, ...]], phase: Callable[[], TracePhase]
+        self,
+        trace: Trace,
+        numbers_of: Callable[[Any], tuple[int, ...]],
+        phase: Callable[[], TracePhase],
+        entered: Callable[[FrameType], None],
     ) -> None:
+        self._entered = entered
         self._trace, self._numbers_of, self._phase = trace, numbers_of, phase
         self._inside: list[str] = []
         self._starts: list[tuple[int, tuple[int, ...]]] = []  # of each module: events before it, storages it was given
@@ -50,6 +58,7 @@ class RunningModule:
 
     def enter(self, name: str, inputs: Any) -> None:
         """A module of this name begins."""
+        self._entered(sys._getframe(1))
         self._inside.append(name)
         self._starts.append((len(self._trace.events), self._numbers_of(inputs)))
         self._note_node(name)

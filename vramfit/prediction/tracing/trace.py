@@ -4,11 +4,8 @@ Sizes in bytes. A storage's order of birth and death is that of the step on a ca
 optimizer state appears at the first step, gradients are dropped after each.
 """
 
-import inspect
-import os
 import traceback
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,26 +16,28 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from vramfit.choices import ASSUMED, ValuePolicy
-from vramfit.errors import NotTraceable, VramfitError
 from vramfit.jobs.batch import batch_size
-from vramfit.jobs.blame import place_of
 from vramfit.jobs.job import Batch, Job, Tree
 from vramfit.jobs.levers.apply import job_to_trace
 from vramfit.jobs.step import Precision, Step
 from vramfit.prediction.trace_records import Trace, TracePhase
 from vramfit.prediction.tracing.absent_ranks import absent_ranks
 from vramfit.prediction.tracing.address_space import release
+from vramfit.prediction.tracing.assumptions import place
 from vramfit.prediction.tracing.card_places import CARD
 from vramfit.prediction.tracing.compiled import compiled_runs_eagerly
 from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere, move_to_card
 from vramfit.prediction.tracing.cuda_kernels import AMPERE
+from vramfit.prediction.tracing.explained import explained, frame_of
 from vramfit.prediction.tracing.flex_attention import fused_flex_attention
 from vramfit.prediction.tracing.host_batch import traceable_batch
+from vramfit.prediction.tracing.host_draws import extreme_draws
 from vramfit.prediction.tracing.lasting_answers import LastingAnswers
 from vramfit.prediction.tracing.long_memory import remember_all
 from vramfit.prediction.tracing.model_building import built_without_memory
 from vramfit.prediction.tracing.randomness import repeatable_randomness
 from vramfit.prediction.tracing.recorder import Recorder
+from vramfit.prediction.tracing.undecided import Undecided, largest_of_ways
 from vramfit.prediction.tracing.unknown_numbers import largest_trace
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, None: None}
@@ -59,8 +58,9 @@ def trace_step(
     `capability` is the compute capability of the card, which decides the kernels of attention; `uncast` names
     operations that autocast is to leave alone, as older versions of torch did. Of a job that
     several cards share, the step is that of the first. `policy` says what to do about values
-    that only a card has; what was assumed is listed in the trace. Validation that fails is traced up to there, and the
-    list says so.
+    that only a card has; what was assumed is listed in the trace. Where a flag among them, or a number drawn at random,
+    decides what runs, both ways are traced, and the one that holds more is returned. Validation that fails is traced up
+    to there, and the list says so.
 
     Raises:
         NotTraceable: training fails on tensors without storage, the policy is strict and a value is read, or memory
@@ -68,12 +68,13 @@ def trace_step(
 
     """
     make = partial(_trace, job, micro_batch, steps=steps, validation=validation, capability=capability, uncast=uncast)
-    return largest_trace(make, policy)
+    return largest_of_ways(lambda undecided: largest_trace(partial(make, undecided), policy))
 
 
 def _trace(
     job: Job,
     micro_batch: int,
+    undecided: Undecided,
     policy: ValuePolicy,
     *,
     steps: int,
@@ -84,13 +85,13 @@ def _trace(
     """One trace, as `trace_step` describes it."""
     job = job_to_trace(job)
     trace = Trace(micro_batch)
-    with _explained(job), repeatable_randomness():
+    with explained(job), repeatable_randomness():
         host = traceable_batch(job, micro_batch)
-        recorder, lasting = Recorder(trace, capability, policy), LastingAnswers()
+        recorder, lasting = Recorder(trace, capability, policy, undecided), LastingAnswers()
         with cuda_everywhere(capability, recorder, uncast), lasting.kept_true(), absent_ranks(job.cards, recorder):
             traced = _set_up(job, recorder)
             note = recorder.note
-            with compiled_runs_eagerly(note), fused_flex_attention(note):
+            with compiled_runs_eagerly(note), fused_flex_attention(note), extreme_draws(undecided, place):
                 _run(traced, recorder, host, steps=steps, validation=validation)
         recorder.stop()
         release()
@@ -122,7 +123,7 @@ def _validate(traced: "TracedStep", recorder: Recorder, host: Batch) -> None:
 
 def _left_out(error: Exception) -> str:
     """Where validation ends, as an assumption; the tensors of its frames are freed."""
-    frame, what = _frame_of(error), f"{type(error).__name__}: {error}".splitlines()[0]
+    frame, what = frame_of(error), f"{type(error).__name__}: {error}".splitlines()[0]
     traceback.clear_frames(error.__traceback__)
     place = f"{Path(frame.filename).name}:{frame.lineno}"
     return f"{place}: validation is traced up to here, where it fails ({what[:120]})"
@@ -256,56 +257,3 @@ def _marked(loss: Any, recorder: Recorder) -> Any:
         return result
 
     return marked
-
-
-@contextmanager
-def _explained(job: Job) -> Iterator[None]:
-    try:
-        yield
-    except VramfitError:
-        raise
-    except Exception as error:
-        explanation = _explanation(job, error)
-        # Whoever prints a frame's tensors reads memory that is not there.
-        traceback.clear_frames(error.__traceback__)
-        raise NotTraceable(explanation) from error
-
-
-# Raised by the stand-ins for kernels when a result's shape or value depends on values.
-_NEEDS_VALUES = {"DataDependentOutputException", "DynamicOutputShapeException", "NeedsValues"}
-
-
-def _explanation(job: Job, error: Exception) -> str:
-    frame, place = _frame_of(error), place_of(error)
-    if type(error).__name__ in _NEEDS_VALUES:
-        what = f"{getattr(error, 'func', error)} needs values that only a card has"
-        advice = "write it without reading values (torch.where in place of a mask or .item())"
-    else:
-        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        what = f"{type(error).__name__}: {said}" if said else type(error).__name__
-        ours = Path(frame.filename).parent == _JOBS or _LIBRARIES in frame.filename
-        if job.loss is not None and (mending := place.advice_on_loss(error, frame.line or "")):
-            return f"the step of '{job.name}' cannot be traced{place.words}: {what}; {mending}."
-        advice = place.advice(error) or ("change what the job gives to it" if ours else "mend that line")
-    line = f"{frame.filename.rpartition(_LIBRARIES)[2]}:{frame.lineno} `{frame.line}`"
-    return f"the step of '{job.name}' cannot be traced at {line}{place.words}: {what}; {advice}, or measure on a card."
-
-
-_LIBRARIES = f"site-packages{os.sep}"
-_JOBS = Path(inspect.getfile(Step)).parent
-_NOT_THEIRS = (Path(__file__).parent, Path(torch.__file__).parent)
-
-
-def _frame_of(error: Exception) -> traceback.FrameSummary:
-    """The last frame of the traceback that is neither torch's nor the tracer's; the step's own where no other is.
-
-    A class that looks attributes up itself fails where somebody asks it for one.
-    """
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [
-        frame
-        for frame in frames
-        if frame.name not in ("__getattr__", "__getattribute__")
-        and not set(_NOT_THEIRS) & set(Path(frame.filename).parents)
-    ]
-    return (theirs or list(frames))[-1]

@@ -10,6 +10,7 @@ from dataclasses import replace
 from vramfit.choices import ValuePolicy
 from vramfit.errors import NotTraceable
 from vramfit.prediction.trace_records import Trace
+from vramfit.prediction.tracing.undecided import EndlessLoop
 
 _FIRST, _NONE, _MANY = 1, 0, 64
 _DEPENDS = 1.05  # by so much a number that is many makes the peak larger where a size follows it
@@ -55,5 +56,7 @@ def _made(make: Callable[[ValuePolicy], Trace], policy: ValuePolicy) -> Trace | 
     """The trace for a number; None where the step does not take it, as an index past an end."""
     try:
         return make(policy)
+    except EndlessLoop:
+        raise
     except NotTraceable:
         return None
