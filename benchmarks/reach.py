@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from ending import versions
 from live_bytes import Live, _as_on_a_card, conclude
@@ -41,7 +42,10 @@ from vramfit.jobs.job import Job
 from vramfit.prediction.tracing.trace import trace_step
 
 RESULTS = Path(__file__).parent / "results" / "reach.json"
-FAMILIES = ("language", "multimodal", "vision", "schemes", "structures")
+FAMILIES = (
+    *("language", "multimodal", "vision", "schemes", "structures"),
+    *("networks", "objectives", "differentiation", "updates"),
+)
 LIMIT_S = 400
 # Rows whose two sides differ rightly, and why.
 EXPLAINED = {
@@ -50,6 +54,7 @@ EXPLAINED = {
     "multimodal patch_tst": "on a card cuDNN keeps a copy of each turned input of batch normalization; a CPU does not.",
 }
 _RAND = torch.rand
+_DRAWS = 12  # seeds that are tried where numbers drawn on the host decide what runs
 CARD_ONLY = {"_cudnn_rnn", "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell"}
 
 
@@ -134,8 +139,16 @@ def no_layer_dropped(size: Any, *args: Any, **kwargs: Any) -> Tensor:
 
 
 def true_bytes(job: Job, samples: int) -> int:
-    """The most bytes of tensors alive at once in two steps on the CPU, none of whose layers is dropped at random."""
-    torch.manual_seed(0)
+    """The most bytes of tensors alive at once in two steps on the CPU; of many draws, where they decide."""
+    peaks = {_drawn_bytes(job, samples, seed) for seed in range(2)}
+    return max(peaks if len(peaks) == 1 else (_drawn_bytes(job, samples, seed) for seed in range(_DRAWS)))
+
+
+def _drawn_bytes(job: Job, samples: int, seed: int) -> int:
+    """The most bytes of tensors alive at once in two steps on the CPU, no layer dropped by `torch.rand`."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
     with _as_on_a_card(), mock.patch("torch.rand", no_layer_dropped):
         model, host, live = job.model(), made_batch(job, samples), Live()
         if any(isinstance(one, nn.parameter.UninitializedParameter) for one in model.parameters()):
@@ -182,8 +195,8 @@ def backward(job: Job, model: nn.Module, batch: Any) -> None:
     loss, _outputs = loss_of(job, model, batch)
     loss.backward()
     for leaf in tree_leaves(batch):
-        if isinstance(leaf, Tensor):
-            leaf.set_()  # frees its memory, whoever names it
+        if isinstance(leaf, Tensor) and leaf.is_leaf:
+            leaf.requires_grad_(False).set_()  # frees its memory, whoever names it
 
 
 def all_jobs() -> dict[str, Any]:
