@@ -111,7 +111,7 @@ class Operations:
         """What an operation returns, its values where they were needed for its shape, and what was assumed."""
         if func is _ATEN._pack_padded_sequence.default:
             return self._packed(*args), None, ""
-        if not needs_values(func):
+        if not needs_values(func, kwargs):
             key = (func, description_of(args), description_of(tuple(kwargs.items())))
             try:
                 if key not in self._known:

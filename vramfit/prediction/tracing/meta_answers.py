@@ -65,7 +65,7 @@ def description_of(value: Any) -> Any:
 def answer_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What the operation's meta kernel returns, as `New` and `Same`."""
     try:
-        if not needs_values(func):
+        if not needs_values(func, kwargs):
             answer = _ask_meta(func, args, kwargs, _meta)
             return _in_order_of_cudnn(func, answer, args) if func in _CONVOLUTIONS else answer
     except NotImplementedError:
@@ -116,16 +116,16 @@ def _meta(tensor: Tensor) -> Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
-def needs_values(func: Any) -> bool:
-    """Whether a result's shape is in the values; indexing is asked without masks."""
+def needs_values(func: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether a result's shape is in the values; indexing is asked without masks, and a size may be given."""
     by_values = not _NEED_VALUES.isdisjoint(func.tags) and func is not _ATEN.index.Tensor
-    return by_values or func.name() == "torchvision::nms"
+    return (by_values and kwargs.get("output_size") is None) or func.name() == "torchvision::nms"
 
 
 def answer_of_values(result: Any) -> Any:
-    """The same of a result that was computed from values."""
+    """The same of a result that was computed from values; positions lie by dimension, as a card lays them."""
     if isinstance(result, Tensor):
-        return New(tuple(result.shape), torch.empty(result.shape, device="meta").stride(), result.dtype)
+        return New(tuple(result.shape), torch.empty_like(result, device="meta").stride(), result.dtype)
     if isinstance(result, (list, tuple)):
         return type(result)(map(answer_of_values, result))
     return result

@@ -100,6 +100,19 @@ def test_what_unique_returns_is_shaped_as_that_of_values_that_all_differ(unique,
     assert seen(shapes) == shapes(torch.arange(ALL * CLASSES).view(SAMPLES, POINTS, CLASSES).float())
 
 
+def test_repeats_whose_sum_is_given_need_no_values() -> None:
+    def length(x: Tensor) -> int:
+        return len(x[0].repeat_interleave(x[0].argmax(1), dim=0, output_size=3 * POINTS))
+
+    assert seen(length) == 3 * POINTS
+    assert traced(length).assumptions == []
+
+
+def test_positions_lie_by_dimension() -> None:
+    assert seen(lambda x: (x > 0).nonzero().stride()) == (1, ALL * CLASSES)
+    assert seen(lambda x: [one.is_contiguous() for one in torch.where(x > 0)]) == [True] * 3
+
+
 def test_runs_of_what_holds_few_values_may_be_as_many_as_elements() -> None:
     def shapes(x: Tensor) -> list[tuple[int, ...]]:
         results = (x > 0).unique_consecutive(return_inverse=True, return_counts=True)
