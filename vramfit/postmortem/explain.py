@@ -126,18 +126,10 @@ def explain_containers(data: Any, *, total_bytes: int | None = None, names: bool
 
 def _explained(recording: Recording, total_bytes: int | None, noted: Mapping[str, Any], names: Names) -> Postmortem:
     recording = names.of_recording(_with_noted_request(recording, noted))
-    moment = recording.moment
-    course = Course.of(recording.origins[: moment.position])
-    lives = lives_of(recording, moment.position)
-    whole, all_lives = Course.of(recording.origins), lives_of(recording)
-    owners = {} if recording.snapshot.events else {address: kind for address, kind, _ in noted.get("owners", ())}
-    kinds = kinds_of(moment.held, _gradient_sizes(all_lives, whole))
-    kinds = [owners.get(block.address, kind) for block, kind in zip(moment.held, kinds, strict=True)]
-    outside = names.of_outside(outside_of(moment, total_bytes, noted))
-    piles = piles_of(moment.held, all_lives, whole, moment.position)
     outcomes = lever_outcomes(recording)
-    evaluating = evaluating_callers(course, lives, piles)
-    case = Case(moment, kinds, course, lives, piles, outside, evaluating, pages_are_enough(outcomes))
+    outside = names.of_outside(outside_of(recording.moment, total_bytes, noted))
+    case = _case_of(recording, noted, outside, pages=pages_are_enough(outcomes))
+    moment, course, kinds = case.moment, case.course, case.kinds
     findings = find_causes(case)
     return Postmortem(
         device=recording.snapshot.device,
@@ -146,7 +138,7 @@ def _explained(recording: Recording, total_bytes: int | None, noted: Mapping[str
         step=course.step_of(moment.position),
         sentence=findings[0].sentence if findings else "Nothing was allocated.",
         findings=tuple(findings),
-        lever_sentence=lever_sentence(outcomes, moment, grows=bool(piles)),
+        lever_sentence=lever_sentence(outcomes, moment, grows=bool(case.piles)),
         request_bytes=moment.request_bytes,
         device_free_bytes=moment.device_free_bytes,
         allocated_bytes=moment.allocated_bytes,
@@ -160,6 +152,18 @@ def _explained(recording: Recording, total_bytes: int | None, noted: Mapping[str
         notes=recording.notes,
         picture=draw(recording, kinds),
     )
+
+
+def _case_of(recording: Recording, noted: Mapping[str, Any], outside: Outside, *, pages: bool | None) -> Case:
+    """What causes are found in: what is held at the moment and what it is, and how that came to be."""
+    moment = recording.moment
+    course, lives = Course.of(recording.origins[: moment.position]), lives_of(recording, moment.position)
+    whole, all_lives = Course.of(recording.origins), lives_of(recording)
+    owners = {} if recording.snapshot.events else {address: kind for address, kind, _ in noted.get("owners", ())}
+    kinds = kinds_of(moment.held, _gradient_sizes(all_lives, whole))
+    kinds = [owners.get(block.address, kind) for block, kind in zip(moment.held, kinds, strict=True)]
+    piles = piles_of(moment.held, all_lives, whole, moment.position)
+    return Case(moment, kinds, course, lives, piles, outside, evaluating_callers(course, lives, piles), pages)
 
 
 def _with_noted_request(recording: Recording, noted: Mapping[str, Any]) -> Recording:

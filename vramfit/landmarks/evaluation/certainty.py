@@ -39,6 +39,19 @@ class Promise(Record):
     interval: tuple[float, float] | None
     radius: float
 
+    @classmethod
+    def of(cls, level: float, radii: Array, errors: Array, sizes: Array) -> "Promise":
+        """The level of regions of these radii, NxK as the errors are, both in pixels; `sizes` of a pixel are Nx1."""
+        known = np.isfinite(errors)
+        inside = np.where(known, errors <= radii, np.nan)
+        return cls(
+            level=level,
+            share=float(np.nanmean(inside)),
+            points=int(known.sum()),
+            interval=bootstrap_interval(inside),
+            radius=float(np.nanmean(radii * sizes)),
+        )
+
 
 class Kept(Record):
     """How a network's certainty held on some films.
@@ -123,19 +136,10 @@ def kept(trained: Trained, found: Predictions, cache: FilmCache) -> Kept | None:
     errors = np.linalg.norm(found.points - true_points(films), axis=2)
     expected, known = np.stack([each.expected for each in sure]), np.isfinite(errors)
     sizes = scales(films).mean(axis=1)[:, None]
-    promises = []
-    for place, level in enumerate(calibration.levels):
-        radii = np.stack([each.radii[place] for each in sure])
-        inside = np.where(known, errors <= radii, np.nan)
-        promises.append(
-            Promise(
-                level=level,
-                share=float(np.nanmean(inside)),
-                points=int(known.sum()),
-                interval=bootstrap_interval(inside),
-                radius=float(np.nanmean(radii * sizes)),
-            )
-        )
+    promises = [
+        Promise.of(level, np.stack([each.radii[place] for each in sure]), errors, sizes)
+        for place, level in enumerate(calibration.levels)
+    ]
     lacking = {film.id: _names(films.symbols, each) for film, each in zip(films.films, sure, strict=True)}
     return Kept(
         calibrated_on=calibration.films,

@@ -124,16 +124,8 @@ def judge_checkpoint(
         progress=lambda done, total: progress("decoding films", done, total),
     )
     caches = open_caches(networks, films, opened)
-    cache, looks = caches[0], sum(map(len, caches))
-    batch_size = options.batch_size or min(films_at_once(each, len(cache), options.method)[0] for each in networks)
-    predictions = ensemble_points(
-        [(each, recovering(each.step, batch_size, on_event)) for each in networks],
-        caches,
-        batch_size=batch_size,
-        method=options.method,
-        views=options.views,
-        on_batch=lambda done: progress("finding landmarks", done, looks),
-    )
+    cache = caches[0]
+    predictions = _predicted(networks, caches, options, progress, on_event)
     if options.calibrate:
         trained = calibrate(trained, predictions, cache)
     judged = predictions.of_landmarks(films.symbols, symbols)
@@ -144,6 +136,25 @@ def judge_checkpoint(
     )
     certainty = {"certainty": kept(trained, predictions, cache), "certainty_note": note}
     return Judged(films, judged.points, report.model_copy(update=certainty))
+
+
+def _predicted(
+    networks: Sequence[Trained],
+    caches: Sequence[FilmCache],
+    options: EvaluationOptions,
+    progress: Progress,
+    on_event: Callable[[OomEvent], None],
+) -> Predictions:
+    sizes = [films_at_once(each, len(caches[0]), options.method)[0] for each in networks if not options.batch_size]
+    batch_size, looks = options.batch_size or min(sizes), sum(map(len, caches))
+    return ensemble_points(
+        [(each, recovering(each.step, batch_size, on_event)) for each in networks],
+        caches,
+        batch_size=batch_size,
+        method=options.method,
+        views=options.views,
+        on_batch=lambda done: progress("finding landmarks", done, looks),
+    )
 
 
 def report_on(
