@@ -3,6 +3,9 @@
 The gradient of what was gathered, indexed, sorted or chosen is added into a tensor of zeros, that of a binary cross
 entropy is computed in one tensor. Under a dispatch mode, which a trace is, a formula makes another tensor for each
 result (`areAnyTensorSubclassLike` in FunctionsManual.cpp and TensorAdvancedIndexing.cpp); on a card it writes in place.
+
+Known limitation: where branches of a network join, as around a residual block, a card adds one gradient to the other in
+place if nothing else holds it (`can_accumulate_inplace` in input_buffer.cpp), and a trace makes a tensor for the sum.
 """
 
 from typing import Any
