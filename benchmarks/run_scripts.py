@@ -26,6 +26,7 @@ from vramfit.units import MIB
 
 SCRIPTS = Path(__file__).resolve().parent / "scripts"
 COMMANDS = {
+    "segkit": f"PYTHONPATH={SCRIPTS} python -m segkit.train {{script}}/unet.yaml",
     "ddp_torchrun": "torchrun --nproc_per_node 2 {script} --amp --sync-bn",
 }
 ARGUMENTS = {
@@ -39,6 +40,11 @@ ARGUMENTS = {
     "hydra_like": "data.batch_size=8",
     "subcommands": "train --batch 8",
     "torchvision_masks": "--amp",
+    "engine_events": "--cuda",
+    "spawn_ddp": "5 1",
+    "unet_png": "--amp",
+    "word_language_model": "--cuda",
+    "flow_dataclass": "--train.batch_size=512",
 }
 CARD = "RTX 3070 Ti"
 GOAL_S, GOAL_MIB = 10.0, 2048
@@ -52,12 +58,19 @@ def processor_s():
 
 
 def imports_s(script):
-    """Processor time of importing what a script and `vramfit run` import."""
-    lines = [ast.unparse(node) for node in ast.walk(ast.parse(script.read_text())) if isinstance(node, IMPORTS)]
+    """Processor time of importing what a script, or the files of a package, and `vramfit run` import."""
+    files = [script] if script.is_file() else script.glob("*.py")
+    nodes = (node for file in files for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, IMPORTS))
+    lines = [ast.unparse(node) for node in nodes if not getattr(node, "level", 0) and not _is_optional(node)]
     before = processor_s()
     code = "\n".join(["import vramfit.script.believing", *lines, "import os", "os._exit(0)"])
     subprocess.run([sys.executable, "-c", code], check=True)
     return processor_s() - before
+
+
+def _is_optional(node):
+    """Of Python's future, or of a tracker that a script tries to import."""
+    return "__future__" in ast.unparse(node) or "wandb" in ast.unparse(node)
 
 
 def watched(script):
@@ -95,7 +108,7 @@ def main():
     began, rows = time.perf_counter(), []
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        for script in sorted(SCRIPTS.glob("*.py")):
+        for script in sorted([*SCRIPTS.glob("*.py"), *(file.parent for file in SCRIPTS.glob("*/train.py"))]):
             if only and script.stem not in only:
                 continue
             rows.append(watched(script))

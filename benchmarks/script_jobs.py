@@ -2,7 +2,7 @@
 
     python benchmarks/run_scripts.py && python benchmarks/script_jobs.py
 
-The scripts' peaks are read from the result of `run_scripts.py`. The Jobs are written here by hand from the scripts' own
+The scripts' peaks are read from the results of `run_scripts.py`. The Jobs are written here by hand from the scripts' own
 classes, which are taken from their files without running these. Not compared: scripts whose step no Job describes
 (several ranks, two networks in turn, batches of random length).
 """
@@ -10,6 +10,7 @@ classes, which are taken from their files without running these. Not compared: s
 import argparse
 import ast
 import json
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from vramfit.units import MIB
 SCRIPTS = Path(__file__).resolve().parent / "scripts"
 CARD = find_card("RTX 3070 Ti")
 GOAL = 0.02
+SEEN = ("run_scripts", "run_scripts_unseen")
 ACCUMULATING = {"hf_language_model"}  # two micro-batches a step
 adam = partial(torch.optim.AdamW, lr=1e-3)
 
@@ -305,9 +307,193 @@ def monai_spleen():
     return Job(model=network, batch=batch, loss=loss, optimizer=partial(torch.optim.Adam, lr=1e-4)), 8
 
 
+def trainer_class():
+    return Job(
+        model=partial(defined("trainer_class").SEResNet, 100),
+        batch=images(64, 100),
+        loss=F.cross_entropy,
+        optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True),
+        amp=None,
+        clip_norm=5.0,
+        late_zero_grad=True,
+        ema_decay=0.9998,
+    ), 64
+
+
+def imagenet_prefetch():
+    from torchvision.models import resnet18
+
+    return Job(
+        model=resnet18,
+        batch=images(128, 1000),
+        loss=F.cross_entropy,
+        optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-4),
+        prepare=BroughtAhead(),
+        clip_norm=1.0,
+        late_zero_grad=True,
+        cudnn_benchmark=True,
+    ), 32
+
+
+def notebook_export():
+    return Job(
+        model=defined("notebook_export").Net,
+        batch=lambda n: (torch.rand(n, 3, 96, 96), torch.rand(n)),
+        loss=F.binary_cross_entropy_with_logits,
+        optimizer=adam,
+    ), 48
+
+
+def cifar_data_parallel():
+    return Job(
+        model=partial(defined("cifar_data_parallel").PreActResNet, [2, 2, 2, 2]),
+        batch=images(32, 10),
+        loss=F.cross_entropy,
+        optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=5e-4),
+        amp=None,
+        cudnn_benchmark=True,
+    ), 128
+
+
+def engine_events():
+    return Job(
+        model=partial(defined("engine_events").Net, 3),
+        batch=lambda n: (torch.rand(n, 1, 85, 85), torch.rand(n, 1, 255, 255)),
+        loss=F.mse_loss,
+        optimizer=partial(torch.optim.Adam, lr=0.01),
+        amp=None,
+    ), 16
+
+
+def vae():
+    script = defined("vae")
+
+    def step(run, batch):
+        reconstructed, mean, log_variance = run.model(batch[0])
+        loss = script.loss_function(reconstructed, batch[0], mean, log_variance)
+        run.backward(loss)
+        run.update()
+        return loss
+
+    return Job(
+        model=script.VAE,
+        batch=lambda n: (torch.rand(n, 1, 28, 28), torch.randint(0, 10, (n,))),
+        step=step,
+        optimizer=partial(torch.optim.Adam, lr=1e-3),
+        amp=None,
+    ), 128
+
+
+def keras_like():
+    return Job(
+        model=defined("keras_like").TextCNN,
+        batch=lambda n: (torch.randint(1, 5000, (n, 200)), torch.randint(0, 4, (n,))),
+        loss=F.cross_entropy,
+        optimizer=partial(torch.optim.RMSprop, lr=1e-3),
+        amp=None,
+    ), 64
+
+
+def unet_png():
+    script = defined("unet_png")
+
+    def loss(outputs, masks):
+        shares = F.softmax(outputs, dim=1).float()
+        with torch.autocast("cuda"):
+            entropy = F.cross_entropy(outputs, masks)
+            return entropy + 1 - script.dice_coeff(shares, F.one_hot(masks, 2).permute(0, 3, 1, 2).float())
+
+    return Job(
+        model=partial(script.UNet, 3, 2),
+        batch=lambda n: (torch.rand(n, 3, 64, 95), torch.randint(0, 2, (n, 64, 95))),
+        loss=loss,
+        optimizer=partial(torch.optim.RMSprop, lr=1e-5, weight_decay=1e-8, momentum=0.999, foreach=True),
+        channels_last=True,
+        clip_norm=1.0,
+        late_zero_grad=True,
+    ), 2
+
+
+def triplet():
+    script = defined("triplet")
+
+    def loss(embedded, identities):
+        positive, negative = script.hard_example_mining(script.euclidean_dist(embedded, embedded), identities)
+        return F.margin_ranking_loss(negative, positive, torch.ones_like(negative), margin=0.3)
+
+    return Job(
+        model=partial(script.EmbeddingNet, 128),
+        batch=lambda n: (torch.rand(n, 3, 128, 64), torch.arange(n) // 4),
+        loss=loss,
+        optimizer=partial(torch.optim.Adam, lr=3.5e-4, weight_decay=5e-4),
+        amp=None,
+    ), 48
+
+
+def ddpm_scratch():
+    script = defined("ddpm_scratch")
+
+    def step(run, batch):
+        for pictures in batch[0].chunk(2):
+            loss = run.model(pictures) / 2
+            run.backward(loss)
+        run.update()
+        return loss
+
+    return Job(
+        model=lambda: script.GaussianDiffusion(script.Unet(32, (1, 2, 4)), image_size=64),
+        batch=lambda n: (torch.rand(n, 3, 64, 64), torch.zeros(n)),
+        step=step,
+        optimizer=partial(torch.optim.Adam, lr=2e-4, betas=(0.9, 0.99)),
+        ema_decay=0.995,
+    ), 32
+
+
+def gpt_lecture():
+    script = defined("gpt_lecture")
+
+    def step(run, batch):
+        for tokens, following in zip(*(part.chunk(4) for part in batch), strict=True):
+            _logits, loss = run.model(tokens, following)  # the logits live until the next are there
+            run.backward(loss / 4)
+        run.update()
+        return loss
+
+    return Job(
+        model=lambda: script.GPT(script.GPTConfig()),
+        batch=lambda n: (torch.randint(0, 256, (n, 256)), torch.randint(0, 256, (n, 256))),
+        step=step,
+        optimizer=partial(torch.optim.AdamW, lr=6e-4, fused=True),
+        amp="bf16",
+        clip_norm=1.0,
+    ), 32
+
+
+def segkit():
+    sys.path.insert(0, str(SCRIPTS))
+    from segkit.models import LightUNet
+
+    def step(run, batch):
+        losses = run.model(batch[0], return_loss=True, gt=batch[1])
+        loss = sum(part.mean() for part in losses.values())
+        run.backward(loss)
+        run.update()
+        return loss
+
+    return Job(
+        model=partial(LightUNet, 24, 5),
+        batch=lambda n: (torch.rand(n, 3, 128, 128), torch.randint(0, 5, (n, 128, 128))),
+        step=step,
+        optimizer=adam,
+        late_zero_grad=True,
+    ), 6
+
+
 JOBS = (
     plain_loop, timm_like, hf_trainer, hf_language_model, accelerate_loop, accelerate_cv, lightning_module,
-    nanogpt_like, diffusion, lora, torchvision_segmentation, toml_config, monai_spleen,
+    nanogpt_like, diffusion, lora, torchvision_segmentation, toml_config, monai_spleen, trainer_class,
+    imagenet_prefetch, notebook_export, cifar_data_parallel, engine_events, vae, keras_like, unet_png, triplet,
+    ddpm_scratch, gpt_lecture, segkit,
 )  # fmt: skip
 
 
@@ -316,7 +502,7 @@ def compared(make, seen):
     trace = trace_step(job, samples, capability=CARD.compute_capability)
     if make.__name__ in ACCUMULATING:
         trace = accumulating(trace)
-    script = seen[f"{make.__name__}.py"]["peak_mib"]
+    script = seen[make.__name__]["peak_mib"]
     described = round(trace.peak_bytes / MIB, 1)
     return {
         "script": make.__name__,
@@ -332,8 +518,8 @@ def main():
     parser.add_argument("--only", default="")
     only = [name for name in parser.parse_args().only.split(",") if name]
     began = time.perf_counter()
-    rows = json.loads((RESULTS / "run_scripts.json").read_text())["rows"]
-    seen = {row["script"]: row for row in rows}
+    rows = [row for name in SEEN for row in json.loads((RESULTS / f"{name}.json").read_text())["rows"]]
+    seen = {row["script"].removesuffix(".py"): row for row in rows}
     table = []
     for make in JOBS:
         if not only or make.__name__ in only:

@@ -72,8 +72,7 @@ def watch_script(
         (scratch / "tmp").mkdir()
         with (scratch / REQUEST).open("wb") as file:
             pickle.dump(Request(command, card, steps, scratch, on_card), file)
-        environment = _environment(scratch, os.environ, whole_run=whole_run)
-        environment.update(command.environment)
+        environment = _environment(scratch, os.environ, dict(command.environment), whole_run=whole_run)
         if options := allocator_environment(command, os.environ):
             environment.update(dict.fromkeys(NAMES, options))
         if not whole_run:
@@ -143,12 +142,14 @@ def _run(scratch: Path, environment: dict[str, str], *, quiet: bool, whole_run: 
     return _Said(process.returncode, printed.decode(errors="replace") if printed else "")
 
 
-def _environment(scratch: Path, environment: Mapping[str, str], *, whole_run: bool) -> dict[str, str]:
-    """The environment of a script's process; that of a whole run is the user's own."""
+def _environment(
+    scratch: Path, environment: Mapping[str, str], settings: Mapping[str, str], *, whole_run: bool
+) -> dict[str, str]:
+    """The environment of a script's process, with the command's `settings`; that of a whole run is the user's own."""
     quiet = {} if whole_run else {name: value.format(scratch=scratch) for name, value in _QUIET.items()}
+    made = {**environment, **quiet, **settings}
     ours = str(Path(__file__).parents[2])
-    path = os.pathsep.join(part for part in (environment.get("PYTHONPATH", ""), ours) if part)
-    return {**environment, **quiet, "PYTHONPATH": path}
+    return {**made, "PYTHONPATH": os.pathsep.join(filter(None, (made.get("PYTHONPATH"), ours)))}
 
 
 @contextmanager

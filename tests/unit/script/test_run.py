@@ -527,7 +527,8 @@ def test_what_a_script_asks_of_its_card(here):
 
 
 BY_HAND = """
-import torch
+import os, torch
+assert os.environ["PYTHONPATH"].split(os.pathsep)[0] == "parts" and os.pathsep in os.environ["PYTHONPATH"]
 from torch.nn import functional as F
 table, hidden, out = (torch.randn(*size, device="cuda") for size in ((27, 64), (512, 256), (256, 27)))
 parameters = [table, hidden, out]
@@ -546,7 +547,7 @@ for _ in range(1000):
 
 def test_without_an_optimizer_of_torch_a_backward_pass_is_a_step(here):
     (here / "train.py").write_text(BY_HAND)
-    outcome = watch("train.py")
+    outcome = watch_script(parse_command(["PYTHONPATH=parts", "python", "train.py"]), CARD, quiet=True)
     assert (outcome.ending, outcome.batch_size) == ("seen", 32)
     assert outcome.steps_made in (3, 4, 5)
     assert any("no optimizer of torch" in note for note in outcome.notes)
