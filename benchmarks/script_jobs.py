@@ -2,7 +2,7 @@
 
     python benchmarks/run_scripts.py && python benchmarks/script_jobs.py
 
-The scripts' peaks are read from the results of `run_scripts.py`. The Jobs are written here by hand from the scripts' own
+The scripts' peaks are read from results of `run_scripts.py`. The Jobs are written here by hand from the scripts' own
 classes, which are taken from their files without running these. Not compared: scripts whose step no Job describes
 (several ranks, two networks in turn, batches of random length).
 """

@@ -50,6 +50,8 @@ def _nothing(*_: Any, **__: Any) -> None:
 def _compile(recorder: ScriptRecorder, model: Any = None, **_: Any) -> Any:
     """Nothing is compiled: what a compiled step saves is not known."""
     recorder.note(UNCOMPILED)
+    if isinstance(model, torch.nn.Module):
+        vars(model)["_orig_mod"] = model  # by which scripts come to what was compiled; no module of its own
     return model if model is not None else lambda function: function
 
 

@@ -1,9 +1,11 @@
 """Python's functions of files, swapped while a watched script runs: each goes where `ScratchFiles` puts its path."""
 
 import builtins
+import bz2
 import io
 import os
 import shutil
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -20,8 +22,8 @@ _CHANGING = ("chmod", "chown", "lchown", "utime", "truncate", "setxattr", "remov
 def scratch_files(files: ScratchFiles) -> Iterator[None]:
     """Within it, what Python writes goes to the scratch folder."""
     with ExitStack() as stack:
-        for owner in (builtins, io):
-            swap(stack, owner, "open", _opened(files, owner.open))
+        for owner, name in ((builtins, "open"), (io, "open"), (tarfile, "bltn_open"), (bz2, "_builtin_open")):
+            swap(stack, owner, name, _opened(files, getattr(owner, name)))
         swap(stack, os, "open", _opened_low(files, os.open))
         for name in _READING:
             if hasattr(os, name):

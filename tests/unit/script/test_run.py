@@ -501,6 +501,15 @@ by_default(torch.ones(2, 99)).mean().backward()
 torch.optim.Adam(by_default.parameters()).step()  # its count of steps is on the host
 torch.set_default_device("cpu")
 assert not torch.ones(2).is_cuda and not torch.tensor([1]).is_cuda
+stats, properties = torch.cuda.memory_stats(), torch.cuda.get_device_properties(0)
+assert stats["active_bytes.all.peak"] >= stats["active_bytes.all.current"] == torch.cuda.memory_allocated() > 0
+assert torch.cuda.memory_stats_as_nested_dict()["reserved_bytes"]["all"]["peak"] == torch.cuda.max_memory_reserved()
+assert properties.max_threads_per_block == 1024 and torch.cuda.default_generators[0].initial_seed() is not None
+assert not torch.empty(3, 4, pin_memory=True).is_cuda and torch.zeros(2, device="cuda", pin_memory=False).is_cuda
+graph = torch.cuda.CUDAGraph()
+with torch.cuda.graph(graph):
+    torch.ones(3, device="cuda")
+graph.replay()
 import pynvml
 pynvml.nvmlInit()
 handle = pynvml.nvmlDeviceGetHandleByIndex(0)
@@ -509,6 +518,7 @@ assert (told.free, told.total) == torch.cuda.mem_get_info() and told.used == tol
 assert pynvml.nvmlDeviceGetCount() == 1 and pynvml.nvmlDeviceGetName(handle) == torch.cuda.get_device_name(0)
 assert len({torch.rand(1).item() for _ in range(9)}) == 9  # of the script's own data
 compiled = torch.compile(torch.nn.Linear(4, 4).cuda())
+assert compiled._orig_mod.weight is compiled.weight and list(compiled.state_dict()) == ["weight", "bias"]
 optimizer = torch.optim.SGD(compiled.parameters(), lr=1, momentum=0.9)
 for _ in range(3):
     loss = compiled(torch.ones(2, 4, device="cuda")).pow(2).mean()

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tarfile
 import tempfile
 from multiprocessing.heap import Arena
 from multiprocessing.shared_memory import SharedMemory
@@ -172,3 +173,14 @@ def test_an_empty_folder_that_was_made_is_listed_in_every_way(folder, scratch):
         assert list(os.scandir("runs/empty")) == []
         assert os.listdir("runs/empty") == []
     assert not Path("runs").exists()
+
+
+def test_an_archive_takes_what_was_written_before(folder, scratch):
+    with scratch_files(scratch):
+        Path("made.json").write_text("{}")
+        with tarfile.open("all.tar.gz", "w:gz") as archive:
+            archive.add("made.json")
+        with tarfile.open("all.tar.gz") as archive:
+            assert archive.getnames() == ["made.json"]
+    assert not Path("made.json").exists()
+    assert not Path("all.tar.gz").exists()

@@ -5,6 +5,7 @@ device 0.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from vramfit.units import MIB
 
 _SEGMENT_BYTES = 2 * MIB
 _CUDNN_VERSION = 91_002
+_OF_TENSORS = ("allocated_bytes", "active_bytes", "requested_bytes")  # names of `torch.cuda.memory_stats`
 
 
 class Allocations(Protocol):
@@ -77,9 +79,17 @@ def _questions(card: Card) -> dict[str, Any]:
         multi_processor_count=card.sms,
         is_integrated=0,
         is_multi_gpu_board=0,
+        max_threads_per_block=1024,
         max_threads_per_multi_processor=1536,
+        clock_rate=1_500_000,  # kHz
+        memory_clock_rate=8_000_000,
+        memory_bus_width=256,
+        pci_bus_id=0,
+        pci_device_id=0,
+        pci_domain_id=0,
         regs_per_multiprocessor=65536,
         shared_memory_per_block=49152,
+        shared_memory_per_block_optin=101376,
         shared_memory_per_multiprocessor=102400,
         warp_size=32,
         L2_cache_size=4 * MIB,
@@ -127,15 +137,22 @@ def _statistics(card: Card, allocations: Allocations) -> dict[str, Any]:
     def free_and_total(device: Any = None) -> tuple[int, int]:
         return max(0, card.memory_bytes - context_bytes(card) - reserved()), card.memory_bytes
 
-    def stats(device: Any = None) -> dict[str, int]:
-        return {
-            "allocated_bytes.all.current": allocated(),
-            "allocated_bytes.all.peak": most(),
-            "reserved_bytes.all.current": reserved(),
-            "reserved_bytes.all.peak": most_reserved(),
-            "num_alloc_retries": 0,
-            "num_ooms": 0,
-        }
+    def stats(device: Any = None) -> Counter[str]:
+        told = Counter[str]()  # what is not counted is 0
+        for when, used, kept in (("current", allocated(), reserved()), ("peak", most(), most_reserved())):
+            told.update(dict.fromkeys((f"{name}.all.{when}" for name in _OF_TENSORS), used))
+            told[f"reserved_bytes.all.{when}"] = kept
+        return told
+
+    def nested(device: Any = None) -> dict[str, Any]:
+        tree: dict[str, Any] = {}
+        for name, size in stats().items():
+            *path, last = name.split(".")
+            place = tree
+            for part in path:
+                place = place.setdefault(part, {})
+            place[last] = size
+        return tree
 
     return {
         "memory_allocated": allocated,
@@ -146,6 +163,7 @@ def _statistics(card: Card, allocations: Allocations) -> dict[str, Any]:
         "max_memory_cached": most_reserved,
         "mem_get_info": free_and_total,
         "memory_stats": stats,
+        "memory_stats_as_nested_dict": nested,
         "memory_usage": lambda device=None: 0,
         "memory_summary": lambda *_, **__: f"allocated {allocated()} bytes",
         "memory_snapshot": lambda *_, **__: [],
@@ -173,6 +191,11 @@ def _actions() -> dict[str, Any]:
         "device_of": _entered,
         "_DeviceGuard": _entered,
         "current_blas_handle": lambda: 0,
+        "default_generators": (torch.default_generator,),
+        "CUDAGraph": _Graph,
+        "graph": _entered,
+        "graph_pool_handle": lambda: (0, 0),
+        "make_graphed_callables": lambda callables, *_, **__: callables,
     }
 
 
@@ -209,6 +232,14 @@ class _Event(_Stream):
     def elapsed_time(self, end: object) -> float:
         """Milliseconds to another event: 1, for time is predicted from the trace."""
         return 1.0
+
+
+class _Graph(_Stream):
+    """A graph of work that ran as it was captured; known limitation: its memory is not kept apart from the rest."""
+
+    def pool(self) -> tuple[int, int]:
+        """Which memory it takes."""
+        return 0, 0
 
 
 def _accelerator() -> dict[str, Any]:

@@ -114,6 +114,7 @@ class _Devices(TorchFunctionMode):
         if func in _FACTORIES:
             place = kwargs.get("device")
             kwargs = {**kwargs, "device": HOST if place is None else _dispatched(place, _CARD_TO_TORCH)}
+            kwargs.pop("pin_memory", None)  # as `Tensor.pin_memory` has it
         elif kwargs.get("device") is not None:
             kwargs = {**kwargs, "device": _dispatched(kwargs["device"], CARD)}
         if func in _OF_VALUES and kwargs.get("device") == CARD:  # a default of torch: no call names one, see below
