@@ -51,6 +51,7 @@ LIMIT_S = 400
 EXPLAINED = {
     "schemes physics_informed": "LBFGS is predicted with all 100 past iterations, as it is after a while of training; "
     "the two steps of the truth make 36.",
+    "networks pondering": "predicted with all 12 rounds, for how many it ponders depends on values; the truth makes 3.",
     "multimodal patch_tst": "on a card cuDNN keeps a copy of each turned input of batch normalization; a CPU does not.",
 }
 _RAND = torch.rand

@@ -110,7 +110,7 @@ class Call:
 
 @dataclass(slots=True)
 class Trace:
-    """A traced job at one micro-batch: two optimizer steps, then a validation step.
+    """A traced job at one micro-batch: two optimizer steps or more, then a validation step.
 
     `events[:marks["step 1"]]` sets the job up; `marks` gives the number of events before each part. `calls` is every
     call of a module in a forward pass of training, in the order of their ends. `assumptions` are what was taken for

@@ -4,6 +4,7 @@ Sizes in bytes. A storage's order of birth and death is that of the step on a ca
 optimizer state appears at the first step, gradients are dropped after each.
 """
 
+import gc
 import traceback
 from collections.abc import Collection, Iterable
 from dataclasses import replace
@@ -39,7 +40,10 @@ from vramfit.prediction.tracing.randomness import repeatable_randomness
 from vramfit.prediction.tracing.recorder import Recorder
 from vramfit.prediction.tracing.undecided import Undecided, largest_of_ways
 from vramfit.prediction.tracing.unknown_numbers import largest_trace
+from vramfit.units import MIB
 
+_MOST_STEPS = 8  # that are traced while each leaves more behind than the one before it
+_SAME = 1.001  # by less than this, a number or two that is kept of each step, nothing grows
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, None: None}
 
 
@@ -55,6 +59,7 @@ def trace_step(
 ) -> Trace:
     """Record `steps` optimizer steps of a job, and then a validation step, at one micro-batch.
 
+    While a step leaves more behind than the one before it, up to 8 are recorded, and what grows on is said.
     `capability` is the compute capability of the card, which decides the kernels of attention; `uncast` names
     operations that autocast is to leave alone, as older versions of torch did. Of a job that
     several cards share, the step is that of the first. `policy` says what to do about values
@@ -101,14 +106,34 @@ def _trace(
 
 def _run(traced: "TracedStep", recorder: Recorder, host: Batch, *, steps: int, validation: bool) -> None:
     with recorder:
-        for number in range(steps):
-            recorder.mark(f"step {number + 1}")
-            traced.train(host, batch_size(host))
+        _train(traced, recorder, host, steps)
         recorder.mark("validation")
         if validation and traced.can_validate:
             recorder.phase = "validation"
             _validate(traced, recorder, host)
         recorder.mark("end")
+
+
+def _train(traced: "TracedStep", recorder: Recorder, host: Batch, steps: int) -> None:
+    """Trace so many steps, and some more while each leaves more behind: a memory of segments or a queue fills up."""
+    left: list[int] = []
+    while len(left) < steps or (len(left) < _MOST_STEPS and _grows(recorder, left)):
+        recorder.mark(f"step {len(left) + 1}")
+        traced.train(host, batch_size(host))
+        left.append(recorder.allocated_bytes)
+    if _grows(recorder, left):
+        recorder.trace.assumptions.append(
+            f"the step: it leaves {(left[-1] - left[-2]) / MIB:.2g} MiB more behind each time, also the {len(left)}th "
+            "time, and no later step is traced"
+        )
+
+
+def _grows(recorder: Recorder, left: list[int]) -> bool:
+    """Whether the last step left more behind than the one before it, garbage apart."""
+    if len(left) < 2 or left[-1] <= left[-2] * _SAME:
+        return False
+    gc.collect()
+    return recorder.allocated_bytes > left[-2] * _SAME
 
 
 def _validate(traced: "TracedStep", recorder: Recorder, host: Batch) -> None:

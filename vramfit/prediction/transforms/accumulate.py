@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 
 from vramfit.prediction.trace_records import OperationRecord, StorageRecord, Trace
 
-_STEP = "step 2"
+_STEP = "step "
 
 
 def accumulating(trace: Trace) -> Trace:
-    """The same trace, but that `step 2` goes forward and backward twice before it updates the weights.
+    """The same trace, but that the last step goes forward and backward twice before it updates the weights.
 
     A trace without an update is returned as it is. The calls of modules are not in the result.
     """
@@ -48,8 +48,8 @@ class _Pass:
 
 
 def _find_pass(trace: Trace) -> _Pass | None:
-    """The pass of step 2; None where no update follows it."""
-    start = trace.marks[_STEP]
+    """The pass of the last step; None where no update follows it."""
+    start = trace.marks[[name for name in trace.marks if name.startswith(_STEP)][-1]]
     numbered = [(n, one) for n, one in enumerate(trace.operations) if one.position >= start]
     # What step 1 does last in place, such as following with the average, lies at the same position as step 2's begin.
     begins = next((n for n, one in numbered if one.phase != "optimizer"), None)
