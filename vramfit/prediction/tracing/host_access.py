@@ -120,21 +120,32 @@ class _Devices(TorchFunctionMode):
         if func in _OF_VALUES and kwargs.get("device") == CARD:  # a default of torch: no call names one, see below
             return self._memories.bring(func(*args, **{**kwargs, "device": HOST}))
         made = func(*args, **kwargs)
-        if func in (torch.rand, torch.randint) and made.numel() == 1 and self._memories.in_step:
-            self._memories.draw(made, *_range_of(made, args, kwargs))
+        if func in _DRAWING and _is_single(made) and self._memories.in_step:
+            self._memories.draw(made, *_range_of(func, made, args, kwargs))
         elif func is torch._C._nn._parse_to and any(map(self._memories.on_card, tensors_given(args, kwargs))):
             return (CARD, *made[1:])
         return made
 
 
-def _range_of(made: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[float, float]:
-    """The lowest and highest number that `torch.rand` or `torch.randint` may have drawn."""
+def _is_single(tensor: Tensor) -> bool:
+    return tensor.numel() == 1 and tensor.untyped_storage().nbytes() == tensor.element_size()
+
+
+def _range_of(func: Any, made: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[float, float]:
+    """The lowest and highest number that a function may have drawn."""
+    if func in _FLIPPING:
+        return 0, 1
     if made.is_floating_point():
-        return 0.0, 1 - torch.finfo(made.dtype).eps
+        named = {"from": 0.0, "to": 1.0, **kwargs}
+        if func is Tensor.uniform_:
+            named |= dict(zip(("from", "to"), args[1:], strict=False))
+        return named["from"], named["from"] + (named["to"] - named["from"]) * (1 - torch.finfo(made.dtype).eps)
     bounds = [value for value in (*args, kwargs.get("low"), kwargs.get("high")) if isinstance(value, int)]
     return (min(bounds) if len(bounds) > 1 else 0), max(bounds) - 1
 
 
+_FLIPPING = {torch.bernoulli, Tensor.bernoulli, Tensor.bernoulli_}
+_DRAWING = {torch.rand, torch.rand_like, torch.randint, Tensor.uniform_, *_FLIPPING}
 _OF_VALUES = {torch.tensor, torch.as_tensor, torch.asarray}
 _FACTORIES = _device_constructors() - _OF_VALUES
 _CARD_TO_TORCH = torch.device("cpu")

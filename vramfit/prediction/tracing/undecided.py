@@ -55,7 +55,7 @@ class Undecided:
 
     def others(self) -> Iterator[Callable[[Answers], Answers]]:
         """What may be answered otherwise, one change each."""
-        if self.draws:
+        if self.draws and not self.answers.lowest:
             yield lambda answers: replace(answers, lowest=True)
         for place in list(self.flags)[:_MOST_TURNED]:
             yield lambda answers, place=place: replace(answers, turned=answers.turned | {place})  # type: ignore[misc]
@@ -64,15 +64,17 @@ class Undecided:
 def largest_of_ways(make: Callable[[Undecided], Trace]) -> Trace:
     """The trace with the highest peak among those that `make` gives for answers changed one after the other.
 
-    What fails when it is answered otherwise, such as an assertion, is no way that a healthy run goes.
+    What fails when it is answered otherwise, such as an assertion, or a network of which every layer is dropped, is no
+    way that a healthy run goes.
 
     Raises:
         EndlessLoop: a loop ends by a value that is not known, and holds more in each round.
         NotTraceable: the step cannot be traced.
+        UsageError: the step is not one that trains.
 
     """
-    asked = Undecided()
-    best, answers = make(asked), asked.answers
+    best, asked = _first_way(make)
+    answers = asked.answers
     for change in asked.others():
         rival = Undecided(change(answers))
         try:
@@ -80,6 +82,8 @@ def largest_of_ways(make: Callable[[Undecided], Trace]) -> Trace:
         except EndlessLoop:
             raise
         except VramfitError:
+            if rival.answers.lowest != answers.lowest:
+                _note_draws(best, asked, "highest")
             continue
         if rival.answers.lowest != answers.lowest and trace.peak_bytes != best.peak_bytes:
             _note_draws(best, asked, "highest")
@@ -87,6 +91,25 @@ def largest_of_ways(make: Callable[[Undecided], Trace]) -> Trace:
         if trace.peak_bytes > best.peak_bytes:
             best, answers = trace, rival.answers
     return best
+
+
+def _first_way(make: Callable[[Undecided], Trace]) -> tuple[Trace, Undecided]:
+    """The trace with the usual answers; where it fails and numbers were drawn, with the lowest of those."""
+    usual = Undecided()
+    try:
+        return make(usual), usual
+    except EndlessLoop:
+        raise
+    except VramfitError as refusal:
+        lowest = Undecided(Answers(lowest=True))
+        if not usual.draws:
+            raise
+        try:
+            trace = make(lowest)
+        except VramfitError:
+            raise refusal from None
+    _note_draws(trace, lowest, "lowest")
+    return trace, lowest
 
 
 def _note_draws(trace: Trace, asked: Undecided, end: str) -> None:
