@@ -11,6 +11,7 @@ from vramfit.script.checkpoints import shapes_alone
 from vramfit.script.emulated_card import emulated_card
 from vramfit.script.landlock import confine_writes
 from vramfit.script.loaders import short_loaders
+from vramfit.script.native_files import native_files
 from vramfit.script.observer import Observer
 from vramfit.script.outcome import Outcome, Request
 from vramfit.script.outside import nothing_outside
@@ -40,6 +41,7 @@ class BelievingScript(ScriptProcess):
             stack.enter_context(short_loaders(self.observer))
             stack.enter_context(self.observer.watching())
             stack.enter_context(scratch_files(self.files))
+            stack.enter_context(native_files(self.files))
             confined = confine_writes([self.request.scratch, Path("/dev")])
             stack.enter_context(nothing_outside(processes=confined))
             stack.enter_context(self.recorder)
