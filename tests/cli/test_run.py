@@ -54,6 +54,7 @@ def test_the_answer_is_a_document_and_the_script_speaks_elsewhere(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json", "train.py"]
 
 
+@pytest.mark.usefixtures("warm")
 def test_the_answer_comes_first_and_what_was_assumed_last(vramfit, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.py").write_text(

@@ -122,7 +122,7 @@ class _Said:
 
 
 def _run(scratch: Path, environment: dict[str, str], *, quiet: bool, whole_run: bool, timeout_s: float | None) -> _Said:
-    output = subprocess.PIPE if quiet else sys.stderr.fileno()
+    output = subprocess.PIPE if quiet else _stderr()
     words = [sys.executable, "-m", "vramfit.script.child", str(scratch)]
     settings = {
         "stdin": None if whole_run else subprocess.DEVNULL,
@@ -140,6 +140,13 @@ def _run(scratch: Path, environment: dict[str, str], *, quiet: bool, whole_run: 
                 process.wait()
             raise
     return _Said(process.returncode, printed.decode(errors="replace") if printed else "")
+
+
+def _stderr() -> int:
+    try:
+        return sys.stderr.fileno()
+    except (AttributeError, OSError):  # a notebook's has no file, and a program without a console has none at all
+        return 2
 
 
 def _environment(
