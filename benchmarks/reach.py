@@ -1,6 +1,8 @@
 """How far does a prediction reach? Jobs of the kinds that people train: refused, predicted, within 5 % of the truth.
 
-    python benchmarks/reach.py [NAME ...]
+    python benchmarks/reach.py [NAME ... | FAMILY]
+
+The results of a family alone are in a file of its own.
 
 The jobs are in `reach_jobs/`, each as its users write it: networks that return their loss, batches that are dicts or
 lists, steps of one's own, several optimizers. The truth is that of `live_bytes.py`: the most bytes of tensors alive in
@@ -269,8 +271,12 @@ def answers(names: Iterable[str]) -> list[dict[str, Any]]:
 def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     torch.set_num_threads(1)
-    rows = answers(sys.argv[1:] or list(all_jobs()))
-    conclude(rows, summary(rows), versions(), None if sys.argv[1:] else RESULTS)
+    asked, results = sys.argv[1:], RESULTS
+    if asked and asked[0] in FAMILIES:
+        results = RESULTS.with_name(f"reach_{asked[0]}.json")
+        asked = [name for name in all_jobs() if name.partition(" ")[0] == asked[0]]
+    rows = answers(asked or list(all_jobs()))
+    conclude(rows, summary(rows), versions(), results if asked != sys.argv[1:] or not asked else None)
 
 
 if __name__ == "__main__":
