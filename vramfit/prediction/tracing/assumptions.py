@@ -24,7 +24,7 @@ from vramfit.prediction.tracing.values import Number, Values
 
 _EQUAL = "tensors that are compared as a whole are equal"
 _SAMPLE = "sizes are those of the sample batch"
-_TURNED = "a flag read from the card is what makes the step hold more"
+_TURNED = "a flag read from the card is what lets the step go on, or hold more"
 _ENDED = "a loop that a value of the card ends holds no more in later rounds"
 _MOST_READS = 1 << 15  # of unknown numbers: a loop that waits for one to change goes on for ever
 _AFFORDABLE = 1 << 24  # elements that a kernel on the CPU may work through for the shape of its result

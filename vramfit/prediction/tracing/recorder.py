@@ -34,6 +34,7 @@ from vramfit.prediction.tracing.values import Values, limit_of
 from vramfit.prediction.tracing.workspaces import workspaces_of
 
 _ATEN = torch.ops.aten
+_COMPRESSED = {torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc}
 _PLAIN = (Tensor, nn.Parameter)
 _ALL_LAYERS = "no layer is dropped at random"
 _TO_TORCH = torch.device("cpu")  # where a traced tensor is to torch's C++
@@ -46,6 +47,8 @@ class Recorder(TorchDispatchMode):
     recorder made it, else on the host. `running` tells which module runs, once it watches the network.
     `capability` is the card's compute capability, `undecided` how what is not known is answered.
     """
+
+    supports_higher_order_operators = True  # is handed them, to refuse them in words
 
     def __init__(
         self,
@@ -78,6 +81,10 @@ class Recorder(TorchDispatchMode):
     ) -> Any:
         """Run the operation and record it."""
         kwargs = kwargs or {}
+        if isinstance(func, torch._ops.HigherOrderOperator):
+            raise NotImplementedError(
+                f"torch's {func.name()} cannot be predicted; write it with Python's own if or loop"
+            )
         if any(map(is_traceable_wrapper_subclass_type, types)):
             return NotImplemented  # a DTensor: its parts come here by themselves
         if func.namespace == "profiler" or nature_of(func) is Nature.VIEW:
@@ -311,6 +318,11 @@ class Recorder(TorchDispatchMode):
         except NotImplementedError:
             if tensor.layout is torch.sparse_coo:
                 return cls._address(tensor._values())
+            if tensor.layout in _COMPRESSED:
+                raise NotImplementedError(
+                    "a compressed sparse tensor (CSR, CSC, BSR or BSC) cannot be predicted; give it as COO "
+                    "(torch.sparse_coo_tensor)"
+                ) from None
             # Within torch.func's transforms, tensors are wrapped in ones without a storage.
             return cls._address(torch._C._functorch.get_unwrapped(tensor))
 

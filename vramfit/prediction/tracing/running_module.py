@@ -39,6 +39,8 @@ class RunningModule:
     def watch(self, model: nn.Module) -> None:
         """Follow the modules of a network from now on."""
         for name, module in model.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # takes no hooks that are not compiled; its operations are seen all the same
             module.register_forward_pre_hook(partial(lambda name, _, inputs: self.enter(name, inputs), name))
             module.register_forward_hook(lambda _, _inputs, output: self.leave(output), always_call=True)
 

@@ -5,6 +5,7 @@ each step. Which way holds more memory cannot be read off the code, so it is tri
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -45,6 +46,7 @@ class Undecided:
 
     def is_turned(self, place: str) -> bool:
         """Whether the flag that is read at a place is the other way round."""
+        self.flags.pop(place, None)  # the last one that was read comes last
         self.flags[place] = None
         return place in self.answers.turned
 
@@ -58,14 +60,14 @@ class Undecided:
         if self.draws and not self.answers.lowest:
             yield lambda answers: replace(answers, lowest=True)
         for place in list(self.flags)[:_MOST_TURNED]:
-            yield lambda answers, place=place: replace(answers, turned=answers.turned | {place})  # type: ignore[misc]
+            yield lambda answers, place=place: replace(answers, turned=answers.turned ^ {place})  # type: ignore[misc]
 
 
 def largest_of_ways(make: Callable[[Undecided], Trace]) -> Trace:
     """The trace with the highest peak among those that `make` gives for answers changed one after the other.
 
-    What fails when it is answered otherwise, such as an assertion, or a network of which every layer is dropped, is no
-    way that a healthy run goes.
+    What fails as it is answered, such as an assertion, or a network of which every layer is dropped, is no way that a
+    healthy run goes.
 
     Raises:
         EndlessLoop: a loop ends by a value that is not known, and holds more in each round.
@@ -94,22 +96,33 @@ def largest_of_ways(make: Callable[[Undecided], Trace]) -> Trace:
 
 
 def _first_way(make: Callable[[Undecided], Trace]) -> tuple[Trace, Undecided]:
-    """The trace with the usual answers; where it fails and numbers were drawn, with the lowest of those."""
+    """The trace with the usual answers; where it fails, the first that does not."""
     usual = Undecided()
     try:
         return make(usual), usual
     except EndlessLoop:
         raise
-    except VramfitError as refusal:
-        lowest = Undecided(Answers(lowest=True))
-        if not usual.draws:
+    except VramfitError:
+        found = _way_out(make, usual)
+        if found is None:
             raise
-        try:
-            trace = make(lowest)
-        except VramfitError:
-            raise refusal from None
-    _note_draws(trace, lowest, "lowest")
-    return trace, lowest
+        return found
+
+
+def _way_out(make: Callable[[Undecided], Trace], failed: Undecided) -> tuple[Trace, Undecided] | None:
+    """A trace that does not fail: with the lowest of drawn numbers, or with the flags turned after which one fails."""
+    if failed.draws:
+        lowest = Undecided(Answers(lowest=True))
+        with suppress(VramfitError):
+            return make(lowest), lowest
+    for _ in range(_MOST_TURNED):
+        last = next(reversed(failed.flags), None)
+        if last is None or last in failed.answers.turned:
+            break
+        failed = Undecided(replace(failed.answers, turned=failed.answers.turned | {last}))
+        with suppress(VramfitError):
+            return make(failed), failed
+    return None
 
 
 def _note_draws(trace: Trace, asked: Undecided, end: str) -> None:

@@ -228,3 +228,53 @@ def test_nothing_is_added_once_the_trace_is_done() -> None:
     gc.collect()
     assert trace.events == events
     assert len(events) == trace.marks["end"]
+
+
+@pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
+@pytest.mark.parametrize(
+    ("forward", "said"),
+    [
+        (
+            lambda layer, x: torch.cond(x.sum() > 0, layer, lambda y: layer(2 * y), (x,)),
+            "torch's cond cannot .* own if or",
+        ),
+        (lambda layer, x: layer(x).relu().to_sparse_csr() @ x.T, r"compressed sparse tensor .* give it as COO"),
+    ],
+)
+def test_what_torch_has_and_no_trace_follows_is_refused_in_words(forward, said):
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(8, 8)
+
+        def forward(self, values):
+            return forward(self.layer, values)
+
+    job = Job(
+        model=Own,
+        batch=lambda n: (torch.zeros(n, 8), torch.zeros(n, dtype=torch.long)),
+        loss=nn.functional.cross_entropy,
+        optimizer=torch.optim.SGD,
+        amp=None,
+    )
+    with pytest.raises(NotTraceable, match=said):
+        trace_step(job, 4)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:FutureWarning")
+def test_a_scripted_network_is_traced_as_the_one_that_was_scripted():
+    def plain():
+        return nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 8))
+
+    def job(model):
+        return Job(
+            model=model,
+            batch=lambda n: (torch.zeros(n, 8), torch.zeros(n, dtype=torch.long)),
+            loss=nn.functional.cross_entropy,
+            optimizer=torch.optim.SGD,
+            amp=None,
+        )
+
+    scripted, usual = trace_step(job(lambda: torch.jit.script(plain())), 64), trace_step(job(plain), 64)
+    # The interpreter of a script holds the hidden layer's values until the network is through.
+    assert usual.peak_bytes <= scripted.peak_bytes <= usual.peak_bytes + 64 * 32 * 4

@@ -75,7 +75,7 @@ def halting_when_equal(layer: nn.Module, values: Tensor) -> Tensor:
 def test_a_loop_that_may_end_early_is_predicted_to_its_end(way: Callable[[nn.Module, Tensor], Tensor]) -> None:
     trace = traced(way)
     assert trace.peak_bytes >= traced(times(6)).peak_bytes
-    assert "a flag read from the card is what makes the step hold more" in said(trace)
+    assert "a flag read from the card is what lets the step go on, or hold more" in said(trace)
 
 
 def test_a_flag_keeps_its_usual_answer_where_that_holds_more_or_the_other_fails() -> None:
@@ -233,3 +233,39 @@ def test_nested_tensors_are_traced_as_their_parts() -> None:
         for way in (nested, plain)
     ]
     assert peaks[1] <= peaks[0] <= peaks[1] + 1024
+
+
+def test_a_flag_that_would_make_a_step_fail_is_the_other_way_round() -> None:
+    def checking(layer: nn.Module, values: Tensor) -> Tensor:
+        values = layer(values)
+        if (values < -9).any():
+            raise ValueError("negative")
+        assert (values > -9).all()
+        if torch.any(values > 9):
+            raise ValueError("positive")
+        return values
+
+    trace = traced(checking)
+    assert said(trace).count("a flag read from the card is what lets the step go on, or hold more") == 2
+
+
+def test_losses_that_check_what_they_are_given_are_traced() -> None:
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.gaussian_nll_loss(outputs[:, 0], targets.float(), F.softplus(outputs[:, 1]))
+
+    def batch(samples: int) -> tuple[Tensor, Tensor]:
+        return torch.zeros(samples, WIDTH), torch.zeros(samples, dtype=torch.long)
+
+    job = Job(model=lambda: nn.Linear(WIDTH, 2), batch=batch, loss=loss, optimizer=torch.optim.SGD, amp=None)
+    assert trace_step(job, 4).peak_bytes
+
+
+def test_what_fails_either_way_is_refused_as_before() -> None:
+    def failing(layer: nn.Module, values: Tensor) -> Tensor:
+        values = layer(values)
+        if (values > 0).any():
+            raise ValueError("first")
+        raise ValueError("second")
+
+    with pytest.raises(VramfitError, match="first"):
+        traced(failing)
