@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from numbers import Real
 from typing import Any
 
 from vramfit.prediction.tracing.swapping import swap
@@ -44,7 +45,10 @@ def _replacement(
         line = place()
         drawn[line] += 1
         found = ends(*args, **kwargs) if drawn[line] <= _MOST_DRAWS else None
-        return genuine if found is None else undecided.drawn(line, *found)
+        if found is None:
+            return genuine
+        end = undecided.drawn(line, *found)
+        return type(genuine)(end) if _is_numpy_scalar(genuine) else end
 
     return draw
 
@@ -55,19 +59,30 @@ def _unit() -> tuple[float, float]:
 
 def _python_range(start: int, stop: int | None = None, step: int = 1) -> tuple[int, int]:
     numbers = range(start) if stop is None else range(start, stop, step)
-    return min(numbers), max(numbers)
+    return min(numbers[0], numbers[-1]), max(numbers[0], numbers[-1])  # not of all: a seed is one of 2**32
 
 
-def _of(items: Any) -> tuple[Any, Any] | None:
-    """The least and the greatest of what is chosen from; the first and the last where they have no order."""
-    if hasattr(items, "tolist"):
-        items = items.tolist()
+def _of(seq: Any) -> tuple[Any, Any] | None:
+    """The least and the greatest of numbers or tuples of numbers that are chosen from; of others the first and last."""
+    if isinstance(seq, range):
+        return _python_range(seq.start, seq.stop, seq.step)
+    items = seq.tolist() if hasattr(seq, "tolist") else seq
     if not isinstance(items, Sequence) or isinstance(items, str):
         return None
     try:
-        return min(items), max(items)
-    except TypeError:
+        return (min(items), max(items)) if _are_plain(items) else (items[0], items[-1])
+    except TypeError:  # a number beside a tuple
         return items[0], items[-1]
+
+
+def _are_plain(items: Sequence[Any]) -> bool:
+    """Whether they are compared without running an operation, as tensors would."""
+    return all(_are_plain(item) if isinstance(item, (tuple, list)) else isinstance(item, Real) for item in items)
+
+
+def _is_numpy_scalar(value: Any) -> bool:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.generic)
 
 
 def _numpy_unit(*size: Any, **named: Any) -> tuple[float, float] | None:
@@ -102,7 +117,7 @@ _PYTHON: dict[str, Callable[..., Any]] = {
     "randint": lambda a, b: (a, b),
     "randrange": _python_range,
     "choice": _of,
-    "betavariate": lambda *_: _unit(),
+    "betavariate": lambda alpha, beta: _unit(),  # noqa: ARG005  # names that a caller may use
 }
 _NUMPY: dict[str, Callable[..., Any]] = {
     "rand": _numpy_unit,

@@ -122,6 +122,28 @@ def test_what_a_number_drawn_on_the_host_decides_is_predicted_at_its_largest(dra
     assert len(trace.assumptions) == 1
 
 
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda _: int(np.random.choice([6, 3]).item()),
+        lambda _: np.random.randint(6, 7, dtype=np.int64).item(),
+        lambda _: random.randrange(6 - 2**40, 7),
+        lambda _: random.choice(range(6 - 2**40, 7)),
+        lambda _: min(6, int(np.random.choice(2**40))),
+        lambda values: len(random.choice([values[:6], values[:6] + 1])),
+        lambda values: len(random.choice([(values[:6], 0), (values[:6] + 1, 1)])[0]),
+        lambda _: len(random.choice([np.zeros(6), np.ones(6)])),
+        lambda _: random.choice(seq=[6, (2, 3)]) if random.betavariate(alpha=1, beta=1) < 2 else 0,
+    ],
+)
+def test_what_is_drawn_may_be_anything_that_python_and_numpy_draw_from(draw: Callable[[Tensor], int]) -> None:
+    def way(layer: nn.Module, values: Tensor) -> Tensor:
+        count = draw(values)
+        return times(count if count == 6 else 1)(layer, values)
+
+    assert traced(way).peak_bytes >= traced(times(6)).peak_bytes
+
+
 def test_a_number_drawn_on_the_card_decides_in_the_same_way() -> None:
     trace = traced(lambda layer, values: times(6 if torch.rand(1, device=values.device) < 0.5 else 1)(layer, values))
     assert trace.peak_bytes >= traced(times(6)).peak_bytes
