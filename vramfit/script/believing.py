@@ -19,6 +19,7 @@ from vramfit.script.ranks import first_of_ranks
 from vramfit.script.recorder import ScriptRecorder
 from vramfit.script.script_process import ScriptProcess
 from vramfit.script.swapped_files import scratch_files
+from vramfit.script.threads import threads_in_modes
 
 
 class BelievingScript(ScriptProcess):
@@ -46,6 +47,7 @@ class BelievingScript(ScriptProcess):
             stack.enter_context(nothing_outside(processes=confined))
             stack.enter_context(self.recorder)
             stack.enter_context(self.recorder.calls())
+            stack.enter_context(threads_in_modes())
             yield
 
     def seen(self, outcome: Outcome) -> Outcome:

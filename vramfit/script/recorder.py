@@ -4,6 +4,7 @@ Three kinds of tensors meet in a script: those on the card, which have no memory
 and network weights that are still on the host, whose values nobody needs: they have no memory either.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,6 +39,7 @@ class ScriptRecorder(Recorder):
         values = Values(_has_no_memory, "nothing")
         self._on_host = Operations(_has_no_memory, lambda _: None, values, Assumptions(values, []))
         self._given_card = False
+        self._lock = threading.RLock()  # a script's threads run in this mode, too
         self.brought = 0  # the first dimension of the batch that was brought last
 
     def __torch_dispatch__(
@@ -46,7 +48,10 @@ class ScriptRecorder(Recorder):
         """Run an operation where its tensors are."""
         if any(map(is_traceable_wrapper_subclass_type, types)):
             return NotImplemented  # a DTensor: its parts come here by themselves
-        kwargs = kwargs or {}
+        with self._lock:
+            return self._run(func, types, args, kwargs or {})
+
+    def _run(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = tensors_given(args, kwargs)
         if kwargs.get("device") == _UNSAID and self._given_card:
             kwargs = {**kwargs, "device": CARD}
@@ -123,13 +128,14 @@ class _Calls(TorchFunctionMode):
         recorder, kwargs = self._recorder, kwargs or {}
         if getattr(func, "__name__", "") == "__get__":  # an attribute such as a shape
             return func(*args, **kwargs)
-        before, place = recorder._given_card, kwargs.get("device")
-        recorder._given_card = before or recorder.holds_card((args, tuple(kwargs.values())))
-        recorder._given_card |= place is not None and is_card(place)
-        try:
-            return func(*args, **kwargs)
-        finally:
-            recorder._given_card = before
+        with recorder._lock:
+            before, place = recorder._given_card, kwargs.get("device")
+            recorder._given_card = before or recorder.holds_card((args, tuple(kwargs.values())))
+            recorder._given_card |= place is not None and is_card(place)
+            try:
+                return func(*args, **kwargs)
+            finally:
+                recorder._given_card = before
 
 
 def _batch_sizes(lengths: Tensor) -> Tensor:

@@ -536,6 +536,40 @@ def test_what_a_script_asks_of_its_card(here):
     assert any("torch.compile" in assumed for assumed in outcome.trace.assumptions)
 
 
+AHEAD = """
+import queue, threading, torch
+from concurrent.futures import ThreadPoolExecutor
+from torch.utils.data import DataLoader, TensorDataset
+from network import network
+with ThreadPoolExecutor(2) as pool:
+    assert all(pool.map(lambda n: torch.ones(n, device="cuda").is_cuda, range(4)))
+brought = queue.Queue(1)
+def bring():
+    mean = torch.tensor([0.5, 0.5, 0.5], device="cuda").view(1, 3, 1, 1)
+    for x, y in DataLoader(TensorDataset(torch.rand(40, 3, 64, 64), torch.arange(40) % 10), batch_size=8):
+        brought.put((x.to("cuda") - mean, y.cuda(), torch.ones(len(x), device="cuda")))
+    brought.put(None)
+threading.Thread(target=bring, daemon=True).start()
+model = network().cuda()
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+while (batch := brought.get()) is not None:
+    x, y, weight = batch
+    (torch.nn.functional.cross_entropy(model(x), y, reduction="none") * weight).mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+def test_a_thread_that_brings_batches_ahead_works_on_the_card(here):
+    (here / "train.py").write_text(AHEAD)
+    outcome = watch("train.py", timeout_s=100)
+    assert outcome.ending in ("seen", "ended")
+    assert outcome.batch_size == 8
+    assert outcome.steps_made in (3, 4, 5)  # some batches had been brought when the steps were made
+    pictures = [one for one in outcome.trace.storages if one.size_bytes == 8 * 3 * 64 * 64 * 4]
+    assert len(pictures) >= 2 * 3  # as they come and less their mean
+
+
 BY_HAND = """
 import os, torch
 assert os.environ["PYTHONPATH"].split(os.pathsep)[0] == "parts" and os.pathsep in os.environ["PYTHONPATH"]
