@@ -114,7 +114,9 @@ def _way_out(make: Callable[[Undecided], Trace], failed: Undecided) -> tuple[Tra
     if failed.draws:
         lowest = Undecided(Answers(lowest=True))
         with suppress(VramfitError):
-            return make(lowest), lowest
+            trace = make(lowest)
+            _note_draws(trace, lowest, "lowest")
+            return trace, lowest
     for _ in range(_MOST_TURNED):
         last = next(reversed(failed.flags), None)
         if last is None or last in failed.answers.turned:
