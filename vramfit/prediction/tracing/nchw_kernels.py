@@ -4,8 +4,8 @@ Each rule is read off torch's sources in aten/src/ATen/native/cuda. An NHWC imag
 kernel counts through planes of pixels (padding by reflection, adaptive maxima, unfolding) or along a dimension (running
 sums, rolling). Pooling works in either order, and copies a gradient that does not lie as its image does.
 
-Known limitations, for those sources were not read: `topk`, `sort` and other copies that serve sorting; nearest
-upsampling of fewer than four channels in NHWC order; pooling in three dimensions.
+Known limitations, for those sources were not read: what `sort` copies to sort along other dimensions than the last;
+nearest upsampling of fewer than four channels in NHWC order; pooling in three dimensions.
 """
 
 from collections.abc import Callable
