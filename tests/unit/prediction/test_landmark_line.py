@@ -10,7 +10,7 @@ from vramfit.prediction.transforms.rescale import AffineTrace
 
 @pytest.mark.parametrize("stride", [4, 1])
 def test_two_traces_of_the_landmark_job_lie_on_one_line_with_a_third(stride):
-    job = landmark_job(LandmarkJobOptions(model="hrnet_w18_small_v2", image_size=(128, 128), heatmap_stride=stride))
+    job = landmark_job(LandmarkJobOptions(model="hrnet_w18_small", image_size=(64, 64), heatmap_stride=stride))
     line = AffineTrace.through(trace_step(job, 2), trace_step(job, 3))
     assert line is not None
     direct = trace_step(job, 5)
