@@ -6,12 +6,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import warm_python
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # there is a worker for each core; read when torch is loaded
+hypothesis.settings.register_profile("untimed", deadline=None)  # an example may wait for a core
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

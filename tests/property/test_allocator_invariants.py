@@ -101,7 +101,7 @@ def check_pools(allocator):
             assert entries == sorted(entries, key=lambda entry: entry[:2])
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(**CASE)
 def test_blocks_tile_segments_and_the_sums_agree(conf, limit, actions):
     played = Played(conf, limit)
@@ -111,7 +111,7 @@ def test_blocks_tile_segments_and_the_sums_agree(conf, limit, actions):
     check_pools(played.allocator)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(**CASE)
 def test_a_limit_is_kept(conf, limit, actions):
     played = Played(conf, limit)
@@ -121,7 +121,7 @@ def test_a_limit_is_kept(conf, limit, actions):
     assert limit is not None or (played.refused == 0 and played.allocator.retries == 0)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(**CASE)
 def test_all_freed_nothing_is_left(conf, limit, actions):
     played = Played(conf, limit)
@@ -136,7 +136,7 @@ def test_all_freed_nothing_is_left(conf, limit, actions):
     assert (played.allocator.reserved_bytes, played.allocator.blocks()) == (0, [])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(**CASE)
 def test_the_same_requests_give_the_same_memory(conf, limit, actions):
     outcomes = []
@@ -148,7 +148,7 @@ def test_the_same_requests_give_the_same_memory(conf, limit, actions):
     assert outcomes[0] == outcomes[1]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(size=st.integers(1, 1 << 37), conf=st.sampled_from(CONFS))
 def test_rounding_never_loses_bytes_and_is_stable(size, conf):
     rounded = Settings.parse(conf).round_size(size)

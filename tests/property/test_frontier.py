@@ -47,7 +47,7 @@ def selections(layout):
         yield {name: setting for one in several for name, setting in one.items()}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(layouts(most=3), st.integers(0, 520))
 def test_the_choice_is_the_best_of_all_that_fit(layout, budget):
     fitting = [judge(layout, selection) for selection in selections(layout)]
@@ -59,7 +59,7 @@ def test_the_choice_is_the_best_of_all_that_fit(layout, budget):
         assert chosen.added_s == pytest.approx(min(one.added_s for one in fitting))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(layouts(), st.integers(0, 520), st.floats(0.01, 5))
 def test_with_a_tolerance_it_stays_within_the_budget_and_the_tolerance(layout, budget, tolerance_s):
     exact, near = choose_parts(layout, budget), choose_parts(layout, budget, tolerance_s=tolerance_s)
@@ -70,14 +70,14 @@ def test_with_a_tolerance_it_stays_within_the_budget_and_the_tolerance(layout, b
         assert near.added_s <= exact.added_s + tolerance_s + 1e-9
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(layouts(), st.integers(0, 520), st.integers(0, 100))
 def test_more_room_never_costs_time(layout, budget, more):
     tight, wide = choose_parts(layout, budget), choose_parts(layout, budget + more)
     assert tight is None or wide.added_s <= tight.added_s + 1e-9
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(layouts())
 def test_the_smallest_budget_is_just_enough(layout):
     least = smallest_budget(layout)
@@ -85,7 +85,7 @@ def test_the_smallest_budget_is_just_enough(layout):
     assert least == 0 or choose_parts(layout, least - 1) is None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(layouts(), st.sampled_from(["selective", "block", "module"]))
 def test_no_uniform_setting_is_faster_in_the_same_memory(layout, setting):
     alike = judge(layout, uniform(layout, setting))

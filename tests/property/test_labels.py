@@ -16,7 +16,7 @@ def cover(one, other):
     return min(one[2], other[2]) > max(one[0], other[0]) and min(one[3], other[3]) > max(one[1], other[1])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(places, sizes), max_size=30))
 def test_no_name_is_over_another_or_outside(named):
     points = np.array([place for place, _ in named]).reshape(-1, 2)

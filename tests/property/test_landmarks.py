@@ -33,7 +33,6 @@ def test_letterbox_holds_the_whole_film(width, height, size):
     assert np.ptp(corners, axis=0).max() == pytest.approx(max(box.inner))
 
 
-@settings(deadline=None)
 @given(width=st.integers(200, 3000), height=st.integers(200, 3000), x=st.floats(0.1, 0.9), y=st.floats(0.1, 0.9))
 def test_film_to_heatmap_and_back(width, height, x, y):
     box = Letterbox.of((width, height), (128, 128))
@@ -46,7 +45,7 @@ def test_film_to_heatmap_and_back(width, height, x, y):
     assert 0.8 < confidence.item() <= 1
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**31))
 def test_dark_finds_noisy_gaussians(seed):
     generator = torch.Generator().manual_seed(seed)
@@ -65,7 +64,6 @@ def test_affine_can_be_undone(seed, epoch, film):
     np.testing.assert_allclose(back, points, atol=1e-6)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(shares, st.floats(-3, 3)), min_size=1, max_size=8))
 def test_adaptive_wing_is_never_negative_and_grows(pairs):
     target = torch.tensor([y for y, _ in pairs]).view(1, -1, 1, 1)

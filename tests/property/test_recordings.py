@@ -136,7 +136,7 @@ def recorded_run(conf, actions):
     return recorder
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(
     conf=st.sampled_from(["", "expandable_segments:True"]),
     actions=st.lists(ACTION, min_size=2, max_size=50),

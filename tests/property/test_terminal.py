@@ -66,7 +66,7 @@ def drawn(one, width):
 
 
 @pytest.mark.parametrize("name", TABLES)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(width=WIDTHS)
 def test_no_number_is_cut(name, width):
     one = TABLES[name]
@@ -81,7 +81,7 @@ def test_no_number_is_cut(name, width):
         assert figure in text
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(WIDTHS, st.lists(st.from_regex(r"[a-z0-9-]{1,20}( [a-z]{1,12})?", fullmatch=True), min_size=1, max_size=4))
 def test_no_word_of_a_name_is_broken(width, names):
     one = terminal.make_table(("name", "batch", "source", "made"))
@@ -96,7 +96,7 @@ def test_no_word_of_a_name_is_broken(width, names):
 CELLS = st.one_of(st.floats(-1e9, 1e9).map("{:+.2f}".format), st.integers(0, 10**12).map(str), st.just("-"))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(WIDTHS, st.integers(1, 12).flatmap(lambda n: st.lists(st.tuples(*[CELLS] * n), min_size=1, max_size=4)))
 def test_no_number_of_a_table_of_any_shape_is_cut(width, rows):
     one = terminal.make_table(("landmark", *(f"column {place}" for place in range(len(rows[0])))))

@@ -84,7 +84,7 @@ def test_a_long_timeline_keeps_its_highest_moment():
 SIZES = st.integers(0, 40 * MIB)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), sizes=st.lists(SIZES, min_size=1, max_size=25))
 def test_the_sum_is_the_peak_to_the_byte(data, sizes):
     kinds = data.draw(st.lists(st.sampled_from(KINDS[:-1]), min_size=len(sizes), max_size=len(sizes)))
