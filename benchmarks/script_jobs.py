@@ -479,17 +479,17 @@ def segkit():
     sys.path.insert(0, str(SCRIPTS))
     from segkit.models import LightUNet
 
-    def step(run, batch):
-        losses = run.model(batch[0], return_loss=True, gt=batch[1])
-        loss = sum(part.mean() for part in losses.values())
-        run.backward(loss)
-        run.update()
-        return loss
+    class Summed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = LightUNet(24, 5)
+
+        def forward(self, img, gt):
+            return sum(part.mean() for part in self.network(img, return_loss=True, gt=gt).values())
 
     return Job(
-        model=partial(LightUNet, 24, 5),
-        batch=lambda n: (torch.rand(n, 3, 128, 128), torch.randint(0, 5, (n, 128, 128))),
-        step=step,
+        model=Summed,
+        batch=lambda n: {"img": torch.rand(n, 3, 128, 128), "gt": torch.randint(0, 5, (n, 128, 128))},
         optimizer=adam,
         late_zero_grad=True,
     ), 6

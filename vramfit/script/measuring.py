@@ -14,6 +14,7 @@ from vramfit.postmortem.out_of_memory import report_out_of_memory
 from vramfit.script.card_recorder import CardRecorder, peaks_kept
 from vramfit.script.landlock import confine_writes
 from vramfit.script.loaders import noted_batches, short_loaders
+from vramfit.script.native_files import native_files
 from vramfit.script.observer import Observer
 from vramfit.script.outcome import Measured, Outcome, Request
 from vramfit.script.outside import nothing_outside
@@ -31,6 +32,7 @@ class MeasuredScript(ScriptProcess):
         super().__init__(request)
         assert request.on_card is not None
         self.asked = request.on_card
+        self.writes_are_held = not self.asked.whole_run
         self.memory: CardMemory = self.asked.open_memory()
         self.recorder = CardRecorder(self.memory)
         steps = sys.maxsize if self.asked.whole_run else request.steps
@@ -48,6 +50,7 @@ class MeasuredScript(ScriptProcess):
                 stack.enter_context(first_of_ranks(nullcontext))
                 stack.enter_context(short_loaders(self.observer))
                 stack.enter_context(scratch_files(self.files))
+                stack.enter_context(native_files(self.files))
                 confined = confine_writes([self.request.scratch, Path("/dev")])
                 stack.enter_context(nothing_outside(processes=confined))
             yield

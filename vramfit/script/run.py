@@ -89,7 +89,8 @@ def _checked(outcome: Outcome | None, command: Command, said: "_Said", timeout_s
         raise ScriptFailed(f"'{command.name}' {_how_it_ended(said.code)}{said.tail}", exit_code=max(1, said.code))
     if outcome.ending == "failed":
         raise ScriptFailed(
-            f"'{command.name}' failed by itself with exit code {outcome.exit_code}{said.tail}",
+            f"'{command.name}' failed by itself with exit code {outcome.exit_code}"
+            f"{said.tail.removesuffix('.') + outcome.error if outcome.error else said.tail}",
             exit_code=outcome.exit_code,
         )
     if outcome.ending == "not traceable":

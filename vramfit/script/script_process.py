@@ -27,6 +27,10 @@ from vramfit.script.outcome import Ending, Outcome, Request
 from vramfit.script.scratch_files import ScratchFiles
 
 _BY_HAND = "It has no optimizer of torch, and moves its weights itself: a step is a backward pass."
+_HELD = (
+    "; in a run of a few steps the system lets no library write files past Python's own functions: have what it makes "
+    "on disk beforehand, or use --whole-run on a card."
+)
 _OURS = str(Path(__file__).parents[1])
 _TORCH = str(Path(torch.__file__).parent)
 _STANDARD = str(Path(os.__file__).parent)
@@ -37,6 +41,7 @@ class ScriptProcess(ABC):
 
     observer: Observer
     refusal = ("cannot be followed without a card", "run it on a card")
+    writes_are_held = True  # whether what is written past Python's functions is refused
 
     def __init__(self, request: Request) -> None:
         self.request = request
@@ -76,7 +81,7 @@ class ScriptProcess(ABC):
         if isinstance(error, (NeedsValues, NotTraceable)) or _is_of_ours(error):
             self.end("not traceable", error=explained(error, self.request.command, self.refusal))
         traceback.print_exception(error.with_traceback(_without_ours(error)))
-        self.end("failed", exit_code=1)
+        self.end("failed", exit_code=1, error=_HELD if self.writes_are_held and is_denied(error) else "")
 
     def end(self, ending: Ending, *, exit_code: int = 0, error: str = "", note: str = "") -> NoReturn:
         """Hand over what was seen, and end this process without running more of the script."""
@@ -151,17 +156,34 @@ def _failed_late(error: BaseException) -> str:
     )
 
 
+def is_denied(error: BaseException) -> bool:
+    """Whether the system refused to open a file, as libraries say it that open theirs past Python."""
+    words = str(error).lower()
+    return isinstance(error, PermissionError) or "permission denied" in words or "unable to open database" in words
+
+
 def _is_of_ours(error: BaseException) -> bool:
-    """Whether an error came from what stands in for a card; one of syntax came before any line of the script ran."""
+    """Whether an error came from what stands in for a card; one of syntax came before any line of the script ran.
+
+    What stands in for functions of files hands on what the system says, and a wrong index is wrong on a card, too.
+    """
     frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and frames[-1].filename.startswith(_OURS) and not isinstance(error, SyntaxError)
+    last = frames[-1].filename if frames else ""
+    return (
+        last.startswith(_OURS) and not last.endswith("_files.py") and not isinstance(error, (SyntaxError, IndexError))
+    )
 
 
 def _without_ours(error: BaseException) -> TracebackType | None:
-    """The traceback from the script's first line on; none of what is wrong before that runs."""
+    """The traceback from the script's first line to the last that is not ours; none of what is wrong before it runs."""
     trace = error.__traceback__
     while trace is not None and _is_ours(trace.tb_frame):
         trace = trace.tb_next
+    part = last = trace
+    while part is not None:
+        last, part = (last if _is_ours(part.tb_frame) else part), part.tb_next
+    if last is not None:
+        last.tb_next = None
     return trace
 
 

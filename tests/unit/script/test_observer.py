@@ -1,10 +1,12 @@
 """What is read from a script's steps, without a script."""
 
+import sqlite3
+
 import pytest
 import torch
 
 from vramfit.script.observer import samples_in
-from vramfit.script.script_process import own_search
+from vramfit.script.script_process import is_denied, own_search
 
 IMAGES = torch.zeros(8, 3, 16, 16)
 WORDS = torch.zeros(35, 20, dtype=torch.int64)  # the sequence first
@@ -42,3 +44,17 @@ def test_a_batch_that_doubles_is_told_of(samples, told):
 
 def test_a_batch_of_another_length_is_no_search():
     assert not own_search((16, 32, 40))
+
+
+@pytest.mark.parametrize(
+    ("error", "denied"),
+    [
+        (PermissionError(13, "Permission denied", "cache.h5"), True),
+        (RuntimeError("unable to open file <a> in read-write mode: Permission denied (13)"), True),
+        (sqlite3.OperationalError("unable to open database file"), True),
+        (FileNotFoundError(2, "No such file or directory", "data"), False),
+        (RuntimeError("CUDA error"), False),
+    ],
+)
+def test_a_write_that_the_system_refused_is_known(error, denied):
+    assert is_denied(error) is denied

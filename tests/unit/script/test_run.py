@@ -419,6 +419,26 @@ def test_its_traceback_shows_its_own_lines_alone(here, capfd):
     assert "vramfit" not in said
 
 
+def test_a_file_that_is_missing_is_the_scripts_own_error(here, capfd):
+    (here / "train.py").write_text("def load():\n    return open('missing.csv')\nload()\n")
+    with pytest.raises(ScriptFailed, match="exit code 1"):
+        watch_script(Command("file", "train.py"), CARD)
+    said = capfd.readouterr().err
+    assert said.endswith("FileNotFoundError: [Errno 2] No such file or directory: 'missing.csv'\n")
+    assert "in load" in said
+    assert "vramfit" not in said
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Landlock is Linux's")
+def test_a_write_that_the_system_refuses_is_explained(here):
+    (here / "train.py").write_text(
+        "import sqlite3\nsqlite3.connect('file:runs.db', uri=True).execute('create table a (b)')\n"
+    )
+    with pytest.raises(ScriptFailed, match="unable to open database file; in a run of a few steps"):
+        watch("train.py")
+    assert not (here / "runs.db").exists()
+
+
 def test_a_script_that_never_steps_is_said_not_to(here):
     (here / "train.py").write_text("print('nothing')\n")
     with pytest.raises(NotTraceable, match="without an optimizer step"):
