@@ -22,6 +22,36 @@ if TYPE_CHECKING:
 BATCH_AXIS = "batch"
 
 
+def require_axis(axis: str, lengths: str | None, buckets: int | None, multiple: int | None) -> None:
+    """Refuse options of lengths without an axis.
+
+    Raises:
+        UsageError: names the option, and what to give beside it.
+
+    """
+    if axis == BATCH_AXIS and lengths is not None:
+        raise UsageError("--lengths says how long samples are along an axis; name it with --axis tokens or image-size.")
+    if axis == BATCH_AXIS and multiple is not None:
+        raise UsageError("--length-multiple rounds lengths along an axis; name it with --axis, or leave it out.")
+    if lengths is None and buckets is not None:
+        raise UsageError(
+            "--buckets is at how many of the --lengths a batch is proven; give --lengths, or leave it out."
+        )
+
+
+def require_one_case(axis: str, html: Path | None, cases: list[Case], *, slurm: bool) -> None:
+    """Refuse options that an axis has no answer for.
+
+    Raises:
+        UsageError: names the option, and what to do.
+
+    """
+    if axis != BATCH_AXIS and (html is not None or len(cases) > 1):
+        raise UsageError("--axis answers for one card and one job, without --html; ask for each by itself.")
+    if axis != BATCH_AXIS and slurm:
+        raise UsageError("--slurm is of one plan, and --axis has one for each length; leave one of them out.")
+
+
 def answer_axis(
     case: Case,
     axis: str,
@@ -70,7 +100,7 @@ def _lengths(case: Case, axis: str, asked: tuple[str, int, int], *, export: Path
 
 
 def _longest(case: Case, axis: str, multiple: int, *, export: Path | None, as_json: bool) -> None:
-    from vramfit.probe.lengths import LongestSearch
+    from vramfit.probe.longest import LongestSearch
     from vramfit.report.lengths import show_longest
 
     if export is not None:

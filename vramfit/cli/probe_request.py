@@ -1,5 +1,6 @@
 """What `vramfit probe` is asked: a case for each row of its table, read from options."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -8,13 +9,13 @@ from vramfit.cli.options import is_factory
 from vramfit.errors import UsageError
 from vramfit.jobs.hub.options import HubOptions
 from vramfit.probe.request import ProbeRequest
-from vramfit.units import parse_image_size
+from vramfit.units import format_size, parse_image_size
 
 if TYPE_CHECKING:
     from vramfit.jobs.job import Job
     from vramfit.prediction.frontier import Frontier
     from vramfit.probe.probe import OnTrial
-    from vramfit.records import Lever, Profile, Schedule
+    from vramfit.records import Lever, Profile, Schedule, Trial
 
 Size = tuple[int, int]
 
@@ -137,6 +138,17 @@ def named_levers(levers: str | None) -> "tuple[Lever, ...]":
     from vramfit.jobs.levers.text import parse_levers
 
     return () if levers in (None, FREE, AUTO) else parse_levers(levers or NONE)
+
+
+def keeping(trials: "list[Trial]", told: Callable[[str], None]) -> "OnTrial":
+    """Keeps every trial, and tells of each."""
+
+    def on_trial(trial: "Trial") -> None:
+        trials.append(trial)
+        verdict = trial.verdict.value.replace("_", " ")
+        told(f"{trial.source} batch {trial.micro_batch}, {format_size(trial.device_used_bytes)}, {verdict}")
+
+    return on_trial
 
 
 def _on_gpu(case: Case, gpu: str) -> Case:

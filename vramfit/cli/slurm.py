@@ -1,11 +1,12 @@
 """`vramfit probe --slurm`: what to ask a cluster for."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vramfit.cli.probe_request import Case
     from vramfit.jobs.job import Job
-    from vramfit.records import Schedule, Trial
+    from vramfit.records import Profile, Schedule, Trial
 
 
 def slurm_sentences(plans: "Iterable[tuple[Job, str, Trial]]", schedule: "Schedule") -> list[str]:
@@ -23,6 +24,16 @@ def slurm_sentences(plans: "Iterable[tuple[Job, str, Trial]]", schedule: "Schedu
         run_s = None if known is None else schedule.epochs * schedule.epoch_time_s(trial.micro_batch / known)
         lines.append(slurm_line(_known(card), run_host_bytes(job, trial.micro_batch), run_s))
     return [*dict.fromkeys(lines), slurm_remark(WORKERS)]
+
+
+def slurm_of_plans(results: "Sequence[tuple[Case, Profile]]") -> list[str]:
+    """What to ask a cluster for, of each plan."""
+    planned = [
+        (case.job(), profile.machine.card or "gpu", trial)
+        for case, profile in results
+        if (trial := profile.trial(profile.plan.micro_batch)) is not None
+    ]
+    return slurm_sentences(planned, results[0][1].schedule)
 
 
 def _known(card: str) -> str:

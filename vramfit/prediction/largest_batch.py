@@ -32,13 +32,17 @@ class Foretelling(Protocol):
 
 @dataclass
 class LargestBatch:
-    """One search under way: `low` fits, `high` does not; sizes are multiples of `stride`."""
+    """One search under way: `low` fits, `high` does not; sizes are multiples of `stride`.
+
+    The second trace is made at `reach` times where the first leads; beyond the answer it covers that for other cards.
+    """
 
     predictor: Foretelling
     budget_bytes: int
     high: int
     low: int = 0
     stride: int = 1
+    reach: float = 1.0
     proven: dict[int, Trial] = field(default_factory=dict)
     refused: list[int] = field(default_factory=list)
 
@@ -49,10 +53,10 @@ class LargestBatch:
             NotTraceable: the step cannot be traced at any size.
 
         """
-        self._judge(self._first())
+        self.judge(self._first())
         while (size := self._next()) is not None:
             try:
-                self._judge(self.predictor.proven(size))
+                self.judge(self.predictor.proven(size))
             except NotTraceable:
                 self._refuse(size)
         return self.low
@@ -70,7 +74,8 @@ class LargestBatch:
                     break
         raise failures[0]
 
-    def _judge(self, trial: Trial) -> None:
+    def judge(self, trial: Trial) -> None:
+        """Take in a trial that says of its micro-batch whether it fits."""
         self.proven[trial.micro_batch] = trial
         if trial.verdict is Verdict.FITS:
             self.low = max(self.low, trial.micro_batch)
@@ -100,7 +105,7 @@ class LargestBatch:
         """Where the curve meets the budget; without one, where a line through what every sample adds does."""
         near = self._where_used_meets_budget()
         if self.predictor.foretold(self._up(self.low + 1)) is None:
-            return near
+            return int(self.reach * near)
         return gallop(self._seems_to_fit, self.low, self.high, near)
 
     def _seems_to_fit(self, size: int) -> bool:

@@ -5,7 +5,7 @@ Sizes in bytes, times in seconds.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,7 +30,7 @@ from vramfit.records import Budget, Lever, Trial, Verdict
 
 # The planner stops looking for time once within this share of the plain step's.
 TOLERANCE = 0.002
-_COMPARED = 4  # the micro-batch at which a lever is judged by its time
+COMPARED = 4  # the micro-batch at which a lever is judged by its time
 _REFINEMENTS = 5
 _SPARE = 0.012  # of the budget; less is not worth another look
 # Of the budget, kept free: a rewritten trace is not quite what a traced recomputation takes (see `levered`).
@@ -205,26 +205,28 @@ class LeverSearch:
         return int(small + (limit - first) * (large - small) / max(1, second - first))
 
 
-def freed_job(job: Job, card: Card) -> Job:
+def freed_job(job: Job, card: Card, seconds_of: Callable[[Job, Card], float] | None = None) -> Job:
     """The job with every free lever, those that may be slower only where they are predicted not to be.
 
     The job itself where there is none. One whose step cannot be traced at the batch of comparison goes without those
-    that are compared.
+    that are compared. `seconds_of` gives a step's time at that batch, `COMPARED`, where many cards share its traces;
+    by default a trace is made.
 
     """
+    seconds_of = seconds_of or _seconds_of
     free = free_levers(job)
     freed = replace(job, levers=in_order((*job.levers, *free))) if free else job
     for lever in levers_to_compare(job, card):
         with_it = replace(freed, levers=in_order((*freed.levers, lever)))
         try:
-            freed = with_it if _seconds_of(with_it, card) <= _seconds_of(freed, card) else freed
+            freed = with_it if seconds_of(with_it, card) <= seconds_of(freed, card) else freed
         except NotTraceable:
             continue
     return freed
 
 
 def _seconds_of(job: Job, card: Card) -> float:
-    trace = trace_step(job, _COMPARED, steps=1, validation=False, capability=card.compute_capability)
+    trace = trace_step(job, COMPARED, steps=1, validation=False, capability=card.compute_capability)
     return step_time_s(trace.part("step 1"), card)
 
 

@@ -107,13 +107,15 @@ def allocator_note(job: Job) -> str:
 
 
 class Predictor(TracePredictor):
-    """Predicts trials of one job on one card."""
+    """Predicts trials of one job on one card; from `traces` that were made for others like it, where they are given."""
 
-    def __init__(self, job: Job, card: Card, budget: Budget, policy: ValuePolicy = ASSUMED) -> None:
+    def __init__(
+        self, job: Job, card: Card, budget: Budget, policy: ValuePolicy = ASSUMED, traces: TraceSeries | None = None
+    ) -> None:
         self.job = job
         self.policy = policy
         super().__init__(
-            TraceSeries(partial(trace_step, job, capability=card.compute_capability, policy=policy)),
+            traces or TraceSeries(partial(trace_step, job, capability=card.compute_capability, policy=policy)),
             card,
             budget,
             cudnn_benchmark=job.cudnn_benchmark,

@@ -1,4 +1,4 @@
-"""What fits at each length: the largest batch at a few lengths, or the longest samples at one batch."""
+"""What fits at each length: the largest batch at a few of them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from vramfit._version import __version__
 from vramfit.choices import BUCKETS
-from vramfit.errors import NothingFits, NotTraceable, UsageError
-from vramfit.jobs.axis import AXES, at_length, axis_named, lengths_of
+from vramfit.errors import NothingFits
+from vramfit.jobs.axis import at_length, axis_named, lengths_of
 from vramfit.jobs.job import Job, job_key
-from vramfit.plan.choose import excess_of
 from vramfit.plan.length_plan import LengthPlan, ProvenLength, samples_by_length
 from vramfit.plan.lengths import Length, Lengths, choose_lengths, covers, name_of, read_lengths
 from vramfit.plan.search import CEILING, Search, Tried
@@ -21,7 +20,6 @@ from vramfit.probe.fit import with_free_levers
 from vramfit.probe.probe import Probe
 from vramfit.probe.request import MemoryLimits, ProbeRequest
 from vramfit.records import Schedule, Trial, Verdict
-from vramfit.units import format_size
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
@@ -32,8 +30,6 @@ SEARCHED = 6
 _LESS = 0.99
 # A batch is tried that is larger than a proven one by this factor.
 _WORTHWHILE = 1.03
-# The longest samples that are looked for, in steps of the multiple.
-_LONGEST = 65_536
 JobAt = Callable[[Length], Job]
 OnLength = Callable[[Length, Trial], None]
 
@@ -235,63 +231,6 @@ def _filled(trial: Trial) -> int:
     used = trial.device_used_bytes or 0
     spare = trial.budget_bytes - (trial.device_used_band_bytes[1] if trial.device_used_band_bytes else used)
     return int(trial.micro_batch * (1 + _LESS * spare / max(1, used)))
-
-
-@dataclass
-class LongestSearch:
-    """A search for the longest samples of which one batch fits; `make` gives the job at a length.
-
-    Lengths are multiples of `multiple`, images squares. A length that the network does not take counts as too long.
-    """
-
-    make: JobAt
-    axis: str
-    batch: int
-    request: ProbeRequest
-    multiple: int
-    on_trial: OnLength
-    trials: dict[Length, Trial] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    def run(self) -> list[tuple[Length, Trial]]:
-        """Every trial, in ascending order of length; the last that fits is the answer.
-
-        Raises:
-            NothingFits: not even the shortest fits.
-            NotTraceable: the step cannot be traced at any length.
-
-        """
-        tried: list[Tried] = []
-        search = Search(maximum=_LONGEST, budget_bytes=self._backend(1).budget.budget_bytes)
-        while (steps := search.next_size(tried)) is not None:
-            tried.append(replace(self._tried(steps), micro_batch=steps))
-        found = sorted(self.trials.items())
-        if search.answer(tried) is None:
-            length, trial = found[0]
-            raise NothingFits(
-                f"Batch {self.batch} does not fit in {format_size(trial.budget_bytes)} even with samples of "
-                f"{name_of(length)}: it {excess_of(trial)}; name a smaller --batch-size."
-            )
-        return found
-
-    def _tried(self, steps: int) -> Tried:
-        try:
-            trial = self._backend(steps).trial(self.batch)
-        except (NotTraceable, UsageError) as error:
-            if not self.trials:
-                raise
-            self.notes[:] = [f"Samples of {name_of(self._length(steps))} are refused: {error}"]
-            return Tried(steps, Verdict.OVER_BUDGET)
-        self.trials[self._length(steps)] = trial
-        self.on_trial(self._length(steps), trial)
-        return Tried.of(trial)
-
-    def _backend(self, steps: int) -> Backend:
-        job = with_free_levers(self.make(self._length(steps)), self.request)
-        return open_backend(job, job, self.request)
-
-    def _length(self, steps: int) -> Length:
-        return (steps * self.multiple,) * AXES[self.axis]
 
 
 def _schedule(lengths: Lengths, schedule: Schedule) -> Schedule:

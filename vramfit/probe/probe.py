@@ -90,7 +90,6 @@ class Probe:
     def _planned(self, *, batch_norm: bool) -> Plan:
         answer = self._find()
         if not self.request.batch_sizes:
-            self._forget_beyond(answer + 1)
             self._fill_rows(answer)
             self._note_if_odd(answer)
         trials = self._latest()
@@ -162,14 +161,11 @@ class Probe:
         if self.request.batch_sizes:
             return Search(candidates=self.request.batch_sizes, maximum=self.maximum, anchored=self.backend.can_spill)
         guess = self.backend.guess(self.maximum)
-        # A prediction costs nothing more and is exact about itself: begin with its answer.
-        budget = self.backend.budget.budget_bytes if self.backend.source == "measured" else None
-        return Search(maximum=self.maximum, guess=guess or None, budget_bytes=budget, anchored=self.backend.can_spill)
-
-    def _forget_beyond(self, past: int) -> None:
-        """Leave out predictions that only led the search; what a card was seen to do is kept."""
         if self.backend.source == "predicted":
-            self.trials = [trial for trial in self.trials if trial.micro_batch <= past]
+            # A prediction is exact about itself: its answer, and the size above that does not fit, are all to see.
+            return Search(minimum=guess or 1, maximum=min(self.maximum, (guess or 0) + 1), guess=guess)
+        budget = self.backend.budget.budget_bytes
+        return Search(maximum=self.maximum, guess=guess or None, budget_bytes=budget, anchored=self.backend.can_spill)
 
     def _fill_rows(self, answer: int) -> None:
         """Try the table's other rows; a choice by speed needs them, a job that fails in one does not end the probe."""

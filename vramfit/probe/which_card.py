@@ -1,31 +1,28 @@
-"""Which card for a job: every card's best micro-batch, how long its run takes and what it costs, and three picks.
+"""Which card for a job: what a probe of each would plan, how long its run takes and what it costs, and three picks.
 
-Cards share traces and replays (`SharedTraces`); the picks are proven each on its own. Micro-batches are tried on a
-grid, so a card's largest may be a little larger than is said: the question is which card, and `fit` finds its batch.
+Every card is planned for by the rules of `fit`, with the levers that cost no time on it. Cards share traces and replays
+(`SharedTraces`), which moves a peak by a few MiB; the picks are proven each on its own.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 from vramfit.cards import Card
 from vramfit.errors import NothingFits, UsageError
-from vramfit.jobs.job import Job
-from vramfit.jobs.levers.apply import free_levers
-from vramfit.jobs.levers.text import in_order
-from vramfit.plan.choose import NEAR_BEST, choose_trial
-from vramfit.plan.search import CEILING
+from vramfit.jobs.job import Job, empty_model, has_batch_norm
+from vramfit.measure.machine import read_machine
+from vramfit.prediction.lever_search import COMPARED, freed_job
 from vramfit.prediction.predict import Predictor, card_budget
-from vramfit.prediction.shared_traces import SharedPredictor, SharedTraces
-from vramfit.probe.fit import require_splittable
+from vramfit.prediction.shared_traces import SharedPredictor, SharedSteps, SharedTraces
+from vramfit.probe.backend import PredictedBackend
+from vramfit.probe.fit import require_splittable, tell_nobody
+from vramfit.probe.probe import Probe
 from vramfit.probe.request import ProbeRequest
-from vramfit.records import Lever, Record, Schedule, Trial, Verdict
-
-# Micro-batches that are tried where none are named: each is a half or a third more than the one before.
-_GRID = sorted({step * 2**power for power in range(1, 16) for step in (2, 3)} | {1, 2, 3})
+from vramfit.records import Lever, Machine, Plan, Record, Schedule, Trial, Verdict
 
 
 class CardChoice(Record):
-    """One card that holds a job: the trial of its micro-batch, the time of the whole run, and its price.
+    """One card that holds a job: its levers, the trial of its micro-batch, the time of the whole run, and its price.
 
     `accumulation_steps` passes make an optimizer step. `price_per_hour` is None where no price is known of the card.
     """
@@ -35,6 +32,7 @@ class CardChoice(Record):
     accumulation_steps: int
     run_time_s: float
     run_time_band_s: tuple[float, float]
+    levers: tuple[Lever, ...] = ()
     price_per_hour: float | None = None
 
     @property
@@ -63,8 +61,13 @@ class WhichCard:
     too_small: tuple[Card, ...]
     picks: Mapping[str, CardChoice]
     schedule: Schedule
-    levers: tuple[Lever, ...] = ()
     unused_prices: tuple[str, ...] = ()
+
+    @property
+    def levers(self) -> tuple[Lever, ...]:
+        """The levers of the plan on every card that holds the job."""
+        first, *others = (choice.levers for choice in self.holds)
+        return tuple(lever for lever in first if all(lever in levers for levers in others))
 
 
 def which_card(
@@ -79,7 +82,7 @@ def which_card(
     Args:
         job: what to train.
         request: its batch sizes, effective batch, objective, limits and schedule, and whether levers that cost no time
-            are added; a memory order, which is faster on some cards alone, is the job's own.
+            on a card are added there.
         cards: those to choose from.
         prices: money an hour by the card's name; a card without one is never the cheapest.
         on_card: called before each card is weighed.
@@ -87,119 +90,105 @@ def which_card(
     Raises:
         NothingFits: no card holds the job.
         NotTraceable: the step cannot run on storage-less tensors.
-        UsageError: the request asks for the card that is here, or for levers to be chosen; or a lever cannot add up
-            the gradients of an effective batch.
+        UsageError: the request asks for the card that is here, or for levers to be chosen; several cards share the
+            job; or a lever cannot add up the gradients of an effective batch.
 
     """
     if request.choose_levers or request.mode == "measure":
         raise UsageError(
-            "which card is predicted, without a search of levers: leave out --levers auto and --mode measure."
+            "which card is predicted, without a search of levers: leave out --levers auto and --mode measure, "
+            "and give them to a probe of the card that you pick."
         )
-    if request.free_levers:
-        job = replace(job, levers=in_order((*job.levers, *free_levers(job))))
-    require_splittable(job, request)
-    shared = SharedTraces(job, request.policy)
-    weighed: dict[str, CardChoice | None] = {}
+    comparison = _Comparison(job, request, prices or {})
     # The largest budget comes first: what is traced for it covers the micro-batches of all others.
     for card in sorted(cards, key=lambda card: -card.memory_bytes):
         on_card(card)
-        weighed[card.name] = _weigh(shared, card, request, micro_batches(request), (prices or {}).get(card.name))
-    picks = _picks(shared, weighed, request)
+        comparison.weigh(card)
+    picks = comparison.picks()
+    weighed = comparison.weighed
     holds = sorted((choice for choice in weighed.values() if choice), key=_quickest)
     too_small = tuple(card for card in cards if weighed[card.name] is None)
     if not holds:
         raise NothingFits(_nothing_fits(too_small))
     unused = tuple(name for name in prices or {} if name not in weighed)
-    return WhichCard(tuple(holds), too_small, picks, request.schedule, job.levers, unused)
+    return WhichCard(tuple(holds), too_small, picks, request.schedule, unused)
 
 
-def micro_batches(request: ProbeRequest) -> list[int]:
-    """The micro-batches that are tried, ascending, or in the order in which a user named them."""
-    if request.batch_sizes:
-        return list(request.batch_sizes)
-    if request.effective_batch:
-        # Those that make the effective batch of as few and as even passes as fit.
-        return sorted({-(-request.effective_batch // passes) for passes in range(1, request.effective_batch + 1)})
-    most = min(request.maximum, CEILING)
-    return sorted({size for size in _GRID if size < most} | {most})
+@dataclass
+class _Comparison:
+    """One comparison under way: each card's choice by its name, None of one that does not hold the job."""
 
+    job: Job
+    request: ProbeRequest
+    prices: Mapping[str, float]
+    weighed: dict[str, CardChoice | None] = field(default_factory=dict)
 
-def _weigh(
-    shared: SharedTraces, card: Card, request: ProbeRequest, sizes: Sequence[int], price: float | None
-) -> CardChoice | None:
-    """What the card makes of the job at one of the sizes; None where it holds none of them."""
-    budget = card_budget(card, request.limits)
-    if not budget.budget_bytes:
-        return None
-    predictor = SharedPredictor(shared, card, budget)
-    trials = _fitting(predictor, request, sizes)
-    if not trials:
-        return None
-    accumulate = request.effective_batch is not None
-    chosen = choose_trial(trials, "largest" if request.batch_sizes else request.objective, accumulate=accumulate)
-    return _choice(card, chosen, request, price)
+    def __post_init__(self) -> None:
+        self._machine: Machine = read_machine()
+        self._batch_norm = has_batch_norm(empty_model(self.job))
+        self._steps = SharedSteps(COMPARED)
+        self._shared: dict[tuple[Lever, ...], SharedTraces] = {}
 
+    def weigh(self, card: Card) -> None:
+        """Plan for a card as a probe of it would."""
+        job = freed_job(self.job, card, self._steps.seconds_of) if self.request.free_levers else self.job
+        require_splittable(job, self.request)
+        if job.levers not in self._shared:
+            self._shared[job.levers] = SharedTraces(job, self.request.policy)
+        budget = card_budget(card, self.request.limits)
+        self.weighed[card.name] = None
+        if budget.budget_bytes:
+            self._plan(SharedPredictor(self._shared[job.levers], card, budget))
 
-def _choice(card: Card, trial: Trial, request: ProbeRequest, price: float | None) -> CardChoice:
-    rate = trial.throughput_images_per_s
-    assert rate is not None
-    assert trial.step_time_s is not None
-    assert trial.step_time_band_s is not None
-    run_s = request.schedule.epochs * request.schedule.epoch_time_s(rate)
-    low, high = (run_s * side / trial.step_time_s for side in trial.step_time_band_s)
-    return CardChoice(
-        card=card,
-        trial=trial,
-        accumulation_steps=-(-(request.effective_batch or trial.micro_batch) // trial.micro_batch),
-        run_time_s=run_s,
-        run_time_band_s=(low, high),
-        price_per_hour=price,
-    )
+    def picks(self) -> dict[str, CardChoice]:
+        """The picks, each proven on its own card; one that its own replay refuses is planned for by that alone."""
+        while True:
+            picks = _best(list(filter(None, self.weighed.values())))
+            refused = [choice for choice in picks.values() if not self._holds(choice)]
+            if not refused:
+                return picks
+            for choice in refused:
+                self._plan(self._exact(choice))
 
+    def _plan(self, predictor: Predictor) -> None:
+        card = predictor.card
+        backend = PredictedBackend(predictor, predictor.budget, self._machine)
+        probe = Probe(backend, self.request, tell_nobody, cards=self.job.cards)
+        try:
+            plan = probe.plan(batch_norm=self._batch_norm)
+        except NothingFits:
+            self.weighed[card.name] = None
+            return
+        trial = next(trial for trial in reversed(probe.trials) if trial.micro_batch == plan.micro_batch)
+        self.weighed[card.name] = self._choice(predictor, plan, trial)
 
-def _fitting(predictor: SharedPredictor, request: ProbeRequest, sizes: Sequence[int]) -> list[Trial]:
-    """Trials that fit: the first of those that a user named, else the largest and smaller ones that are as fast."""
-    if request.batch_sizes:
-        fits = (trial for trial in map(predictor.trial, sizes) if trial.verdict is Verdict.FITS)
-        return [trial for trial in [next(fits, None)] if trial is not None]
-    largest = _largest(predictor, sizes)
-    trials: list[Trial] = []
-    for size in reversed(sizes[:largest]):
-        trial = predictor.trial(size)
-        if trial.verdict is Verdict.FITS:
-            trials.append(trial)
-        if _is_slower(trial, trials):
-            break
-    return trials
+    def _choice(self, predictor: Predictor, plan: Plan, trial: Trial) -> CardChoice:
+        rate = trial.throughput_images_per_s
+        assert rate is not None
+        assert trial.step_time_s is not None
+        assert trial.step_time_band_s is not None
+        schedule = self.request.schedule
+        run_s = schedule.epochs * schedule.epoch_time_s(rate)
+        low, high = (run_s * side / trial.step_time_s for side in trial.step_time_band_s)
+        return CardChoice(
+            card=predictor.card,
+            trial=trial,
+            accumulation_steps=plan.accumulation_steps,
+            run_time_s=run_s,
+            run_time_band_s=(low, high),
+            levers=predictor.job.levers,
+            price_per_hour=self.prices.get(predictor.card.name),
+        )
 
+    def _exact(self, choice: CardChoice) -> Predictor:
+        """Predicts for the card of a choice by replays of its own."""
+        shared, card = self._shared[choice.levers], choice.card
+        budget = card_budget(card, self.request.limits)
+        return Predictor(shared.job, card, budget, self.request.policy, shared.series(card))
 
-def _largest(predictor: SharedPredictor, sizes: Sequence[int]) -> int:
-    """How many of the sizes fit, where memory grows with them; by halves."""
-    low, high = 0, len(sizes)
-    while low < high:
-        middle = (low + high) // 2
-        if predictor.trial(sizes[middle]).verdict is Verdict.FITS:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-def _is_slower(trial: Trial, trials: Sequence[Trial]) -> bool:
-    best = max((one.throughput_images_per_s or 0.0 for one in trials), default=0.0)
-    return (trial.throughput_images_per_s or 0.0) < (1 - NEAR_BEST) * best
-
-
-def _picks(shared: SharedTraces, weighed: dict[str, CardChoice | None], request: ProbeRequest) -> dict[str, CardChoice]:
-    """The picks, each proven on its own card; one that its own replay refuses is weighed anew with smaller sizes."""
-    while True:
-        picks = _best(list(filter(None, weighed.values())))
-        refused = [choice for choice in picks.values() if not _holds(shared, choice, request)]
-        if not refused:
-            return picks
-        for choice in refused:
-            smaller = [size for size in micro_batches(request) if size < choice.trial.micro_batch]
-            weighed[choice.card.name] = _weigh(shared, choice.card, request, smaller, choice.price_per_hour)
+    def _holds(self, choice: CardChoice) -> bool:
+        exact = self._exact(choice)
+        return exact.trial_of(exact.trace(choice.trial.micro_batch)).verdict is Verdict.FITS
 
 
 def _quickest(choice: CardChoice) -> tuple[float, int]:
@@ -216,12 +205,6 @@ def _best(choices: Sequence[CardChoice]) -> dict[str, CardChoice]:
         "smallest": min(choices, key=lambda choice: (choice.card.sold_gib, choice.run_time_s)),
     }
     return picks | ({"cheapest": min(priced, key=lambda choice: choice.cost or 0.0)} if priced else {})
-
-
-def _holds(shared: SharedTraces, choice: CardChoice, request: ProbeRequest) -> bool:
-    exact = Predictor(shared.job, choice.card, card_budget(choice.card, request.limits), request.policy)
-    trial = exact.trial_of(shared.series(choice.card).at(choice.trial.micro_batch))
-    return trial.verdict is Verdict.FITS
 
 
 def _nothing_fits(cards: Sequence[Card]) -> str:

@@ -6,13 +6,13 @@ from typing import TextIO
 from rich.table import Table
 from rich.text import Text
 
-from vramfit.cards import find_card
+from vramfit.cards import CARDS, find_card
 from vramfit.errors import UnknownCard
 from vramfit.jobs.levers.apply import settled_key
 from vramfit.jobs.levers.text import levers_sentence
 from vramfit.records import Budget, Profile, Schedule, Trial, Verdict
 from vramfit.report.terminal import make_table, say, show, with_columns
-from vramfit.units import GIB, format_duration, format_duration_range, format_size
+from vramfit.units import GIB, format_duration, format_duration_range, format_gib, format_size
 
 MARK = "> "
 RISKS: dict[Verdict, str] = {
@@ -118,7 +118,19 @@ def budget_sentence(budget: Budget) -> str:
     taken = "".join(f" - {format_size(size)} {name}" for name, size in parts if size)
     asked = f"; {format_size(budget.requested_bytes)} asked" if budget.requested_bytes else ""
     context = f" (CUDA context {format_size(budget.context_bytes)} included)" if budget.context_bytes else ""
-    return f"Budget {format_size(budget.budget_bytes)}{context}: card {format_size(budget.total_bytes)}{taken}{asked}."
+    said = f"Budget {format_size(budget.budget_bytes)}{context}: card {format_size(budget.total_bytes)}{taken}{asked}"
+    return f"{said}{_of_a_smaller_card(budget)}."
+
+
+def _of_a_smaller_card(budget: Budget) -> str:
+    """That a card sold with as much as was asked for has less for a job; nothing where the card here is no larger."""
+    asked = budget.requested_bytes or 0
+    usable = [card.memory_bytes for card in CARDS if card.sold_gib * GIB == asked]
+    if asked >= budget.total_bytes or not usable:
+        return ""
+    low, high = format_gib(min(usable)), format_gib(max(usable))
+    has = high if low == high else f"{low.removesuffix(' GiB')} to {high}"
+    return f", and a card sold with {asked // GIB} GB has {has} for it: name one with --gpu"
 
 
 def plan_sentence(profile: Profile) -> str:

@@ -7,8 +7,9 @@ from typing import Any, TextIO
 
 from rich.table import Table
 
-from vramfit.jobs.levers.text import levers_sentence
+from vramfit.jobs.levers.text import levers_sentence, short_levers
 from vramfit.probe.which_card import CardChoice, WhichCard
+from vramfit.records import Lever
 from vramfit.report.page import figure, page, paragraphs, table
 from vramfit.report.plot import Chart
 from vramfit.report.table import device_cell, gib, step_cell
@@ -26,12 +27,19 @@ _ASSUMED = " (assumed: --images and --epochs say how long yours is)"
 def choices_table(answer: WhichCard) -> Table:
     """One row a card that holds the job, the quickest first; picks are marked. Money only where prices are known."""
     money = any(choice.price_per_hour is not None for choice in answer.holds)
-    drawn = make_table((*_COLUMNS, *(_OF_MONEY if money else ())))
-    for choice in answer.holds:
+    more = [_more_levers(choice, answer) for choice in answer.holds]
+    drawn = make_table((*_COLUMNS, *(_OF_MONEY if money else ()), *(("levers",) if any(more) else ())))
+    for choice, levers in zip(answer.holds, more, strict=True):
         why = ", ".join(name for name, pick in answer.picks.items() if pick.card == choice.card)
         paid = (price_cell(choice.price_per_hour), cost_cell(choice)) if money else ()
-        drawn.add_row(choice.card.name, why, *_cells(choice), *paid, style="bold" if why else None)
+        last = (short_levers(levers) if levers else "",) if any(more) else ()
+        drawn.add_row(choice.card.name, why, *_cells(choice), *paid, *last, style="bold" if why else None)
     return drawn
+
+
+def _more_levers(choice: CardChoice, answer: WhichCard) -> tuple[Lever, ...]:
+    """The levers of a card's plan that not every card's has."""
+    return tuple(lever for lever in choice.levers if lever not in answer.levers)
 
 
 def pick_sentences(answer: WhichCard) -> list[str]:
@@ -72,11 +80,18 @@ def reading_sentences(answer: WhichCard) -> list[str]:
     return [
         f"Total: training steps alone, {schedule.images} images an epoch, {schedule.epochs} epochs"
         f"{_ASSUMED if schedule.assumed else ''}; in parentheses the range that holds the true figure 9 times in 10.",
-        levers_sentence(answer.levers) if answer.levers else "Levers: none.",
-        "Predicted, not verified on these cards: micro-batches are those of a grid, in NCHW order on every card where "
-        "--gpu NAME takes the faster one, and cards of one generation share replays; the picks are proven each on its "
-        "own. Probe one with --gpu for its table.",
+        _levers_sentence(answer),
+        "Predicted, not verified on these cards: each as --gpu NAME alone would plan, but that cards of one generation "
+        "share replays, which may move a batch at the edge; the picks are proven each on its own. Probe one with --gpu "
+        "for its table.",
     ]
+
+
+def _levers_sentence(answer: WhichCard) -> str:
+    """The levers of all plans, and that some have more."""
+    said = levers_sentence(answer.levers) if answer.levers else "Levers: none."
+    differ = any(_more_levers(choice, answer) for choice in answer.holds)
+    return f"{said} Others, on the cards where they are faster, are in the column of levers." if differ else said
 
 
 def show_choices(answer: WhichCard, title: str, file: TextIO | None = None) -> None:
@@ -161,6 +176,7 @@ def _plain(choice: CardChoice) -> dict[str, Any]:
         "compute_capability": list(choice.card.compute_capability),
         **choice.trial.model_dump(mode="json", include=named),
         "accumulation_steps": choice.accumulation_steps,
+        "levers": [lever.model_dump(mode="json") for lever in choice.levers],
         "run_time_s": choice.run_time_s,
         "run_time_band_s": list(choice.run_time_band_s),
         "price_per_hour": choice.price_per_hour,

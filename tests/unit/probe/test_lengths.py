@@ -16,7 +16,8 @@ from vramfit.jobs.job import Job
 from vramfit.measure import backend as measured
 from vramfit.plan.lengths import Lengths
 from vramfit.probe import backend
-from vramfit.probe.lengths import LengthRequest, LongestSearch, fit_lengths, prove_lengths
+from vramfit.probe.lengths import LengthRequest, fit_lengths, prove_lengths
+from vramfit.probe.longest import LongestSearch
 from vramfit.probe.request import MemoryLimits, ProbeRequest
 from vramfit.records import Verdict
 from vramfit.units import GIB, KIB

@@ -14,11 +14,19 @@ from vramfit.prediction.predict import Predictor, card_budget
 from vramfit.prediction.shared_traces import SharedPredictor, SharedTraces
 from vramfit.prediction.tracing.cuda_kernels import kernel_class
 from vramfit.prediction.tracing.trace import trace_step
+from vramfit.probe.fit import run_probe
 from vramfit.probe.prices import read_prices
 from vramfit.probe.request import MemoryLimits, ProbeRequest
-from vramfit.probe.which_card import micro_batches, which_card
+from vramfit.probe.which_card import which_card
 from vramfit.records import Lever, Schedule, Verdict
-from vramfit.report.which_card import choices_document, choices_page, choices_table, pareto, pick_sentences
+from vramfit.report.which_card import (
+    choices_document,
+    choices_page,
+    choices_table,
+    pareto,
+    pick_sentences,
+    reading_sentences,
+)
 from vramfit.units import MIB
 
 SCHEDULE = Schedule(images=512, epochs=10)
@@ -132,7 +140,35 @@ def test_an_effective_batch_is_divided():
     (choice,) = which_card(convolving_job(), request, cards_of("rtx3060")).holds
     assert choice.accumulation_steps > 1
     assert choice.trial.micro_batch * choice.accumulation_steps >= 96
-    assert micro_batches(ProbeRequest(effective_batch=6)) == [1, 2, 3, 6]
+
+
+@pytest.mark.parametrize("asked", [{}, {"objective": "largest", "effective_batch": 96}])
+def test_each_card_is_planned_for_as_by_itself(asked):
+    limits = MemoryLimits.parse(vram="2GB")
+    request = ProbeRequest(schedule=SCHEDULE, free_levers=True, limits=limits, **asked)
+    answer = which_card(convolving_job(), request, cards_of("H100 PCIe,rtx4090,gtx1080ti"))
+    assert len(answer.holds) == 3
+    assert len({choice.levers for choice in answer.holds}) > 1
+    for choice in answer.holds:
+        alone = run_probe(convolving_job(), replace(request, gpu=choice.card.name))
+        assert (choice.trial.micro_batch, choice.accumulation_steps) == (
+            alone.plan.micro_batch,
+            alone.plan.accumulation_steps,
+        )
+        assert choice.levers == alone.plan.levers
+        trial = alone.trial(alone.plan.micro_batch)
+        assert choice.trial.step_time_s == pytest.approx(trial.step_time_s, rel=1e-9)
+        assert abs(choice.trial.device_used_bytes - trial.device_used_bytes) <= 4 * MIB
+
+
+def test_levers_of_some_cards_alone_have_a_column():
+    request = ProbeRequest(schedule=SCHEDULE, free_levers=True, batch_sizes=(16,))
+    answer = which_card(convolving_job(), request, cards_of("rtx4090,gtx1080ti"))
+    table = choices_table(answer)
+    assert [str(column.header) for column in table.columns][-1] == "levers"
+    said = dict(zip(table.columns[0]._cells, table.columns[-1]._cells, strict=True))
+    assert said == {"RTX 4090": "channels_last=on", "GTX 1080 Ti": ""}
+    assert "column of levers" in " ".join(reading_sentences(answer))
 
 
 def test_what_no_card_holds_is_told():

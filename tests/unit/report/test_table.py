@@ -116,6 +116,13 @@ def test_sentences_show_each_part():
     )
 
 
+def test_a_limit_below_a_larger_card_says_what_the_smaller_card_has():
+    larger = Budget(total_bytes=24 * GIB, requested_bytes=8 * GIB)
+    assert "8.00 GiB asked, and a card sold with 8 GB has 7.42 to 7.93 GiB for it" in tables.budget_sentence(larger)
+    for requested in (None, 24 * GIB, 7 * GIB + 1):
+        assert "sold with" not in tables.budget_sentence(larger.model_copy(update={"requested_bytes": requested}))
+
+
 def test_remarks_explain_bands_emulation_and_notes():
     trials = (make_trial(1, emulated=True, note="first step skipped"),)
     text = "\n".join(tables.remarks(make_profile(trials=trials, notes=("last",))))
