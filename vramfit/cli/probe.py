@@ -206,8 +206,8 @@ def probe(
             raise UsageError("which card is asked of one job: leave out --image-sizes, --axis and --export.")
         if cards is not None:
             raise UsageError(
-                "which card is asked of cards by themselves: leave out --cards, or give it with one --gpu NAME, whose "
-                "table is then of several such cards."
+                "which card is asked of cards by themselves: leave out --cards, or name one --gpu, whose table is then "
+                "that of several such cards."
             )
         answer_which_card(
             case, gpus, price=price, price_per_hour=price_per_hour, html=html, force=force, slurm=slurm, as_json=as_json

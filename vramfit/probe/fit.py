@@ -137,7 +137,10 @@ def on_cards(request: ProbeRequest, cards: int) -> ProbeRequest:
     if request.mode == "measure":
         raise UsageError(f"mode 'measure' tries one card, and {cards} share the job (--cards); use auto or predict.")
     if request.choose_levers:
-        raise UsageError(f"--levers auto is of one card, and {cards} share the job; name levers, such as fsdp.")
+        raise UsageError(
+            f"--levers auto is of one card, and {cards} share the job (--cards); name the levers in its place, such as "
+            "--levers fsdp,recompute=block."
+        )
     return replace(request, mode="predict")
 
 
@@ -197,11 +200,13 @@ def levers_for(job: Job, request: ProbeRequest) -> "Frontier":
         NothingFits: no levers make even one sample fit.
         UnknownCard: no such card.
         NotTraceable: the step cannot run on storage-less tensors.
+        UsageError: several cards share the job.
 
     """
     from vramfit.prediction.frontier import CEILING, find_frontier
     from vramfit.prediction.lever_search import LeverSearch
 
+    request = on_cards(request, job.cards)
     backend = open_predicted(job, request)
     return find_frontier(
         LeverSearch(
