@@ -80,7 +80,7 @@ def test_a_job_of_one_s_own_has_no_times_of_epochs_unless_it_is_said_how_long_it
 
 def test_a_table_that_ends_at_the_data_set_says_so(vramfit, model):
     said = vramfit("probe", "--model", model, "--gpu", "T4", "--images", "2000").out
-    assert "The table ends at batch 2000: it is the whole data set, an epoch has 2000 images." in said
+    assert "Plan: batch 2000: it is the whole data set, an epoch has 2000 images." in said
     said = vramfit("probe", "--model", model, "--gpu", "T4", "--objective", "largest").out
     assert "batch 4096: larger ones were not tried; --images says how many samples an epoch has." in said
 

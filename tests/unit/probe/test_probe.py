@@ -151,6 +151,18 @@ def test_a_predicted_table_stops_one_past_the_largest_that_fits():
     assert max(trial.micro_batch for trial in under_way.trials) == 49
 
 
+def test_a_predicted_table_that_ends_at_the_data_set_says_so_where_a_smaller_batch_is_as_fast():
+    predictor = SimpleNamespace(
+        trial=lambda size: make_trial(size, step_time_s=0.01 * size),
+        largest_that_fits=lambda most: most,
+        holds=lambda _: 1,
+    )
+    backend = PredictedBackend(predictor, Budget(total_bytes=49 * GIB), Machine(torch="2.15.0"))
+    plan = Probe(backend, ProbeRequest(schedule=Schedule(images=5)), lambda _: None).plan()
+    assert plan.micro_batch == 1
+    assert plan.notes[-1] == "The table ends at batch 5: it is the whole data set, an epoch has 5 images."
+
+
 def test_a_card_that_cannot_be_predicted_is_searched_without(monkeypatch):
     def refuse(maximum):
         raise NotTraceable("aten::nonzero in line 7")
