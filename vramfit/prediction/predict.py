@@ -49,7 +49,8 @@ def predict(
         cuDNN and cuBLAS) a fitted share, whose error the trial's bands show. Of several cards that share a job
         (`Job.cards`), the time of communication is not in it; what torch.compile compiles is predicted uncompiled.
         Values that only a card has are taken to be those of a healthy run at its largest, and the trial's `assumptions`
-        list them. Samples are as large as those of the job's `batch`.
+        list them. Samples are as large as those of the job's `batch`. What a step does only from time to time, such as
+        a penalty at every 16th, or from a later epoch on, is not in it.
 
     >>> from torch import nn, optim, randn
     >>> job = vramfit.Job(
