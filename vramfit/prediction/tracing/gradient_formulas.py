@@ -11,6 +11,7 @@ place if nothing else holds it (`can_accumulate_inplace` in input_buffer.cpp), a
 from typing import Any
 
 import torch
+from torch import Tensor
 
 _ATEN = torch.ops.aten
 _IN_PLACE: dict[Any, Any] = {
@@ -39,8 +40,17 @@ def as_on_a_card(func: Any, args: tuple[Any, ...]) -> Any:
     if torch.is_grad_enabled() or not (func in _IN_PLACE or func in _ELEMENTWISE):
         return func  # of a forward pass, or one that is computed again
     node: Any = torch._C._current_autograd_node()
-    formula = node.name().rstrip("0123456789") if node is not None else ""
+    name = node.name() if node is not None else ""
+    formula = name.rstrip("0123456789")
+    if formula == name:
+        return func  # a backward pass of a job's own: torch numbers its formulas
     if formula in _FORMULAS:
         return _IN_PLACE.get(func, func)
-    fits = formula in _OF_ELEMENTS and args[0].shape == torch.broadcast_shapes(args[0].shape, args[1].shape)
-    return _ELEMENTWISE.get(func, func) if fits else func
+    return _ELEMENTWISE.get(func, func) if formula in _OF_ELEMENTS and _is_written(node, *args[:2]) else func
+
+
+def _is_written(node: Any, value: Tensor, other: Tensor) -> bool:
+    """Whether an element-wise result is written over `value`: it is as large, and no weight that the loss was given."""
+    weight = node._saved_pos_weight
+    given = weight is not None and weight.untyped_storage()._cdata == value.untyped_storage()._cdata
+    return not given and value.shape == torch.broadcast_shapes(value.shape, other.shape)

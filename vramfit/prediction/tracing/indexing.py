@@ -43,7 +43,7 @@ def _index_put(args: tuple[Any, ...], _: tuple[int, int]) -> list[int]:
     value, indices, written = args[:3]
     masked = sum(index.dim() for index in indices if index is not None and index.dtype in _MASKS)
     accumulates = len(args) > 3 and args[3]
-    if not accumulates and (not masked or written.numel() == 1):  # one number is filled in
+    if not accumulates and (not masked or _is_filled_in(written)):
         return []
     count = _index_count(value, indices, written)
     if not accumulates:
@@ -56,6 +56,15 @@ def _index_put(args: tuple[Any, ...], _: tuple[int, int]) -> list[int]:
         0 if in_order else count * rest * value.element_size(),
         0 if _is_adjacent(indices) else _bytes(value),
     ]
+
+
+def _is_filled_in(written: Tensor) -> bool:
+    """Whether what is written where a mask is true is one number of the host's: `canDispatchToMaskedFill`.
+
+    In a backward pass zero is written, of which a trace does not know the place: taken for the host's, as mostly.
+    """
+    in_backward = torch._C._current_autograd_node() is not None
+    return written.numel() == 1 and (in_backward or not written.is_cuda)
 
 
 def _index_count(value: Tensor, indices: Sequence[Tensor | None], written: Tensor) -> int:

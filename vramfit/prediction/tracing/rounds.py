@@ -21,6 +21,7 @@ from vramfit.prediction.tracing.undecided import EndlessLoop
 _ROUNDS, _MOST_ROUNDS = 64, 1024
 _GROWN = 0.01  # of what is held: more than this in half of the rounds is growth
 _ENDLESS = ("count(", "itertools.count(", "cycle(", "itertools.cycle(", "iter(")
+_TRACE = str(Path(__file__).with_name("trace.py"))  # what calls it is no part of the step
 _NOT_THEIRS = (f"{Path(__file__).parents[2]}{os.sep}", f"{Path(torch.__file__).parent}{os.sep}")
 _Loop = tuple[int, str, int]
 
@@ -70,8 +71,7 @@ def _depth_of(frame: FrameType | None) -> int:
 
 def _loop_around(frame: FrameType | None) -> _Loop | None:
     """The line of the innermost loop without a bound in a job's own code, with its depth; None where there is none."""
-    while frame is not None:
-        path = frame.f_code.co_filename
+    while frame is not None and (path := frame.f_code.co_filename) != _TRACE:
         if not path.startswith(_NOT_THEIRS):
             bounded = _bounds(path).get(frame.f_lineno)
             if bounded is not None or not linecache.getlines(path):

@@ -58,3 +58,19 @@ def added(value):
 def test_what_the_step_itself_adds_out_of_place_stays_so_where_it_is_computed_again():
     made = blocks_of_the_gradient(lambda x: checkpoint(added, x, use_reentrant=False))
     assert made.count("new_zeros") == made.count("scatter_add") == 1
+
+
+class Gather(torch.autograd.Function):
+    """A function of a job's own, whose backward pass adds out of place."""
+
+    @staticmethod
+    def forward(ctx, value):
+        return value * 1
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient.new_zeros(SHAPE).scatter_add(1, places(gradient, *SHAPE), gradient)
+
+
+def test_a_function_that_is_named_as_one_of_torch_adds_as_it_is_written():
+    assert blocks_of_the_gradient(Gather.apply).count("scatter_add") == 1

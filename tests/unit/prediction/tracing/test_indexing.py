@@ -13,10 +13,11 @@ COUNT = ROWS * COLUMNS
 WHOLE, FLOAT = 8, 4
 
 
-def traced(function, *shapes, backward=False):
+def traced(function, *shapes, backward=False, places=False):
+    """The trace of a function; with `places` its tensors say where they are."""
     trace = Trace(1)
     recorder = Recorder(trace)
-    with cuda_everywhere(), recorder:
+    with cuda_everywhere(memories=recorder if places else None), recorder:
         given = [recorder.move(torch.empty(shape), "input").requires_grad_(backward) for shape in shapes]
         out = function(*given)
         if backward:
@@ -89,6 +90,16 @@ def written(place, values):
 )  # fmt: skip
 def test_writing_holds_positions_of_a_mask_and_sorts_where_it_adds(write, sizes) -> None:
     assert made(traced(write, (ROWS, COLUMNS)), "index_put_") == sizes
+
+
+@pytest.mark.parametrize(("number", "sizes"), [(lambda _: 0.0, []), (lambda x: x.max(), [2 * COUNT * WHOLE])])
+def test_a_number_of_the_host_is_filled_in_and_one_on_the_card_written_to_positions(number, sizes) -> None:
+    def write(x: Tensor) -> Tensor:
+        return written(lambda y: y > 0, lambda _: number(x.detach()))(x * 2)
+
+    trace = traced(write, (ROWS, COLUMNS), backward=True, places=True)
+    assert made(trace, "index_put_") == sizes
+    assert made(trace, "index_put") == [COUNT * FLOAT]  # the gradient, which is zero there
 
 
 def test_four_dimensions_of_positions_take_more_than_sorting() -> None:

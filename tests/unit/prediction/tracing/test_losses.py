@@ -61,7 +61,11 @@ def test_logsumexp_holds_the_exponentials():
 
 @pytest.mark.parametrize(
     ("weights", "blocks"),
-    [({}, ["sigmoid"]), ({"pos_weight": torch.ones(16)}, ["mul.Tensor", "add.Scalar", "sigmoid"])],
+    [
+        ({}, ["sigmoid"]),
+        ({"pos_weight": torch.ones(16)}, ["mul.Tensor", "add.Scalar", "sigmoid"]),
+        ({"pos_weight": torch.ones(SHAPE)}, ["mul.Tensor", "add.Scalar", "sigmoid"]),  # is not written over
+    ],
 )
 def test_the_gradient_of_a_binary_cross_entropy_is_computed_in_place(weights, blocks):
     def loss(outputs, targets):

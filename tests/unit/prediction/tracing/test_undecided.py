@@ -236,6 +236,23 @@ def test_rounds_of_a_loop_are_counted_anew_in_each_call() -> None:
     assert not any("holds no more in later rounds" in line for line in trace_step(job, 2).assumptions)
 
 
+def test_a_loop_that_calls_for_a_prediction_is_none_of_the_step() -> None:
+    def deep(layer: nn.Module, values: Tensor) -> Tensor:
+        blocks = nn.Sequential(*[Repeated(lambda _, rows: flagged(layer, rows))] * 70)
+        with torch.no_grad():
+            values = blocks(values)
+        return layer(values)
+
+    def flagged(layer: nn.Module, values: Tensor) -> Tensor:
+        values = layer(values)
+        return values * 2 if (values > 0).all() else values
+
+    waiting = True
+    while waiting:
+        assert said(traced(deep, samples=2)) == ["a mask keeps everything"]
+        waiting = False
+
+
 def test_nested_tensors_are_traced_as_their_parts() -> None:
     def nested(layer: nn.Module, values: Tensor) -> Tensor:
         offsets = torch.tensor([0, 3, 8], device=values.device)
