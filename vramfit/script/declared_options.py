@@ -27,6 +27,16 @@ def source_of(command: Command) -> ast.Module | None:
     return None
 
 
+def names_optimizers(tree: ast.Module | None) -> bool:
+    """Whether a script names `torch.optim`, in an import or as it uses it."""
+    nodes = list(ast.walk(tree)) if tree is not None else []
+    imported = (one.name for node in nodes if isinstance(node, ast.Import) for one in node.names)
+    modules = (f"{node.module}" for node in nodes if isinstance(node, ast.ImportFrom))
+    names = (one.name for node in nodes if isinstance(node, ast.ImportFrom) for one in node.names)
+    attributes = (node.attr for node in nodes if isinstance(node, ast.Attribute))
+    return any("optim" in name.split(".") for name in (*imported, *modules, *names, *attributes))
+
+
 def options_in(tree: ast.Module) -> list[str]:
     """The strings of a script that look like options, such as `--batch-size`, in the order of the source."""
     strings = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))

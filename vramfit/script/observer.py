@@ -53,6 +53,7 @@ class Observer:
         self._depth = 0
         self.drawn = 0  # samples that a loader made its last batch of, where it is known
         self.by_hand = False  # whether the script moves its weights itself, without an optimizer of torch
+        self.awaits_optimizer = False  # whether the script names torch's optimizers, and may first try its network out
         self._has_optimizer = False
         self._samples = 0  # of the step so far
         self._counted = False  # whether the micro-batch under way is among them
@@ -228,7 +229,9 @@ class Observer:
             original(optimizer, *args, **kwargs)
             self._has_optimizer = True
             if self.by_hand and not self.done:  # what it did before was no training
-                self.by_hand, self.steps_made = False, 0
+                self.by_hand, self.steps_made, self.batch_size = False, 0, 0
+                self.recorder.trace.marks.clear()
+                self.recorder.trace.samples.clear()
 
         return made
 
@@ -274,7 +277,7 @@ class Observer:
         self.recorder.mark(name)
 
     def _all_made(self) -> bool:
-        fewest = min(self._stepped.values(), default=self.steps_made)
+        fewest = min(self._stepped.values(), default=0 if self.awaits_optimizer else self.steps_made)
         return fewest >= self.steps or self.steps_made >= _PATIENCE * self.steps
 
 

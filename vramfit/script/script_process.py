@@ -21,6 +21,7 @@ import torch
 from vramfit.errors import NotTraceable
 from vramfit.prediction.tracing.assumptions import NeedsValues
 from vramfit.script.command import Command
+from vramfit.script.declared_options import names_optimizers, source_of
 from vramfit.script.levers import OutsideLevers
 from vramfit.script.observer import Observer
 from vramfit.script.outcome import Ending, Outcome, Request
@@ -54,6 +55,7 @@ class ScriptProcess(ABC):
         try:
             with self.surroundings(), self.levers.on_optimizers():
                 self.observer.on_network = self.levers.on_network
+                self.observer.awaits_optimizer = names_optimizers(source_of(self.request.command))
                 execute(self.request.command)
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)

@@ -1,5 +1,7 @@
 """A searched option that the script does not have, and values beyond what its data makes."""
 
+import ast
+
 import pytest
 from scripted_card import ScriptedCard
 from scripted_run import played
@@ -8,7 +10,7 @@ from vramfit.cli.run import say_trial
 from vramfit.errors import ScriptFailed
 from vramfit.measure.budget import read_budget
 from vramfit.script.command import parse_command
-from vramfit.script.declared_options import named_wrongly
+from vramfit.script.declared_options import named_wrongly, names_optimizers
 from vramfit.script.measured_answer import ScriptMeasurer
 from vramfit.script.searched_values import within_data
 
@@ -72,3 +74,18 @@ def test_a_value_that_is_no_batch_has_no_such_note(command):
     card = ScriptedCard(per_image_bytes=1 << 20)
     outcomes = {value: played(card, 4)(command.with_value("batch-size", 4)) for value in (8, 64)}
     assert within_data(card.trial(64), outcomes).note == ""
+
+
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [
+        ("import torch.optim", True),
+        ("import torch\nopt = torch.optim.SGD([], 0.1)", True),
+        ("from torch import nn, optim", True),
+        ("from torch.optim.swa_utils import AveragedModel", True),
+        ("import torch\noptimum = 'torch.optim'\nfor p in []: p.data.add_(1)", False),
+    ],
+)
+def test_whether_a_script_names_the_optimizers_of_torch(source, named):
+    assert names_optimizers(ast.parse(source)) is named
+    assert not names_optimizers(None)

@@ -620,6 +620,28 @@ def test_without_an_optimizer_of_torch_a_backward_pass_is_a_step(here):
     assert outcome.trace.peak_bytes == 2 * weights + change + ids + loss
 
 
+TRIED = """
+import torch
+from network import network
+model = network().cuda()
+for _ in range(6):  # how long a pass takes
+    model(torch.rand(4, 3, 64, 64, device="cuda")).sum().backward()
+optimizer = torch.optim.Adam(model.parameters())
+for _ in range(100):
+    model(torch.rand(8, 3, 64, 64, device="cuda")).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+def test_a_network_that_is_first_tried_out_is_followed_to_its_optimizer(here):
+    (here / "train.py").write_text(TRIED)
+    outcome = watch("train.py")
+    assert (outcome.batch_size, outcome.notes) == (8, ())
+    assert outcome.trace.samples == {"step 1": 8, "step 2": 8, "step 3": 8}
+    assert any(one.kind == "optimizer state" for one in outcome.trace.storages)
+
+
 def test_a_process_of_its_own_leaves_this_one_alone(here):
     before = (torch.cuda.is_available, torch.Tensor.to, open, os.remove, subprocess.Popen)
     watch("train.py")
