@@ -1,5 +1,6 @@
 """What can be chosen about a run, whatever it trains."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -123,7 +124,7 @@ class RunOptions(Options):
             raise UsageError("--auto-batch and --profile each choose the batch; give one of them.")
         if self.profile and self.levers != FREE:
             raise UsageError("--profile has the levers that it was made with; leave --levers out.")
-        _ = self.named_levers  # refuses what is no lever, as above
+        refuse_communicating(self.named_levers)  # and what is no lever, as above
         if self.gpu and self.profile:
             raise UsageError("--gpu and --profile each name the card that is planned for; give one of them.")
 
@@ -140,3 +141,20 @@ class RunOptions(Options):
         from vramfit.jobs.levers.text import parse_levers
 
         return parse_levers(self.levers)
+
+
+def refuse_communicating(levers: "Iterable[Lever]") -> None:
+    """Refuse levers with which a rank that is out of memory would leave the others waiting.
+
+    Raises:
+        UsageError: names the lever, and what predicts or trains in its place.
+
+    """
+    from vramfit.jobs.levers.apply import communicating
+
+    for name in communicating(levers):
+        raise UsageError(
+            f"{name} is predicted for a loop of your own (`vramfit probe --cards N --levers {name}`); this trainer "
+            "keeps whole weights on every card and averages gradients itself, after the backward pass: under torchrun "
+            f"leave {name} out."
+        )

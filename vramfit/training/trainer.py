@@ -9,9 +9,8 @@ from typing import Protocol
 
 import torch
 
-from vramfit.errors import UsageError
 from vramfit.jobs.job import Job
-from vramfit.jobs.levers.apply import available, communicating
+from vramfit.jobs.levers.apply import available
 from vramfit.jobs.levers.text import with_levers
 from vramfit.jobs.ranks import Ranks
 from vramfit.shipped import load_profile
@@ -23,7 +22,7 @@ from vramfit.training.loop import Loop
 from vramfit.training.profile_writer import ProfileWriter
 from vramfit.training.resume import Resumed, read_resumed
 from vramfit.training.run_folders import PROFILE, log_folder, require_folders
-from vramfit.training.run_options import RunOptions
+from vramfit.training.run_options import RunOptions, refuse_communicating
 from vramfit.training.run_state import RunState
 from vramfit.training.task import Task
 
@@ -118,7 +117,7 @@ def run(source: TaskSource, options: RunOptions, listeners: Sequence[Listener] =
         device = choose_device(options.device, ranks)
         task = source.open(resumed, _teller(told))
         job = with_levers_of(task.job, options)
-        refuse_communicating(job)
+        refuse_communicating(job.levers)
         _teller(told)("planning the batch for the card", 0, 1)
         wanted = options.batch_size or (resumed.content["effective_batch"] if resumed else None)
         decision = decide(job, options, device, ranks, samples=len(task.training), effective=wanted)
@@ -132,20 +131,6 @@ def run(source: TaskSource, options: RunOptions, listeners: Sequence[Listener] =
         if ranks.is_first:
             _finish(loop, told)
         return _told_of_end(_end(loop, decision, time.monotonic() - began), told)
-
-
-def refuse_communicating(job: Job) -> None:
-    """Refuse levers with which a rank that is out of memory would leave the others waiting.
-
-    Raises:
-        UsageError: names the lever.
-
-    """
-    for name in communicating(job.levers):
-        raise UsageError(
-            f"{name} is predicted for a loop of your own; this trainer keeps whole weights on every card and averages "
-            f"gradients itself, after the backward pass: leave {name} out."
-        )
 
 
 def with_levers_of(job: Job, options: RunOptions) -> Job:

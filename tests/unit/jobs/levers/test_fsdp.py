@@ -12,11 +12,14 @@ from vramfit.jobs.step import Step
 from vramfit.prediction.overheads import NCCL_BYTES
 from vramfit.prediction.predict import predict
 from vramfit.prediction.tracing.trace import trace_step
-from vramfit.probe.fit import fit
-from vramfit.training.trainer import refuse_communicating
+from vramfit.probe.fit import fit, levers_for
+from vramfit.probe.request import ProbeRequest
+from vramfit.training.run_options import RunOptions, refuse_communicating
 
 pytestmark = pytest.mark.usefixtures("warm_module")
 FLOAT = 4
+
+AUTO = ProbeRequest(gpu="rtx3060", choose_levers=True)
 
 
 def sharded(setting="on", cards=RANKS, **options):
@@ -150,7 +153,9 @@ def test_streams_of_their_own_take_from_pools_of_their_own():
         ),
         (lambda: make_job(cards=0), r"cards is 0; use 1 or more"),
         (lambda: fit(make_job(cards=2), mode="measure"), r"tries one card, and 2 share the job"),
-        (lambda: refuse_communicating(sharded()), r"averages gradients itself.*leave fsdp out"),
+        (lambda: levers_for(make_job(cards=2), AUTO), r"of one card, and 2 share the job \(--cards\); name the levers"),
+        (lambda: RunOptions(levers="fsdp"), r"vramfit probe --cards N --levers fsdp.*leave fsdp out"),
+        (lambda: refuse_communicating(sharded().levers), r"averages gradients itself.*leave fsdp out"),
         (lambda: trace_step(with_buckets(cards=1), 4), r"ddp is of several cards.*--cards 2"),
         (lambda: make_and_trace("fsdp,ddp"), r"use one of the two levers"),
     ],
