@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 from vramfit.errors import UsageError
 from vramfit.jobs.job import Batch, Job, Tree
 from vramfit.jobs.listed_samples import Samples, count_of, find_samples, is_pair, is_samples, mark_samples
+from vramfit.jobs.repeatable_randomness import repeatable_randomness
 from vramfit.units import MIB
 
 _CONSTANTS = (bool, int, float, type(None))
@@ -44,13 +45,15 @@ def sample_batch(job: Job, samples: int) -> Batch:
 
 
 def sample_shapes(job: Job) -> str:
-    """Shapes and dtypes of a batch of two samples, such as `2x128 int64, 2 int64`; draws no random number of the run's.
+    """Shapes and dtypes of a batch of two samples, such as `2x128 int64, 2 int64`.
+
+    Sizes that are drawn at random are the same each time, and no random number of the run's is used up.
 
     Raises:
         UsageError: as `sample_batch` does.
 
     """
-    with torch.random.fork_rng(devices=[]):
+    with repeatable_randomness():
         leaves = tensors_in(sample_batch(job, 2))
     shapes = ("x".join(map(str, leaf.shape)) or "one" for leaf in leaves)
     return ", ".join(

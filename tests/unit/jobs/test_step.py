@@ -1,3 +1,4 @@
+import random
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -222,6 +223,13 @@ def test_a_key_names_a_sample_and_draws_no_random_number_of_the_runs():
     torch.manual_seed(3)
     assert job_key(job).sample == "2x5 float32, 2 int64"
     assert torch.rand(1) == drawn
+
+
+def test_a_sample_of_a_size_that_is_drawn_gives_the_same_key_each_time():
+    job = make_job(batch=lambda n: (torch.zeros(n, random.randrange(1, 10**6), 5), torch.zeros(n, 2)))
+    before = random.getstate()
+    assert job_key(job) == job_key(job)
+    assert random.getstate() == before
 
 
 def test_a_run_without_an_average_or_a_scaler_can_go_on_with_both():

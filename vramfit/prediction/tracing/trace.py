@@ -20,6 +20,7 @@ from vramfit.choices import ASSUMED, ValuePolicy
 from vramfit.jobs.batch import batch_size
 from vramfit.jobs.job import Batch, Job, Tree
 from vramfit.jobs.levers.apply import job_to_trace
+from vramfit.jobs.repeatable_randomness import repeatable_randomness
 from vramfit.jobs.step import Precision, Step
 from vramfit.prediction.trace_records import Trace, TracePhase
 from vramfit.prediction.tracing.absent_ranks import absent_ranks
@@ -36,7 +37,6 @@ from vramfit.prediction.tracing.host_draws import extreme_draws
 from vramfit.prediction.tracing.lasting_answers import LastingAnswers
 from vramfit.prediction.tracing.long_memory import remember_all
 from vramfit.prediction.tracing.model_building import built_without_memory
-from vramfit.prediction.tracing.randomness import repeatable_randomness
 from vramfit.prediction.tracing.recorder import Recorder
 from vramfit.prediction.tracing.undecided import Undecided, largest_of_ways
 from vramfit.prediction.tracing.unknown_numbers import largest_trace

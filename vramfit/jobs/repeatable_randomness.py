@@ -1,4 +1,4 @@
-"""Random numbers of a trace: the same each time, and none of the caller's are used up."""
+"""Random numbers of a trace, or of a sample batch: the same each time, and none of the caller's are used up."""
 
 import random
 import sys
