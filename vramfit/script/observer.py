@@ -26,12 +26,12 @@ from vramfit.prediction.tracing.swapping import swap
 from vramfit.script.card_recorder import CardRecorder
 from vramfit.script.frameworks import validate_next
 from vramfit.script.recorder import ScriptRecorder
+from vramfit.script.samples import samples_in
 
 # Of several optimizers (a GAN's) one may step more often than another; so many times more is waited for.
 _PATIENCE = 10
 # Batches that a library has taken from its loader before it needs them.
 _PREFETCHED = 1
-_IMAGE_DIMENSIONS = 3  # of one image in a list of them, as detectors take it; views of a batch have more
 # How long a script may go on to its validation once its steps are made, in seconds.
 _VALIDATION_S = 60.0
 
@@ -284,18 +284,3 @@ class Observer:
 def _evaluates(network: nn.Module) -> bool:
     """Whether a network, or what it wraps as averaged weights do, is in evaluation mode."""
     return not all(module.training for module in network.modules())
-
-
-def samples_in(inputs: Any, drawn: int = 0) -> int:
-    """Samples in what a network is given: as many as its loader has `drawn`, where a list or a dimension is as long.
-
-    Else the length of a list of images, or the first dimension of the first tensor that has one. The second dimension
-    counts too, for recurrent networks that have the sequence first.
-    """
-    shapes = [leaf.shape for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor) and leaf.dim()]
-    first = inputs[0] if inputs and isinstance(inputs[0], (list, tuple)) else ()
-    listed = len(first) if all(isinstance(one, Tensor) for one in first) else 0
-    if drawn and (drawn == listed or any(drawn in shape[:2] for shape in shapes)):
-        return drawn
-    images = listed and all(one.dim() <= _IMAGE_DIMENSIONS for one in first)
-    return listed if images else int(shapes[0][0]) if shapes else 0

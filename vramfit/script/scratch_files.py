@@ -8,7 +8,8 @@ is only remembered as gone.
 import io
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,16 @@ class ScratchFiles:
         elif self.is_gone(name) or not self._is_there(name):
             raise FileNotFoundError(2, "No such file or directory", os.fspath(path))
         self._gone.add(name)
+
+    @contextmanager
+    def as_named(self, path: Any) -> Iterator[None]:
+        """Within it, an error of a file in the scratch folder is told of the path as the script has it."""
+        try:
+            yield
+        except OSError as error:
+            if isinstance(error.filename, str) and error.filename.startswith(self._root):
+                error.filename = os.fspath(path)
+            raise
 
     def forget(self, path: Any) -> None:
         """Remember a path as gone."""

@@ -41,12 +41,14 @@ def scratch_files(files: ScratchFiles) -> Iterator[None]:
 
 def _opened(files: ScratchFiles, original: Callable[..., Any]) -> Callable[..., Any]:
     def opened(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        given = file
         if not isinstance(file, int):
             writing = set(mode) & set("wax+")
             if "x" in mode and os.path.lexists(file):
                 raise FileExistsError(17, "File exists", os.fspath(file))
             file = files.to_write(file, keep="w" not in mode) if writing else files.to_read(file)
-        return original(file, mode, *args, **kwargs)
+        with files.as_named(given):
+            return original(file, mode, *args, **kwargs)
 
     return opened
 
@@ -79,7 +81,8 @@ def _folders(files: ScratchFiles) -> dict[str, Callable[..., Any]]:
     def made(path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
         if dir_fd is None and os.path.lexists(path):
             raise FileExistsError(17, "File exists", os.fspath(path))
-        mkdir(files.to_write(path), mode, dir_fd=dir_fd)
+        with files.as_named(path):
+            mkdir(files.to_write(path), mode, dir_fd=dir_fd)
 
     def removed(path: Any, *, dir_fd: int | None = None) -> None:
         files.removed(path, lambda place: remove(place, dir_fd=dir_fd))

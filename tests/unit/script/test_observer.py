@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 import torch
 
-from vramfit.script.observer import samples_in
+from vramfit.script.samples import samples_in
 from vramfit.script.script_process import is_denied, own_search
 
 IMAGES = torch.zeros(8, 3, 16, 16)

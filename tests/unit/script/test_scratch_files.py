@@ -184,3 +184,11 @@ def test_an_archive_takes_what_was_written_before(folder, scratch):
             assert archive.getnames() == ["made.json"]
     assert not Path("made.json").exists()
     assert not Path("all.tar.gz").exists()
+
+
+@pytest.mark.parametrize("make", [lambda path: open(path, "w"), os.mkdir], ids=["open", "mkdir"])
+def test_an_error_names_the_path_as_the_script_has_it(folder, scratch, make):
+    with scratch_files(scratch), pytest.raises(FileNotFoundError) as refused:
+        make("nowhere/new")
+    assert refused.value.filename == "nowhere/new"
+    assert str(refused.value) == "[Errno 2] No such file or directory: 'nowhere/new'"
