@@ -16,6 +16,8 @@ from vramfit.records import Trial, Verdict
 # Sizes to begin with. Not 1 at first: BatchNorm refuses a single value a channel, and shapes of one are often special.
 # The others are for jobs that want even, larger or particular batches: 24 and 120 have the most divisors.
 FIRST_SIZES = (2, 24, 1, 120, 256)
+# A size may take so much more than a straight line says, for memory is taken in segments.
+_ABOVE_LINE = 1.05
 # After so many traces the curve has not led to the answer, and halving takes over.
 _PATIENCE = 8
 
@@ -97,9 +99,19 @@ class LargestBatch:
         return max(above, min(self._down(self.high - 1), self._down(size)))
 
     def _is_above(self, size: int) -> bool:
-        """Whether the curve says that a size above a proven one does not fit."""
+        """Whether the curve says that a size above a proven one does not fit, and can be right.
+
+        A curve through sizes far apart may say anything in between. Memory bends upwards with the size, so what lies
+        above the straight line between a proven size that fits and one that does not is the curve's fault.
+        """
         foretold = self.predictor.foretold(size) if self.low else None
-        return foretold is not None and foretold.verdict is not Verdict.FITS
+        if foretold is None or foretold.verdict is Verdict.FITS:
+            return False
+        if self.high not in self.proven:
+            return True
+        least, most = _most(self.proven[self.low]), _most(self.proven[self.high])
+        line = least + (most - least) * (size - self.low) / (self.high - self.low)
+        return _most(foretold) <= line * _ABOVE_LINE
 
     def _guess(self) -> int:
         """Where the curve meets the budget; without one, where a line through what every sample adds does."""

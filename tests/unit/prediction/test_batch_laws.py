@@ -33,6 +33,12 @@ def contrastive(outputs, targets):
     return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
+def of_triplets(outputs, targets):
+    """Every triplet of samples: BxBxB."""
+    apart = torch.cdist(outputs, targets)
+    return F.relu(apart[:, :, None] - apart[:, None] + 0.2).mean()
+
+
 def of_most(outputs, targets):
     kept = int(0.7 * len(outputs))
     return F.mse_loss(outputs[:kept] * 2, targets[:kept])
@@ -166,3 +172,11 @@ def test_a_step_on_shapes_alone_takes_what_it_takes_on_values(monkeypatch) -> No
     real = trace_step(wide, 64)
     monkeypatch.setattr("vramfit.prediction.tracing.host_batch._REAL_LIMIT_BYTES", 1 << 20)
     assert trace_step(wide, 64).storages == real.storages
+
+
+@pytest.mark.parametrize("vram", ["600MB", "2GB"])
+def test_the_largest_batch_of_a_cubic_law_fits_and_a_few_percent_more_do_not(vram) -> None:
+    predicted = predictor(of_triplets, vram)
+    largest = predicted.largest_that_fits(4096)
+    assert predicted.trial(largest).verdict is Verdict.FITS
+    assert predicted.proven(largest + max(2, largest // 20)).verdict is not Verdict.FITS
