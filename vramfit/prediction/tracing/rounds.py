@@ -19,7 +19,7 @@ from vramfit.prediction.tracing.undecided import EndlessLoop
 
 # Rounds after which a loop is taken to end, and those after which one that holds more in each is given up.
 _ROUNDS, _MOST_ROUNDS = 64, 1024
-_GROWN = 0.01  # of what is held: more than this in half of the rounds is growth
+_FEW_BYTES = 64  # more than this in each round, a number or two that is kept of it apart, is growth
 _ENDLESS = ("count(", "itertools.count(", "cycle(", "itertools.cycle(", "iter(")
 _TRACE = str(Path(__file__).with_name("trace.py"))  # what calls it is no part of the step
 _NOT_THEIRS = (f"{Path(__file__).parents[2]}{os.sep}", f"{Path(torch.__file__).parent}{os.sep}")
@@ -59,7 +59,7 @@ class Rounds:
                 f"the loop at {Path(loop[1]).name}:{loop[2]} ends by a value that only a card has and holds more in "
                 "each round, so its memory is not known; bound its rounds (for _ in range(n)), or measure on a card."
             )
-        return grown * len(held) / 2 <= _GROWN * max(1, held[-1])
+        return grown <= _FEW_BYTES
 
 
 def _depth_of(frame: FrameType | None) -> int:

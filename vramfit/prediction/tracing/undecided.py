@@ -14,12 +14,17 @@ from vramfit.prediction.trace_records import Trace
 
 # Flags that are tried the other way round; each costs a trace.
 _MOST_TURNED = 4
+_UNBOUNDED = "the other way, which is not predicted, takes memory by a number that only a card has"
 
 Drawn = TypeVar("Drawn")
 
 
 class EndlessLoop(NotTraceable):
     """A loop that only a value ends, and that holds more in each round."""
+
+
+class UnboundedSize(NotTraceable):
+    """Memory grows with a number of which nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,10 @@ def largest_of_ways(make: Callable[[Undecided], Trace]) -> Trace:
             trace = make(rival)
         except EndlessLoop:
             raise
+        except UnboundedSize:
+            places = rival.answers.turned ^ answers.turned or {"the step"}
+            best.assumptions += [f"{place}: {_UNBOUNDED}" for place in places]
+            continue
         except VramfitError:
             if rival.answers.lowest != answers.lowest:
                 _note_draws(best, asked, "highest")

@@ -10,7 +10,7 @@ from dataclasses import replace
 from vramfit.choices import ValuePolicy
 from vramfit.errors import NotTraceable
 from vramfit.prediction.trace_records import Trace
-from vramfit.prediction.tracing.undecided import EndlessLoop
+from vramfit.prediction.tracing.undecided import EndlessLoop, UnboundedSize
 
 _FIRST, _NONE, _MANY = 1, 0, 64
 _DEPENDS = 1.05  # by so much a number that is many makes the peak larger where a size follows it
@@ -38,7 +38,7 @@ def largest_trace(make: Callable[[ValuePolicy], Trace], policy: ValuePolicy) -> 
         return trace
     many = _made(make, replace(policy, number=_MANY))
     if many and many.peak_bytes > trace.peak_bytes * _DEPENDS:
-        raise NotTraceable(
+        raise UnboundedSize(
             f"the step takes {many.peak_bytes / trace.peak_bytes:.1f} times the memory where a number that only a "
             f"card has, read at {place}, is {_MANY} and not {_FIRST}; bound it there (`clamp`), take it from the "
             "batch, have values computed (--real-values), or measure on a card."

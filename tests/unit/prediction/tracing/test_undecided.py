@@ -211,6 +211,31 @@ def test_an_iteration_that_keeps_each_round_is_refused_with_its_line(monkeypatch
         traced(endless, samples=2)
 
 
+def test_a_loop_that_keeps_little_of_much_in_each_round_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "_MOST_ROUNDS", 80)
+
+    def keeping(layer: nn.Module, values: Tensor) -> Tensor:
+        values, kept = layer(values), [torch.zeros(1 << 20, device=values.device)]
+        state = values.detach()
+        while state.norm() > 1e-3:
+            kept.append(state.new_zeros(256))
+            state = state * 0.5
+        return values
+
+    with pytest.raises(VramfitError, match="holds more in each round"):
+        traced(keeping, samples=2)
+
+
+def test_a_way_whose_memory_no_number_bounds_is_named_where_it_is_left_out() -> None:
+    def sized(layer: nn.Module, values: Tensor) -> Tensor:
+        values = layer(values)
+        if (values > 0).all():
+            return values
+        return values + torch.zeros(1000 * int(values.sum()), device=values.device).sum()
+
+    assert any("the other way, which is not predicted" in line for line in traced(sized, samples=2).assumptions)
+
+
 def test_rounds_of_a_loop_are_counted_anew_in_each_call() -> None:
     def bounded(layer: nn.Module, values: Tensor) -> Tensor:
         values, rounds = layer(values), 0
