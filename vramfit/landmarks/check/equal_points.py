@@ -1,7 +1,7 @@
 """Points that are equal where nobody marks alike: landmarks that share one place, films that share their points.
 
 A hand that marks twice never hits the same pixel on every film: equal coordinates come from a table that was filled in
-or joined wrongly. Frames of a clip are let be, for what stands still in them is at one place.
+or joined wrongly. Frames of a clip are not judged, for what stands still in them is at one place.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence

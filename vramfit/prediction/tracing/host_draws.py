@@ -19,7 +19,7 @@ from typing import Any
 from vramfit.prediction.tracing.swapping import swap
 from vramfit.prediction.tracing.undecided import Undecided
 
-# After so many draws at one place they are as they come: a loop may wait for a number of its liking.
+# After so many draws at one place they are as they come: a loop may draw again until a number is in range.
 _MOST_DRAWS = 1024
 _BELOW_ONE = math.nextafter(1.0, 0.0)
 

@@ -1,7 +1,8 @@
 """How long a loop goes on that ends by a value which only a card has, as an iteration to a fixed point does.
 
-Asked for such a value round after round, a trace would never end. After some rounds the value changes its mind: where
-no round holds more than the one before it, their number makes no difference to memory. Where each does, nobody knows.
+Asked for such a value round after round, a trace would never end. After some rounds it is answered so that the loop
+ends: where no round holds more than the one before it, their number makes no difference to memory. Where each does,
+nobody knows.
 """
 
 import ast
