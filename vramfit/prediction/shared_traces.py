@@ -122,6 +122,8 @@ class SharedPredictor(Predictor):
             self.trial_from(figures) for size, figures in self._shared.known(self.card).items() if size <= maximum
         ]
         above = min((t for t in trials if t.verdict is not Verdict.FITS), key=_size, default=None)
+        if above is not None and above.micro_batch == 1:
+            return 0
         # Where memory does not grow evenly, several sizes fit below one that does not: the first edge is the answer.
         below = [t for t in trials if t.verdict is Verdict.FITS and (above is None or _size(t) < _size(above))]
         for nearest in (max(below, key=_size, default=None), above):

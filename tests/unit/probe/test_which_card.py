@@ -161,6 +161,13 @@ def test_each_card_is_planned_for_as_by_itself(asked):
         assert abs(choice.trial.device_used_bytes - trial.device_used_bytes) <= 4 * MIB
 
 
+def test_cards_that_hold_not_even_one_sample_are_too_small_whatever_is_known_of_others():
+    request = ProbeRequest(schedule=SCHEDULE, limits=MemoryLimits.parse(reserve="1500MB"))
+    answer = which_card(convolving_job(), request, cards_of("rtx3060,gtx750ti,gt1030,gtx1050"))
+    assert [choice.card.name for choice in answer.holds] == ["RTX 3060"]
+    assert {card.name for card in answer.too_small} == {"GTX 750 Ti", "GT 1030", "GTX 1050"}
+
+
 def test_levers_of_some_cards_alone_have_a_column():
     request = ProbeRequest(schedule=SCHEDULE, free_levers=True, batch_sizes=(16,))
     answer = which_card(convolving_job(), request, cards_of("rtx4090,gtx1080ti"))
