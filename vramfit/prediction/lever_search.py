@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
+from torch import nn
+
 from vramfit.cards import Card
 from vramfit.choices import ASSUMED, ValuePolicy
 from vramfit.errors import NotTraceable, UsageError
@@ -65,12 +67,12 @@ class LeverSearch:
     ) -> None:
         kept = tuple(lever for lever in job.levers if lever.name != Recompute.name)
         self.as_it_is = Predictor(replace(job, levers=kept), card, budget, policy)
-        freed = freed_job(self.as_it_is.job, card)
+        model = empty_model(job)
+        freed = freed_job(self.as_it_is.job, card, model)
         self.plain = self.as_it_is if freed is self.as_it_is.job else Predictor(freed, card, budget, policy)
         self.levers = self.plain.job.levers
         self.budget = budget
         self.card = card
-        model = empty_model(job)
         self.batch_norm = has_batch_norm(model)
         self._recomputable = find_recomputable(model)
         saving = levers_that_may_save(self.as_it_is.job, model)
@@ -205,18 +207,20 @@ class LeverSearch:
         return int(small + (limit - first) * (large - small) / max(1, second - first))
 
 
-def freed_job(job: Job, card: Card, seconds_of: Callable[[Job, Card], float] | None = None) -> Job:
+def freed_job(
+    job: Job, card: Card, model: nn.Module | None = None, seconds_of: Callable[[Job, Card], float] | None = None
+) -> Job:
     """The job with every free lever, those that may be slower only where they are predicted not to be.
 
     The job itself where there is none. One whose step cannot be traced at the batch of comparison goes without those
-    that are compared. `seconds_of` gives a step's time at that batch, `COMPARED`, where many cards share its traces;
-    by default a trace is made.
-
+    that are compared. `model` is its network, on tensors without memory, built where none is given. `seconds_of` gives
+    a step's time at that batch, `COMPARED`, where many cards share its traces; by default a trace is made.
     """
     seconds_of = seconds_of or _seconds_of
-    free = free_levers(job)
+    model = model or empty_model(job)
+    free = free_levers(job, model)
     freed = replace(job, levers=in_order((*job.levers, *free))) if free else job
-    for lever in levers_to_compare(job, card):
+    for lever in levers_to_compare(job, card, model):
         with_it = replace(freed, levers=in_order((*freed.levers, lever)))
         try:
             freed = with_it if seconds_of(with_it, card) <= seconds_of(freed, card) else freed

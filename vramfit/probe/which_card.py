@@ -125,13 +125,16 @@ class _Comparison:
 
     def __post_init__(self) -> None:
         self._machine: Machine = read_machine()
-        self._batch_norm = has_batch_norm(empty_model(self.job))
+        self._model = empty_model(self.job)
+        self._batch_norm = has_batch_norm(self._model)
         self._steps = SharedSteps(COMPARED)
         self._shared: dict[tuple[Lever, ...], SharedTraces] = {}
 
     def weigh(self, card: Card) -> None:
         """Plan for a card as a probe of it would."""
-        job = freed_job(self.job, card, self._steps.seconds_of) if self.request.free_levers else self.job
+        job = self.job
+        if self.request.free_levers:
+            job = freed_job(job, card, self._model, self._steps.seconds_of)
         require_splittable(job, self.request)
         if job.levers not in self._shared:
             self._shared[job.levers] = SharedTraces(job, self.request.policy)

@@ -24,9 +24,11 @@ signal.signal(signal.SIGTERM, save if sys.argv[1] == "saves" else signal.SIG_IGN
 pathlib.Path("pids").write_text(f"{__import__('os').getpid()} {helper.pid}")
 time.sleep(120)
 """
+# A test run that outlives its terminal (nohup) ignores hang-ups and hands that on, so it is undone here.
 WATCHED = """
-import sys
+import signal, sys
 from vramfit.script import process_group
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 process_group.GRACE_S = float(sys.argv[2])
 with process_group.script_group([sys.executable, "train.py", sys.argv[1]], for_real=True) as process:
     process.wait()

@@ -62,17 +62,26 @@ def available(levers: Iterable[Lever]) -> tuple[Lever, ...]:
     return tuple(lever for kind, lever in _used(levers) if kind.is_available())
 
 
-def free_levers(job: "Job") -> tuple[Lever, ...]:
-    """The levers that cost this job nothing and that it does not use yet."""
+def free_levers(job: "Job", model: "nn.Module | None" = None) -> tuple[Lever, ...]:
+    """The levers that cost this job nothing and that it does not use yet.
+
+    `model` is the job's network, on tensors without memory; it is built where none is given.
+    """
+    from vramfit.jobs.job import empty_model
+
     job = settled(job)
-    free = [kind for kind in _unused(job.levers) if kind.is_free_for(job)]
+    model = model or empty_model(job)
+    free = [kind for kind in _unused(job.levers) if kind.is_free_for(job, model)]
     return tuple(Lever(name=kind.name, setting=kind.settings[0]) for kind in free)
 
 
-def levers_to_compare(job: "Job", card: "Card") -> tuple[Lever, ...]:
-    """The levers that the job does not use yet and that may make its step on a card faster, or slower."""
+def levers_to_compare(job: "Job", card: "Card", model: "nn.Module") -> tuple[Lever, ...]:
+    """The levers that the job does not use yet and that may make its step on a card faster, or slower.
+
+    `model` is the job's network, on tensors without memory.
+    """
     job = settled(job)
-    open_ones = [kind for kind in _unused(job.levers) if kind.may_be_faster(job, card)]
+    open_ones = [kind for kind in _unused(job.levers) if kind.may_be_faster(job, card, model)]
     return tuple(Lever(name=kind.name, setting=kind.settings[0]) for kind in open_ones)
 
 

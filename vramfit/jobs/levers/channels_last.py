@@ -24,12 +24,10 @@ class ChannelsLast(LeverKind):
     order = 40
     exact = True
 
-    def may_be_faster(self, job: "Job", card: "Card") -> bool:
+    def may_be_faster(self, job: "Job", card: "Card", model: "nn.Module") -> bool:
         """In half precision on tensor cores, which read NHWC as it is, where the network has 4-D weights."""
-        from vramfit.jobs.job import empty_model
-
         halves = (job.amp == "fp16" and card.has_tensor_cores) or (job.amp == "bf16" and card.has_bf16)
-        return halves and not job.channels_last and any(one.dim() == 4 for one in empty_model(job).parameters())
+        return halves and not job.channels_last and any(one.dim() == 4 for one in model.parameters())
 
     def to_measure(self, job: "Job", model: "nn.Module", *, is_predicted: bool) -> Lever | None:
         """The other memory order, where the network has 4-D weights and the user chose none."""

@@ -7,6 +7,8 @@ from vramfit.jobs.levers.kind import LeverKind
 from vramfit.jobs.levers.registry import register
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from vramfit.jobs.job import Job
     from vramfit.records import Lever
 
@@ -24,7 +26,7 @@ class ExpandableSegments(LeverKind):
     exact = True
     missing_on: ClassVar[Mapping[str, str]] = {"win32": "Windows"}
 
-    def is_free_for(self, job: "Job") -> bool:
+    def is_free_for(self, job: "Job", model: "nn.Module") -> bool:
         """For every job."""
         return True
 

@@ -27,7 +27,7 @@ class FusedOptimizer(LeverKind):
     order = 20
     exact = True
 
-    def is_free_for(self, job: "Job") -> bool:
+    def is_free_for(self, job: "Job", model: "nn.Module") -> bool:
         """Where the optimizer has a fused form and does not use it."""
         import torch
 

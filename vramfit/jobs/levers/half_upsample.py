@@ -22,13 +22,11 @@ class HalfUpsample(LeverKind):
     order = 30
     exact = False
 
-    def is_free_for(self, job: "Job") -> bool:
+    def is_free_for(self, job: "Job", model: "nn.Module") -> bool:
         """Where a network with upsampling layers is trained in mixed precision."""
         from torch.nn import Upsample
 
-        from vramfit.jobs.job import empty_model
-
-        return job.amp is not None and any(isinstance(module, Upsample) for module in empty_model(job).modules())
+        return job.amp is not None and any(isinstance(module, Upsample) for module in model.modules())
 
     def on_network(self, model: "nn.Module", lever: "Lever") -> None:
         """Give each upsampling layer another forward."""

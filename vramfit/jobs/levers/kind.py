@@ -65,11 +65,11 @@ class LeverKind:
         """Whether this machine knows the lever; where it does not, the lever changes nothing."""
         return sys.platform not in self.missing_on
 
-    def is_free_for(self, job: "Job") -> bool:
+    def is_free_for(self, job: "Job", model: "nn.Module") -> bool:
         """Whether the lever saves memory of this job, whose settings are known, and costs it nothing."""
         return False
 
-    def may_be_faster(self, job: "Job", card: "Card") -> bool:
+    def may_be_faster(self, job: "Job", card: "Card", model: "nn.Module") -> bool:
         """Whether the lever may save time on a card; it is then taken where a step is predicted to be no slower."""
         return False
 

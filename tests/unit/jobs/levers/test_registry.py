@@ -41,7 +41,7 @@ class PlainDescent(LeverKind):
     exact = False
     conflicts = {"fused_optimizer": "plain_descent has nothing to fuse; remove fused_optimizer."}
 
-    def is_free_for(self, job):
+    def is_free_for(self, job, model):
         return job.clip_norm is None
 
     def on_job(self, job, lever):
