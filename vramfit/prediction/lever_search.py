@@ -23,7 +23,7 @@ from vramfit.jobs.levers.text import in_order
 from vramfit.jobs.recompute import find_recomputable
 from vramfit.plan.recomputation import Layout, Selection, choose_parts, smallest_budget, uniform
 from vramfit.prediction.predict import Predictor
-from vramfit.prediction.roofline import step_time_s
+from vramfit.prediction.roofline import growing_time_s, step_time_s, work_of
 from vramfit.prediction.trace_records import Trace
 from vramfit.prediction.tracing.trace import trace_step
 from vramfit.prediction.transforms.recompute import recomputing
@@ -214,7 +214,8 @@ def freed_job(
 
     The job itself where there is none. One whose step cannot be traced at the batch of comparison goes without those
     that are compared. `model` is its network, on tensors without memory, built where none is given. `seconds_of` gives
-    a step's time at that batch, `COMPARED`, where many cards share its traces; by default a trace is made.
+    a step's time at that batch, `COMPARED`, as far as it grows with the batch (`growing_time_s`), where many cards
+    share its traces; by default a trace is made.
     """
     seconds_of = seconds_of or _seconds_of
     model = model or empty_model(job)
@@ -231,7 +232,7 @@ def freed_job(
 
 def _seconds_of(job: Job, card: Card) -> float:
     trace = trace_step(job, COMPARED, steps=1, validation=False, capability=card.compute_capability)
-    return step_time_s(trace.part("step 1"), card)
+    return growing_time_s(work_of(trace.part("step 1")), card)
 
 
 def recompute_levers(selection: Selection) -> tuple[Lever, ...]:

@@ -48,6 +48,14 @@ def work_time_s(work: Work, card: Card, constants: TimeConstants = CONSTANTS.tim
     return max(_busy_s(work, card, constants), _launching_s(work, constants))
 
 
+def growing_time_s(work: Work, card: Card, constants: TimeConstants = CONSTANTS.time) -> float:
+    """Seconds of a step's work that grow with the batch: without starting kernels, which a large batch does as often.
+
+    For choosing between ways to run one job by a small batch, which is quick to trace, where a large one will be run.
+    """
+    return work_time_s(work, card, constants.model_copy(update={"kernel_s": 0.0, "launch_s": 0.0}))
+
+
 def is_host_bound(work: Work, card: Card, constants: TimeConstants = CONSTANTS.time) -> bool:
     """Whether a step is so small that its time is that of launching its operations, for which the card waits.
 

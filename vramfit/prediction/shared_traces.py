@@ -15,7 +15,7 @@ from vramfit.jobs.job import Job
 from vramfit.plan.search import CEILING
 from vramfit.prediction.largest_batch import LargestBatch
 from vramfit.prediction.predict import Predictor
-from vramfit.prediction.roofline import Work, work_of, work_time_s
+from vramfit.prediction.roofline import Work, growing_time_s, work_of
 from vramfit.prediction.trace_predictor import Figures
 from vramfit.prediction.trace_records import Trace
 from vramfit.prediction.trace_series import TraceSeries
@@ -150,7 +150,7 @@ class SharedSteps:
         self._works: dict[int, Work] = {}
 
     def seconds_of(self, job: Job, card: Card) -> float:
-        """The time that a step of the job, with its levers, is predicted to take.
+        """The time of a step of the job, with its levers, that grows with the batch.
 
         Raises:
             NotTraceable: the step cannot run on storage-less tensors.
@@ -163,4 +163,4 @@ class SharedSteps:
         series = id(shared.series(card))
         if series not in self._works:
             self._works[series] = work_of(trace.part("step 1"))
-        return work_time_s(self._works[series], card)
+        return growing_time_s(self._works[series], card)

@@ -41,6 +41,12 @@ def test_the_memory_order_stays_where_it_promises_nothing(card, changes) -> None
     assert ORDER not in search(card, **changes).levers
 
 
+@pytest.mark.parametrize("card", ["A100 SXM 80GB", "RTX PRO 6000 Blackwell"])
+def test_a_card_that_would_wait_for_the_host_at_the_batch_of_comparison_is_ordered_too(card) -> None:
+    """A network this small takes longer to launch than to compute there; at the batch of a run it does not."""
+    assert ORDER in search(card).levers
+
+
 def test_an_order_that_is_slower_is_not_taken(monkeypatch) -> None:
     def seconds(job, _):
         """Faster than the job as it is, by its other levers: slower than with those alone."""

@@ -16,7 +16,7 @@ from vramfit.prediction.constants import CONSTANTS
 from vramfit.prediction.overheads import context_bytes, convolution_workspaces, kept_workspaces
 from vramfit.prediction.predict import Predictor, card_budget
 from vramfit.prediction.replay_trace import Peaks, Spread
-from vramfit.prediction.roofline import is_host_bound, kind_of, operation_s, step_time_s, work_of
+from vramfit.prediction.roofline import growing_time_s, is_host_bound, kind_of, operation_s, step_time_s, work_of
 from vramfit.prediction.trace_records import Convolution, OperationRecord
 from vramfit.prediction.tracing.trace import trace_step
 from vramfit.records import Trial, Verdict
@@ -158,6 +158,9 @@ def test_a_step_takes_its_operations_or_their_launches_whichever_is_longer() -> 
     slow = CONSTANTS.time.model_copy(update={"launch_s": 1.0})
     assert step_time_s([one, one], card) == pytest.approx(2 * operation_s(one, card))
     assert step_time_s([one, one], card, slow) == 2.0
+    assert growing_time_s(work_of([one, one]), card, slow) == pytest.approx(
+        2 * (operation_s(one, card) - CONSTANTS.time.kernel_s)
+    )
 
 
 def test_a_step_that_is_launches_alone_is_told_from_one_that_keeps_the_card_busy() -> None:
