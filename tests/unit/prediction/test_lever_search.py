@@ -3,11 +3,14 @@
 from dataclasses import replace
 
 import pytest
+import torch
+from torch import nn
 
 from vramfit.cards import find_card
+from vramfit.jobs.job import Job
 from vramfit.landmarks.model.job import landmark_job
 from vramfit.landmarks.model.options import LandmarkJobOptions
-from vramfit.prediction.lever_search import LeverSearch
+from vramfit.prediction.lever_search import LeverSearch, freed_job
 from vramfit.prediction.predict import card_budget
 from vramfit.records import Lever
 
@@ -41,10 +44,21 @@ def test_the_memory_order_stays_where_it_promises_nothing(card, changes) -> None
     assert ORDER not in search(card, **changes).levers
 
 
-@pytest.mark.parametrize("card", ["A100 SXM 80GB", "RTX PRO 6000 Blackwell"])
-def test_a_card_that_would_wait_for_the_host_at_the_batch_of_comparison_is_ordered_too(card) -> None:
-    """A network this small takes longer to launch than to compute there; at the batch of a run it does not."""
-    assert ORDER in search(card).levers
+def small_job() -> Job:
+    """So small that at the batch of comparison a card waits for the host; at the batch of a run it does not."""
+
+    def network():
+        return nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    def batch(samples):
+        return torch.randn(samples, 3, 32, 32), torch.randint(64, (samples,))
+
+    return Job(model=network, batch=batch, loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD, amp="fp16")
+
+
+@pytest.mark.parametrize("card", ["A100 SXM 80GB", "rtx3070ti"])
+def test_a_step_that_waits_for_the_host_at_the_batch_of_comparison_is_ordered_too(card) -> None:
+    assert ORDER in freed_job(small_job(), find_card(card)).levers
 
 
 def test_an_order_that_is_slower_is_not_taken(monkeypatch) -> None:
