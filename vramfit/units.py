@@ -138,13 +138,15 @@ def format_duration(seconds: float | None) -> str:
 
 
 def format_duration_range(low: float, high: float) -> str:
-    """A range of durations, short: `210-380 ms`, `36-66 s`, `12-18 min` or `2 h 00-3 h 40`; seconds in."""
+    """A range of durations, short: `210-380 ms`, `36-66 s`, `1.5-2.5 min`, `12-18 min` or `2 h 00-3 h 40`; seconds in."""
     if high < 1:
         return f"{_milliseconds(low)}-{_milliseconds(high)} ms"
     if high < 10:
         return f"{low:.1f}-{high:.1f} s"
     if high < 120:
         return f"{low:.0f}-{high:.0f} s"
+    if high < 10 * 60:
+        return f"{low / 60:.1f}-{high / 60:.1f} min"
     if high < 2 * 3600:
         return f"{low / 60:.0f}-{high / 60:.0f} min"
     return f"{_hours(low)}-{_hours(high)}"

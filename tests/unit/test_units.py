@@ -94,6 +94,7 @@ def test_durations_read_well(seconds, text):
         (36.2, 66.2, "36-66 s"),
         (720, 1090, "12-18 min"),
         (7210, 13200, "2 h 00-3 h 40"),
+        (92, 151, "1.5-2.5 min"),
     ],
 )
 def test_ranges_of_durations_are_short(low, high, text):
