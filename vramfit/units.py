@@ -138,7 +138,7 @@ def format_duration(seconds: float | None) -> str:
 
 
 def format_duration_range(low: float, high: float) -> str:
-    """A range of durations, short: `210-380 ms`, `36-66 s`, `1.5-2.5 min`, `12-18 min` or `2 h 00-3 h 40`; seconds in."""
+    """A range of durations, short: `210-380 ms`, `36-66 s`, `1.5-2.5 min`, `12-18 min`, `2 h 00-3 h 40`; seconds in."""
     if high < 1:
         return f"{_milliseconds(low)}-{_milliseconds(high)} ms"
     if high < 10:
