@@ -54,9 +54,10 @@ def modules_table(explanation: Explanation) -> Table:
 def words(explanation: Explanation) -> str:
     """The peak and when it comes, in a sentence."""
     where = f" of {explanation.module}" if explanation.module else ""
+    moment = ", ".join(dict.fromkeys((explanation.part, explanation.phase)))  # validation is both
     return (
         f"Predicted peak {format_size(explanation.peak_bytes)} at batch {explanation.micro_batch}: "
-        f"in {explanation.part}, {explanation.phase}, at {explanation.operation}{where}."
+        f"in {moment}, at {explanation.operation}{where}."
     )
 
 

@@ -110,7 +110,7 @@ def _notes(outcome: Outcome, trace: Trace) -> list[str]:
     validated = " and a validation" if outcome.validated else ", and no validation"
     notes = [f"Seen: {outcome.steps_made} optimizer steps{validated}, in {outcome.seconds:.0f} s.", *outcome.notes]
     if outcome.levers:
-        notes.append(f"Levers pulled from outside the script: {', '.join(outcome.levers)}.")
+        notes.append(f"Levers, applied without a change of the script: {', '.join(outcome.levers)}.")
     samples = (outcome.measured.samples if outcome.measured else trace.samples).values()
     if len(set(samples)) > 1:
         most, least = max(samples), min(samples)

@@ -26,7 +26,7 @@ class Command:
     """A Python program: a file or a module, and its arguments.
 
     `launcher` are the words before it where another program starts it, in `world_size` processes; `environment` are
-    settings of its own, by name, and `settings` the words that gave them. `levers` are pulled from outside as it runs.
+    settings of its own, by name, and `settings` the words that gave them. `levers` are applied from outside as it runs.
     """
 
     kind: Literal["file", "module"]

@@ -1,4 +1,4 @@
-"""Levers on an unchanged script: those that need no line of its source, pulled from outside as its objects are made.
+"""Levers on an unchanged script: those that need no line of its source, applied from outside as its objects are made.
 
 The optimizer is made fused where it is built; networks are changed when they are first called to learn, which is after
 they are on the card and before there is optimizer state.
