@@ -49,5 +49,5 @@ def _at_the_end(answer: ScriptAnswer) -> list[str]:
     if assumed := assumptions_of(answer.profile.trials):
         said.append(f"Assumed of values that only a card has: {assumed}.")
     if answer.written:
-        said.append(f"The script wrote {len(answer.written)} files to a scratch folder, now removed; yours are untouched.")
+        said.append(f"Files that the script wrote to a scratch folder: {len(answer.written)}; yours are untouched.")
     return ["", *said] if said else []
