@@ -4,9 +4,6 @@ A flag answers as when nothing is wrong: values are finite, nothing is empty, no
 largest: see `assumed_values` and `assumed_shapes`. Of a number of which nothing is known see `unknown_numbers`.
 """
 
-import os
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +14,7 @@ from vramfit.prediction.tracing.assumed_shapes import DIFFERENT, LARGEST, all_di
 from vramfit.prediction.tracing.assumed_values import FINITE, KEPT, RULES, is_flag
 from vramfit.prediction.tracing.op_schema import with_defaults
 from vramfit.prediction.tracing.rounds import Rounds
+from vramfit.prediction.tracing.step_lines import place
 from vramfit.prediction.tracing.tensor_trees import tensors_in
 from vramfit.prediction.tracing.undecided import Undecided
 from vramfit.prediction.tracing.unknown_numbers import said_of
@@ -28,8 +26,6 @@ _TURNED = "a flag read from the card is what lets the step go on, or hold more"
 _ENDED = "a loop that a value of the card ends holds no more in later rounds"
 _MOST_READS = 1 << 15  # of unknown numbers: a loop that waits for one to change goes on for ever
 _AFFORDABLE = 1 << 24  # elements that a kernel on the CPU may work through for the shape of its result
-_TRACE = str(Path(__file__).with_name("trace.py"))
-_NOT_THEIRS = (f"{Path(__file__).parents[2]}{os.sep}", f"{Path(torch.__file__).parent}{os.sep}")
 
 
 class NeedsValues(RuntimeError):
@@ -147,13 +143,3 @@ class Assumptions:
         if sum(tensor.numel() for tensor in given) > _AFFORDABLE:
             return None
         return self._values.computed_from(func, args, [self.values_of(tensor)[0] for tensor in given], kwargs)
-
-
-def place() -> str:
-    """File and line of the innermost caller that is neither torch nor vramfit; "the step" where there is none."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_THEIRS):
-        if frame.f_code.co_filename == _TRACE:
-            return "the step"
-        frame = frame.f_back
-    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"

@@ -17,7 +17,7 @@ from vramfit.prediction.trace_records import (
     Trace,
     TracePhase,
 )
-from vramfit.prediction.tracing.assumptions import Assumptions, place
+from vramfit.prediction.tracing.assumptions import Assumptions
 from vramfit.prediction.tracing.card_places import CARD
 from vramfit.prediction.tracing.cuda_kernels import AMPERE
 from vramfit.prediction.tracing.fake_tensors import HOST, Operations, storageless
@@ -28,6 +28,7 @@ from vramfit.prediction.tracing.op_schema import Nature, nature_of
 from vramfit.prediction.tracing.rounds import Rounds
 from vramfit.prediction.tracing.running_module import RunningModule
 from vramfit.prediction.tracing.sparse_tensors import concerns_sparse, dense_parts, run_sparse, sparse_of
+from vramfit.prediction.tracing.step_lines import place
 from vramfit.prediction.tracing.tensor_trees import patterns, tensors_given, tensors_in
 from vramfit.prediction.tracing.undecided import Undecided
 from vramfit.prediction.tracing.values import Values, limit_of

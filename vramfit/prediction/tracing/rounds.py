@@ -7,23 +7,19 @@ nobody knows.
 
 import ast
 import linecache
-import os
 import sys
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 
-import torch
-
+from vramfit.prediction.tracing.step_lines import NOT_THEIRS, TRACE
 from vramfit.prediction.tracing.undecided import EndlessLoop
 
 # Rounds after which a loop is taken to end, and those after which one that holds more in each is given up.
 _ROUNDS, _MOST_ROUNDS = 64, 1024
 _FEW_BYTES = 64  # more than this in each round, a number or two that is kept of it apart, is growth
 _ENDLESS = ("count(", "itertools.count(", "cycle(", "itertools.cycle(", "iter(")
-_TRACE = str(Path(__file__).with_name("trace.py"))  # what calls it is no part of the step
-_NOT_THEIRS = (f"{Path(__file__).parents[2]}{os.sep}", f"{Path(torch.__file__).parent}{os.sep}")
 _Loop = tuple[int, str, int]
 
 
@@ -72,8 +68,8 @@ def _depth_of(frame: FrameType | None) -> int:
 
 def _loop_around(frame: FrameType | None) -> _Loop | None:
     """The line of the innermost loop without a bound in a job's own code, with its depth; None where there is none."""
-    while frame is not None and (path := frame.f_code.co_filename) != _TRACE:
-        if not path.startswith(_NOT_THEIRS):
+    while frame is not None and (path := frame.f_code.co_filename) != TRACE:
+        if not path.startswith(NOT_THEIRS):
             bounded = _bounds(path).get(frame.f_lineno)
             if bounded is not None or not linecache.getlines(path):
                 return None if bounded else (_depth_of(frame), path, frame.f_lineno)

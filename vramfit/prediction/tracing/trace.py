@@ -25,7 +25,6 @@ from vramfit.jobs.step import Precision, Step
 from vramfit.prediction.trace_records import Trace, TracePhase
 from vramfit.prediction.tracing.absent_ranks import absent_ranks
 from vramfit.prediction.tracing.address_space import release
-from vramfit.prediction.tracing.assumptions import place
 from vramfit.prediction.tracing.card_places import CARD
 from vramfit.prediction.tracing.compiled import compiled_runs_eagerly
 from vramfit.prediction.tracing.cuda_emulation import cuda_everywhere, move_to_card
@@ -38,6 +37,7 @@ from vramfit.prediction.tracing.lasting_answers import LastingAnswers
 from vramfit.prediction.tracing.long_memory import remember_all
 from vramfit.prediction.tracing.model_building import built_without_memory
 from vramfit.prediction.tracing.recorder import Recorder
+from vramfit.prediction.tracing.step_lines import place
 from vramfit.prediction.tracing.undecided import Undecided, largest_of_ways
 from vramfit.prediction.tracing.unknown_numbers import largest_trace
 from vramfit.units import MIB
