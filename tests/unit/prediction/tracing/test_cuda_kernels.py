@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from made_storages import made
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,10 +27,6 @@ def traced(function, *shapes, dtype=torch.float32, backward=True):
             out.backward(torch.empty_like(out))
         recorder.mark("end")
     return trace
-
-
-def made(trace, op):
-    return [storage.size_bytes for storage in trace.storages if storage.op == op]
 
 
 def test_log_sigmoid_keeps_no_exponential() -> None:

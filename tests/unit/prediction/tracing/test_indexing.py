@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from made_storages import made
 from torch import Tensor
 
 from vramfit.prediction.trace_records import Trace
@@ -24,10 +25,6 @@ def traced(function, *shapes, backward=False, places=False):
             out.backward(torch.empty_like(out))
         recorder.mark("end")
     return trace
-
-
-def made(trace, op):
-    return [storage.size_bytes for storage in trace.storages if storage.op == op]
 
 
 def rows(value: Tensor, count: int) -> Tensor:

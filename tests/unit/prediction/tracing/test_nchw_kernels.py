@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from made_storages import made
 from torch.nn import functional as F
 
 from vramfit.prediction.trace_records import Trace
@@ -27,10 +28,6 @@ def traced(function, order, gradient=None):
             (found,) = torch.autograd.grad(out, image, torch.empty_like(out, memory_format=gradient))
         recorder.mark("end")
     return trace, out, found
-
-
-def made(trace, op):
-    return [storage.size_bytes for storage in trace.storages if storage.op == op]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from made_storages import made
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -38,10 +39,6 @@ def traced(layer, *shape, amp=None, packed=False):
             out.sum().backward()
         recorder.mark("end")
     return trace, out
-
-
-def made(trace, op):
-    return [storage.size_bytes for storage in trace.storages if storage.op == op]
 
 
 def names(trace):
